@@ -1,0 +1,342 @@
+"""The Experiment: every setting of a run, typed and validated, and the only place of its default.
+
+Flags (`flags.py`) and the saved `config.json` are made from these fields. A field's metadata holds
+its help text, the legal choices or range, and whether it may change when a run is resumed.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from typing import Any, Literal
+
+from cnn_jax.errors import UsageError
+
+
+def _field(
+    default: Any,
+    help: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    resumable: bool = False,
+) -> Any:
+    """Returns a dataclass field.
+
+    Args:
+        default: the value when neither preset nor flag says otherwise.
+        help: one sentence for `--help`, with the unit where there is one.
+        minimum: smallest legal value.
+        maximum: largest legal value.
+        above: legal values are larger than this.
+        below: legal values are smaller than this.
+        resumable: True where a started run may be resumed with another value, because the value
+            does not change what is computed.
+    """
+    bounds = {"minimum": minimum, "maximum": maximum, "above": above, "below": below}
+    metadata = {"help": help, "resumable": resumable, **bounds}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Which images, how they are split, batched, scaled and augmented."""
+
+    name: str = _field("digits", "digits, cifar10, cats_vs_dogs, folder, or any other TFDS name")
+    path: str | None = _field(
+        None, "the folder of images, for --dataset.name=folder", resumable=True
+    )
+    data_dir: str | None = _field(
+        None,
+        "where prepared TFDS directories are; none: $TFDS_DATA_DIR, else ~/tensorflow_datasets",
+        resumable=True,
+    )
+    image_size: int | None = _field(
+        None, "images are resized to this height and width, in pixels; none: as stored", minimum=1
+    )
+    train_examples: int | None = _field(
+        None, "train on this many examples only, class by class in proportion; none: all", minimum=1
+    )
+    validation_split: str | None = _field(
+        None,
+        "the split to validate on; none: 'validation' where the data has it, else a part of 'train'",
+    )
+    validation_fraction: float = _field(
+        0.1, "share of 'train' held out for validation where no split serves it", above=0, below=1
+    )
+    test_fraction: float = _field(
+        0.1, "share of 'train' held out for testing where the data has only 'train'", minimum=0, below=1
+    )
+    batch_size: int = _field(64, "examples in one training step, over all devices", minimum=1)
+    eval_batch_size: int = _field(
+        500, "examples in one evaluation step, over all devices", minimum=1, resumable=True
+    )
+    normalize: Literal["unit", "symmetric", "standardize"] = _field(
+        "unit",
+        "unit: x/255; symmetric: x/127.5 - 1; standardize: per channel, (x - mean) / std of 'train'",
+    )
+    flip: bool = _field(False, "mirror each training image left to right with probability 1/2")
+    crop_padding: int = _field(
+        0, "pad training images by so many reflected pixels, then crop at random", minimum=0
+    )
+    cutout: int = _field(
+        0, "blank a random square of this side, in pixels, in training images", minimum=0
+    )
+    on_error: Literal["refuse", "skip"] = _field(
+        "refuse", "what to do with an image that cannot be read: stop and name it, or skip it"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Which network."""
+
+    name: str = _field("lenet5", "a registered model")
+    dropout_rate: float | None = _field(
+        None, "share of units dropped where the model has dropout; none: its own", minimum=0, below=1
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """How parameters follow the gradient."""
+
+    name: Literal["adam", "adamw", "sgd"] = _field("adam", "sgd has Nesterov momentum")
+    learning_rate: float = _field(1e-3, "the peak learning rate", above=0)
+    momentum: float = _field(0.9, "momentum of sgd", minimum=0, below=1)
+    weight_decay: float = _field(
+        0.0,
+        "decay of kernels: decoupled for adamw, added to the gradient for sgd",
+        minimum=0,
+    )
+    schedule: Literal["constant", "cosine", "triangular"] = _field(
+        "constant",
+        "learning rate over the run: constant, cosine to 0, or linear up then linear to 0",
+    )
+    warmup_epochs: float = _field(
+        0.0, "epochs of linear warm-up (the rising side of 'triangular')", minimum=0
+    )
+    clip_norm: float | None = _field(
+        None, "gradients of a larger global norm are scaled down to it; none: no clipping", above=0
+    )
+    ema_decay: float | None = _field(
+        None,
+        "evaluate an exponential moving average of the parameters, of this decay a step; none: no",
+        above=0,
+        below=1,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """How long, with which loss, in which precision."""
+
+    epochs: int = _field(5, "passes over the training split", minimum=1)
+    loss: Literal["cross_entropy", "binary_cross_entropy"] = _field(
+        "cross_entropy", "from logits; binary_cross_entropy: two classes, one logit"
+    )
+    label_smoothing: float = _field(
+        0.0, "share of the target spread evenly over all classes", minimum=0, below=1
+    )
+    precision: Literal["float32", "bfloat16"] = _field(
+        "float32", "of activations and gradients; parameters are float32 always"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """When the state is saved, and what is kept."""
+
+    every_steps: int | None = _field(
+        None, "save also after so many steps; none: after every epoch only", minimum=1, resumable=True
+    )
+    keep: int = _field(
+        2, "the newest checkpoints kept, besides the best by validation", minimum=1, resumable=True
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Logging:
+    """What is written while training."""
+
+    every_steps: int | None = _field(
+        None, "steps between points of the training curves; none: 20 points an epoch", minimum=1
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A whole run, but for where it is written.
+
+    Raises:
+        UsageError: a value is outside its range or choices, or two settings exclude each other.
+    """
+
+    name: str = _field("experiment", "what to call it; a preset's is its file's")
+    seed: int = _field(0, "of parameters, batch order, augmentation and dropout", minimum=0)
+    dataset: Dataset = dataclasses.field(default_factory=Dataset)
+    model: Model = dataclasses.field(default_factory=Model)
+    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+    train: Train = dataclasses.field(default_factory=Train)
+    checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
+    logging: Logging = dataclasses.field(default_factory=Logging)
+
+    def __post_init__(self) -> None:
+        for path, field in fields(Experiment):
+            check_value(path, field, get(self, path))
+        _check_combinations(self)
+
+
+def _check_combinations(e: Experiment) -> None:
+    """Refuses settings that are legal alone and not together."""
+    d, o, t = e.dataset, e.optimizer, e.train
+    wrong = [
+        (d.name == "folder" and d.path is None, "--dataset.name=folder needs --dataset.path=DIR"),
+        (
+            d.name != "folder" and d.path is not None,
+            f"--dataset.path belongs to --dataset.name=folder, not to {d.name!r}",
+        ),
+        (
+            d.validation_fraction + d.test_fraction >= 1,
+            "--dataset.validation_fraction and --dataset.test_fraction leave nothing to train on",
+        ),
+        (
+            d.validation_split == "train",
+            "--dataset.validation_split=train would validate on the images trained on; "
+            "leave it out to hold out a part of 'train'",
+        ),
+        (
+            o.warmup_epochs >= t.epochs,
+            f"--optimizer.warmup_epochs={o.warmup_epochs:g} must be less than "
+            f"--train.epochs={t.epochs}",
+        ),
+        (
+            o.name == "adam" and o.weight_decay > 0,
+            "--optimizer.weight_decay has no effect with adam; use --optimizer.name=adamw",
+        ),
+        (
+            o.schedule == "constant" and o.warmup_epochs > 0,
+            "--optimizer.warmup_epochs needs --optimizer.schedule=cosine or triangular",
+        ),
+        (
+            t.loss == "binary_cross_entropy" and t.label_smoothing > 0,
+            "--train.label_smoothing is defined for --train.loss=cross_entropy only",
+        ),
+    ]
+    for is_wrong, message in wrong:
+        if is_wrong:
+            raise UsageError(message)
+
+
+def fields(cls: type = Experiment, prefix: str = "") -> list[tuple[str, dataclasses.Field]]:
+    """Returns every leaf field as (dotted path, field), in the order of definition."""
+    leaves = []
+    for field in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(field.type):
+            leaves += fields(typing.cast(type, field.type), f"{prefix}{field.name}.")
+        else:
+            leaves.append((prefix + field.name, field))
+    return leaves
+
+
+def get(experiment: Any, path: str) -> Any:
+    """Returns the value at a dotted path."""
+    for name in path.split("."):
+        experiment = getattr(experiment, name)
+    return experiment
+
+
+def replace(experiment: Experiment, changes: dict[str, Any]) -> Experiment:
+    """Returns the experiment with the values at dotted paths replaced, and validated anew."""
+    top: dict[str, Any] = {}
+    for path, value in changes.items():
+        section, _, name = path.rpartition(".")
+        if section:
+            top[section] = dataclasses.replace(
+                top.get(section, getattr(experiment, section)), **{name: value}
+            )
+        else:
+            top[name] = value
+    return dataclasses.replace(experiment, **top)
+
+
+def field_type(field: dataclasses.Field) -> tuple[type, bool, tuple[str, ...]]:
+    """Returns (scalar type, whether None is legal, the choices or ()) of a leaf field."""
+    kind: Any = field.type
+    optional = isinstance(kind, types.UnionType)
+    if optional:
+        kind = next(arg for arg in typing.get_args(kind) if arg is not type(None))
+    if typing.get_origin(kind) is Literal:
+        return str, optional, typing.get_args(kind)
+    return kind, optional, ()
+
+
+def check_value(path: str, field: dataclasses.Field, value: Any) -> None:
+    """Raises UsageError, naming the flag, where a value is not legal for its field."""
+    kind, optional, choices = field_type(field)
+    if value is None and optional:
+        return
+    legal = kind if kind is not float else (float, int)
+    if not isinstance(value, legal) or (isinstance(value, bool) and kind is not bool):
+        raise UsageError(f"--{path} takes {kind.__name__}, not {value!r}")
+    if choices and value not in choices:
+        raise UsageError(f"--{path} is one of {', '.join(choices)}, not {value!r}")
+    m = field.metadata
+    tests = [
+        ("minimum", lambda bound: value >= bound, "at least"),
+        ("maximum", lambda bound: value <= bound, "at most"),
+        ("above", lambda bound: value > bound, "more than"),
+        ("below", lambda bound: value < bound, "less than"),
+    ]
+    for key, holds, words in tests:
+        if m.get(key) is not None and not holds(m[key]):
+            raise UsageError(f"--{path} must be {words} {m[key]:g}, not {value!r}")
+
+
+def to_dict(experiment: Experiment) -> dict[str, Any]:
+    """Returns nested plain dicts, ready for JSON."""
+    return dataclasses.asdict(experiment)
+
+
+def from_dict(values: dict[str, Any]) -> Experiment:
+    """Returns the experiment of `to_dict`.
+
+    Raises:
+        UsageError: a key is unknown or a value is not legal; a missing key takes its default.
+    """
+    return _build(Experiment, values, "")
+
+
+def _build(cls: Any, values: Any, prefix: str) -> Any:
+    if not isinstance(values, dict):
+        raise UsageError(f"{prefix.rstrip('.') or 'the configuration'} must hold named values")
+    known = {field.name: field for field in dataclasses.fields(cls)}
+    for name in values:
+        if name not in known:
+            raise UsageError(f"the configuration has an unknown setting {prefix}{name}")
+    return cls(
+        **{
+            name: _build(known[name].type, value, f"{prefix}{name}.")
+            if dataclasses.is_dataclass(known[name].type)
+            else value
+            for name, value in values.items()
+        }
+    )
+
+
+def to_json(experiment: Experiment) -> str:
+    """Returns the experiment as indented JSON."""
+    return json.dumps(to_dict(experiment), indent=2) + "\n"
+
+
+def flatten(experiment: Experiment) -> dict[str, Any]:
+    """Returns {dotted path: value} of every leaf field."""
+    return {path: get(experiment, path) for path, _ in fields()}
+
+
+def difference(old: Experiment, new: Experiment) -> dict[str, tuple[Any, Any]]:
+    """Returns {dotted path: (old value, new value)} of the leaf fields that differ."""
+    a, b = flatten(old), flatten(new)
+    return {path: (a[path], b[path]) for path in a if a[path] != b[path]}
