@@ -67,7 +67,10 @@ class Dataset:
         0.1, "share of 'train' held out for validation where no split serves it", above=0, below=1
     )
     test_fraction: float = _field(
-        0.1, "share of 'train' held out for testing where the data has only 'train'", minimum=0, below=1
+        0.1,
+        "share of 'train' held out for testing where the data has only 'train'",
+        minimum=0,
+        below=1,
     )
     batch_size: int = _field(64, "examples in one training step, over all devices", minimum=1)
     eval_batch_size: int = _field(
@@ -95,7 +98,10 @@ class Model:
 
     name: str = _field("lenet5", "a registered model")
     dropout_rate: float | None = _field(
-        None, "share of units dropped where the model has dropout; none: its own", minimum=0, below=1
+        None,
+        "share of units dropped where the model has dropout; none: its own",
+        minimum=0,
+        below=1,
     )
 
 
@@ -150,7 +156,10 @@ class Checkpoint:
     """When the state is saved, and what is kept."""
 
     every_steps: int | None = _field(
-        None, "save also after so many steps; none: after every epoch only", minimum=1, resumable=True
+        None,
+        "save also after so many steps; none: after every epoch only",
+        minimum=1,
+        resumable=True,
     )
     keep: int = _field(
         2, "the newest checkpoints kept, besides the best by validation", minimum=1, resumable=True

@@ -1,0 +1,245 @@
+"""What models are built from: Linen layers whose derivatives are fast on a CPU.
+
+XLA's CPU backend differentiates max-pooling and bias addition through slow general loops, so these
+two carry derivative rules of their own, used where a program is lowered for a CPU. Everywhere else,
+and as the reference that tests compare with, the plain expression is differentiated.
+
+Arrays are `[batch, height, width, channels]`; kernels `[height, width, in, out]`.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Padding = Literal["VALID", "SAME"] | Sequence[tuple[int, int]]
+Activation = Literal["relu"] | None
+
+# Keras' defaults, which the study guides' figures come from.
+default_kernel_init = nn.initializers.glorot_uniform()
+default_bias_init = nn.initializers.zeros_init()
+
+
+def _reference_max_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
+    return nn.max_pool(x, window, strides=window, padding="VALID")
+
+
+def _pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
+    return jax.lax.platform_dependent(
+        x,
+        cpu=lambda x: functools.reduce(jnp.maximum, _blocks(x, window)),
+        default=lambda x: _reference_max_pool(x, window),
+    )
+
+
+def _blocks(x: jax.Array, window: tuple[int, int]) -> list[jax.Array]:
+    """Returns, for each position in the window in row order, what stands there in every window."""
+    height, width = x.shape[1] // window[0], x.shape[2] // window[1]
+    x = x[:, : height * window[0], : width * window[1]]
+    x = x.reshape(x.shape[0], height, window[0], width, window[1], x.shape[3])
+    return [x[:, :, i, :, j] for i in range(window[0]) for j in range(window[1])]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def max_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
+    """Max-pools `x [batch, height, width, channels]` with stride = window and no padding.
+
+    The gradient goes to the first maximum of each window, in row order, as XLA's own rule has it.
+    """
+    return _pool(x, window)
+
+
+def _max_pool_forward(x: jax.Array, window: tuple[int, int]):
+    y = _pool(x, window)
+    return y, (x, y)
+
+
+def _max_pool_backward(window: tuple[int, int], residuals, g: jax.Array):
+    x, y = residuals
+
+    def compare_and_mask(x: jax.Array, y: jax.Array, g: jax.Array) -> jax.Array:
+        taken = jnp.zeros(y.shape, bool)
+        parts = []
+        for block in _blocks(x, window):
+            here = (block == y) & ~taken
+            taken |= here
+            parts.append(jnp.where(here, g, 0))
+        batch, height, width, channels = y.shape
+        grid = jnp.stack(parts, axis=3).reshape(batch, height, width, *window, channels)
+        dx = grid.transpose(0, 1, 3, 2, 4, 5)
+        dx = dx.reshape(batch, height * window[0], width * window[1], channels)
+        rest = [(0, full - part) for full, part in zip(x.shape, dx.shape, strict=True)]
+        return jnp.pad(dx, rest)
+
+    def reference(x: jax.Array, y: jax.Array, g: jax.Array) -> jax.Array:
+        del y
+        return jax.vjp(lambda x: _reference_max_pool(x, window), x)[1](g)[0]
+
+    return (jax.lax.platform_dependent(x, y, g, cpu=compare_and_mask, default=reference),)
+
+
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+@jax.custom_vjp
+def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+    """Returns `x [..., channels] + bias [channels]`."""
+    return x + bias
+
+
+def _add_bias_backward(bias: jax.Array, g: jax.Array):
+    def product(g: jax.Array) -> jax.Array:  # a reduction over rows is slower than a product
+        rows = g.reshape(-1, g.shape[-1])
+        return jnp.ones((1, rows.shape[0]), g.dtype) @ rows
+
+    def reference(g: jax.Array) -> jax.Array:
+        return jnp.sum(g, axis=tuple(range(g.ndim - 1)))[None]
+
+    db = jax.lax.platform_dependent(g, cpu=product, default=reference)[0]
+    return g, db.astype(bias.dtype)
+
+
+add_bias.defvjp(lambda x, bias: (x + bias, bias), _add_bias_backward)
+
+
+def _activate(x: jax.Array, activation: Activation) -> jax.Array:
+    return nn.relu(x) if activation == "relu" else x
+
+
+class Conv(nn.Module):
+    """2-D convolution, then optionally max-pooling, bias and activation.
+
+    With `pool`, pooling comes before bias and ReLU. Both are monotone in each channel, so the
+    function is that of convolution, bias, ReLU and pooling in their usual order, and a quarter of
+    the numbers passes through bias and ReLU.
+
+    Attributes:
+        features: output channels.
+        kernel_size: (height, width).
+        strides: (vertical, horizontal).
+        padding: VALID, SAME, or ((top, bottom), (left, right)).
+        use_bias: whether a bias is added.
+        activation: None or "relu".
+        pool: None, or the window of a max-pool with stride = window.
+        dtype: of the computation; parameters are float32.
+    """
+
+    features: int
+    kernel_size: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    padding: Padding = "VALID"
+    use_bias: bool = True
+    activation: Activation = None
+    pool: tuple[int, int] | None = None
+    dtype: Any = jnp.float32
+    kernel_init: Callable[..., jax.Array] = default_kernel_init
+    bias_init: Callable[..., jax.Array] = default_bias_init
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `[batch, height, width, in]` to `[batch, height', width', features]`."""
+        shape = (*self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape)
+        x = jax.lax.conv_general_dilated(
+            x.astype(self.dtype),
+            kernel.astype(self.dtype),
+            self.strides,
+            self.padding,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        if self.pool is not None:
+            x = max_pool(x, self.pool)
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, (self.features,))
+            x = add_bias(x, bias.astype(self.dtype))
+        return _activate(x, self.activation)
+
+
+class Dense(nn.Module):
+    """Matrix product, bias and activation over the last axis.
+
+    Attributes:
+        features: outputs.
+        use_bias: whether a bias is added.
+        activation: None or "relu".
+        dtype: of the computation; parameters are float32.
+    """
+
+    features: int
+    use_bias: bool = True
+    activation: Activation = None
+    dtype: Any = jnp.float32
+    kernel_init: Callable[..., jax.Array] = default_kernel_init
+    bias_init: Callable[..., jax.Array] = default_bias_init
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `[..., in]` to `[..., features]`."""
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        x = x.astype(self.dtype) @ kernel.astype(self.dtype)
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, (self.features,))
+            x = add_bias(x, bias.astype(self.dtype))
+        return _activate(x, self.activation)
+
+
+class MaxPool(nn.Module):
+    """Max-pooling.
+
+    Attributes:
+        window: (height, width).
+        strides: (vertical, horizontal); None: the window.
+        padding: VALID or SAME.
+    """
+
+    window: tuple[int, int] = (2, 2)
+    strides: tuple[int, int] | None = None
+    padding: Padding = "VALID"
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `[batch, height, width, channels]` to `[batch, height', width', channels]`."""
+        if self.padding == "VALID" and self.strides in (None, self.window):
+            return max_pool(x, self.window)
+        return nn.max_pool(x, self.window, self.strides or self.window, self.padding)
+
+
+class AvgPool(nn.Module):
+    """Average pooling; padded positions do not count towards the average.
+
+    Attributes:
+        window: (height, width).
+        strides: (vertical, horizontal); None: the window.
+        padding: VALID or SAME.
+    """
+
+    window: tuple[int, int] = (2, 2)
+    strides: tuple[int, int] | None = None
+    padding: Padding = "VALID"
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `[batch, height, width, channels]` to `[batch, height', width', channels]`."""
+        strides = self.strides or self.window
+        return nn.avg_pool(x, self.window, strides, self.padding, count_include_pad=False)
+
+
+class GlobalAveragePool(nn.Module):
+    """The mean over height and width."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `[batch, height, width, channels]` to `[batch, channels]`."""
+        return jnp.mean(x, axis=(1, 2))
+
+
+class Flatten(nn.Module):
+    """All axes but the first become one, in row order."""
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps `[batch, ...]` to `[batch, product of the rest]`."""
+        return x.reshape(x.shape[0], math.prod(x.shape[1:]))
+
+
+Dropout = nn.Dropout
