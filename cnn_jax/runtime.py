@@ -1,0 +1,121 @@
+"""Settings of the process that make XLA fast on a CPU, and what the process runs on.
+
+Nothing here changes what is computed. A GPU or TPU needs none of the CPU settings and gets none.
+"""
+
+import ctypes
+import functools
+import importlib.metadata
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+# The convolutions of this XLA option's default are several times slower than those without it.
+_CPU_COMPILER_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
+
+# glibc's mallopt parameters: freed memory stays with the process, because XLA's large temporaries
+# otherwise cost a page fault for every 4 KiB in every step.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+def cache_dir() -> pathlib.Path:
+    """Returns the folder of everything that can be made anew: $CNN_JAX_CACHE or ~/.cache/cnn_jax."""
+    own = os.environ.get("CNN_JAX_CACHE")
+    if own:
+        return pathlib.Path(own).expanduser().resolve()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return pathlib.Path(base).expanduser().resolve() / "cnn_jax"
+
+
+def keep_freed_memory() -> bool:
+    """Tells glibc's allocator to keep freed memory; returns whether it is there and agreed."""
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    settings = [(_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_TOP_PAD, 64 << 20)]
+    return all([mallopt(name, value) == 1 for name, value in settings])
+
+
+def start(platform_name: str | None = None) -> None:
+    """Sets up the process; call it once, before the first JAX computation.
+
+    Args:
+        platform_name: cpu, cuda or tpu; None leaves the choice to JAX.
+    """
+    if platform_name is not None:
+        jax.config.update("jax_platforms", platform_name)
+    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    if jax.default_backend() == "cpu":
+        keep_freed_memory()
+
+
+@functools.cache
+def compiler_options() -> dict[str, Any]:
+    """Returns the compiler options of this platform that this jaxlib knows."""
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(lambda x: x + 1, compiler_options=_CPU_COMPILER_OPTIONS)(jnp.zeros(()))
+    except Exception:  # an option that a jaxlib does not know is an error of its own kind
+        return {}
+    return _CPU_COMPILER_OPTIONS
+
+
+def _git_commit() -> str | None:
+    here = pathlib.Path(__file__).resolve().parent
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+changes" if changed else "")
+
+
+def _processor() -> str:
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), "")
+
+
+def describe_devices() -> str:
+    """Returns one line: platform, number and kind of the devices."""
+    devices = jax.devices()
+    plural = "" if len(devices) == 1 else "s"
+    return f"{devices[0].platform}, {len(devices)} device{plural} ({devices[0].device_kind})"
+
+
+def environment() -> dict[str, Any]:
+    """Returns what a reader needs to know of the machine and the programs of a run."""
+    packages = ["jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy"]
+    return {
+        "command": [sys.executable, *sys.argv],
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in packages},
+        "git_commit": _git_commit(),
+        "platform": jax.default_backend(),
+        "devices": [str(device) for device in jax.devices()],
+        "processes": jax.process_count(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "hostname": platform.node(),
+        "compiler_options": compiler_options(),
+    }

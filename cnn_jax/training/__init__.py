@@ -1,0 +1,1 @@
+"""Training: state and steps, optimizers, batch order, checkpoints and the loop."""
