@@ -1,0 +1,1 @@
+"""What pretrained weights exist and what preprocessing belongs to them; loading them."""

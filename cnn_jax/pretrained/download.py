@@ -1,0 +1,205 @@
+"""Fetching weights once into a cache: resumed, verified, and safe beside other processes."""
+
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Any, cast
+
+import filelock
+import pooch
+import requests
+import tqdm
+
+from cnn_jax.errors import RunError
+from cnn_jax.pretrained.catalogue import Entry
+
+_CONNECT_SECONDS = 5
+_READ_SECONDS = 30
+_CHUNK = 1 << 20
+
+log = logging.getLogger(__name__)
+
+
+def cache_dir() -> Path:
+    """Returns where weights are kept: $CNN_JAX_CACHE/weights, else ~/.cache/cnn_jax/weights."""
+    root = os.environ.get("CNN_JAX_CACHE")
+    return (Path(root) if root else Path.home() / ".cache" / "cnn_jax") / "weights"
+
+
+def fetch(entry: Entry) -> Path:
+    """Returns the file of an entry, whose checksum holds, downloading it where it is missing.
+
+    A download writes to `NAME.part` beside its destination, goes on from there after a break, and
+    takes its place only after the checksum held. One process downloads, others wait for it. A file
+    in the cache whose checksum fails is named in the log and fetched anew.
+
+    Raises:
+        RunError: the server cannot be reached, or what it sends is not the file of the catalogue.
+    """
+    folder = cache_dir()
+    path = folder / entry.name
+    if _verified(path, entry):
+        return path
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(f"{path}.lock")
+        try:
+            lock.acquire(blocking=False)
+        except filelock.Timeout:
+            log.info("waiting for another process that downloads %s", entry.name)
+            lock.acquire()
+        try:
+            if not _verified(path, entry):
+                _download(path, entry)
+        finally:
+            lock.release()
+    except OSError as error:  # requests' errors are OSErrors too
+        raise RunError(
+            f"{entry.name} is not in {folder} and could not be downloaded from {entry.url} "
+            f"({_reason(error)}); {_by_hand(path, entry)}"
+        ) from error
+    return path
+
+
+def _verified(path: Path, entry: Entry) -> bool:
+    if not path.exists():
+        return False
+    if path.stat().st_size == entry.size and _checksum_holds(path, entry):
+        return True
+    algorithm = entry.checksum.partition(":")[0]
+    log.warning("%s is damaged: its size or %s is another; fetching it anew", path, algorithm)
+    return False
+
+
+def _checksum_holds(path: Path, entry: Entry) -> bool:
+    algorithm, _, expected = entry.checksum.partition(":")
+    return pooch.file_hash(str(path), alg=algorithm) == expected
+
+
+def _download(path: Path, entry: Entry) -> None:
+    """Downloads an entry to `path`; the caller holds the lock.
+
+    Raises:
+        RunError: what the server sends is not the file of the catalogue.
+        OSError: the server cannot be reached, the connection broke, or the disk is full.
+    """
+    _preflight(entry.url)
+    part = path.with_name(f"{path.name}.part")
+    pooch.get_logger().setLevel(logging.WARNING)
+    if part.exists():
+        try:
+            return _retrieve(path, part, entry)
+        except ValueError:  # the part may be of another file
+            log.warning("%s was resumed and its checksum fails; starting over", entry.name)
+    try:
+        _retrieve(path, part, entry)
+    except ValueError:
+        raise _wrong(path, entry, "its checksum is another") from None
+
+
+def _retrieve(path: Path, part: Path, entry: Entry) -> None:
+    """Downloads to `path` through `part`; raises ValueError where the checksum fails."""
+
+    def downloader(url: str, output_file: str, _: object) -> None:
+        _stream(url, part, entry, path)
+        os.replace(part, output_file)  # pooch verifies its checksum, then moves it to `path`
+
+    path.unlink(missing_ok=True)
+    pooch.retrieve(
+        entry.url,
+        entry.checksum,
+        fname=path.name,
+        path=path.parent,
+        downloader=cast(Any, downloader),
+    )
+
+
+def _stream(url: str, part: Path, entry: Entry, path: Path) -> None:
+    """Completes `part` to the entry's size, from where it ends."""
+    offset = part.stat().st_size if part.exists() else 0
+    if offset > entry.size:
+        offset = 0
+    if offset == entry.size:
+        return
+    headers = {"Accept-Encoding": "identity"}
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
+    timeout = (_CONNECT_SECONDS, _READ_SECONDS)
+    with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
+        response.raise_for_status()
+        if response.status_code != 206:
+            offset = 0
+        elif not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
+            raise _wrong(path, entry, "the server sent another part than asked for")
+        length = response.headers.get("Content-Length")
+        if length is not None and offset + int(length) != entry.size:
+            raise _wrong(path, entry, f"the server's file has {offset + int(length)} bytes")
+        with (
+            part.open("ab" if offset else "wb") as file,
+            tqdm.tqdm(
+                desc=entry.name,
+                total=entry.size,
+                initial=offset,
+                unit="B",
+                unit_scale=True,
+                disable=None,
+            ) as bar,
+        ):
+            for chunk in response.iter_content(_CHUNK):
+                offset += len(chunk)
+                if offset > entry.size:  # before it fills the disk
+                    raise _wrong(path, entry, f"the server sends more than {entry.size} bytes")
+                file.write(chunk)
+                bar.update(len(chunk))
+    if offset != entry.size:
+        raise ConnectionError(f"the connection broke after {offset} of {entry.size} bytes")
+
+
+def _preflight(url: str) -> None:
+    """Raises OSError where nothing answers within 5 seconds.
+
+    In a thread, because looking up a name has no timeout of its own.
+    """
+    outcome: list[Exception | None] = []
+
+    def ask() -> None:
+        try:
+            requests.head(url, timeout=_CONNECT_SECONDS, allow_redirects=True).close()
+            outcome.append(None)
+        except Exception as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_CONNECT_SECONDS)
+    if not outcome:
+        raise TimeoutError(f"no answer within {_CONNECT_SECONDS} seconds")
+    if outcome[0] is not None:
+        raise outcome[0]
+
+
+def _by_hand(path: Path, entry: Entry) -> str:
+    return (
+        f"download it elsewhere ({entry.size} bytes, {entry.checksum}) and put it at {path}, "
+        "or name a file with --transfer.weights=PATH"
+    )
+
+
+def _wrong(path: Path, entry: Entry, reason: str) -> RunError:
+    return RunError(
+        f"{entry.url} is not the file of the catalogue: {reason}; {_by_hand(path, entry)}"
+    )
+
+
+def _reason(error: BaseException) -> str:
+    """Returns the innermost cause in a few words: requests wraps them in several layers."""
+    if isinstance(error, requests.HTTPError):
+        return str(error).partition(" for url")[0]
+    while True:
+        inner = error.__context__ or getattr(error, "reason", None)
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else f"{text[:157]}..."

@@ -1,0 +1,252 @@
+import contextlib
+import dataclasses
+import hashlib
+import http.server
+import importlib
+import inspect
+import logging
+import multiprocessing
+import os
+import re
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from cnn_jax.errors import RunError
+from cnn_jax.pretrained import catalogue, download
+
+CONTENT = np.random.default_rng(0).bytes(3_000_000)
+
+
+class Server:
+    """A loopback server of one file that can break connections and records what it is asked."""
+
+    def __init__(self):
+        self.content = CONTENT
+        self.break_after = None  # bytes sent before the connection is cut
+        self.ignore_range = False
+        self.delay = 0.0
+        self.hang = None  # an Event: after what is sent, the connection stays open until it is set
+        self.ranges = []  # the Range header of every GET
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_HEAD(self):
+                self.send_response(200)
+                self.end_headers()
+
+            def do_GET(self):
+                wanted = self.headers.get("Range")
+                outer.ranges.append(wanted)
+                start = 0
+                if wanted and not outer.ignore_range:
+                    start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])  # pyright: ignore
+                    self.send_response(206)
+                    total = len(outer.content)
+                    self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
+                else:
+                    self.send_response(200)
+                body = outer.content[start:]
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                time.sleep(outer.delay)
+                with contextlib.suppress(ConnectionError):
+                    self.wfile.write(body[: outer.break_after])
+                if outer.hang is not None:
+                    outer.hang.wait(60)
+                self.close_connection = True
+
+            def log_message(self, format, *args):
+                pass
+
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.http.server_port}/weights.h5"
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    monkeypatch.setenv("CNN_JAX_CACHE", str(tmp_path))
+    monkeypatch.setenv("NO_PROXY", "*")
+    server = Server()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+def entry_of(url, **changes):
+    entry = dataclasses.replace(
+        catalogue.find("vgg16"),
+        name="weights.h5",
+        url=url,
+        md5=hashlib.md5(CONTENT).hexdigest(),
+        size=len(CONTENT),
+    )
+    return dataclasses.replace(entry, **changes)
+
+
+def test_catalogue_is_complete_and_consistent():
+    for entry in catalogue.ENTRIES:
+        assert entry.url.startswith("https://")
+        assert entry.url.endswith(f"/{entry.name}")
+        assert re.fullmatch("[0-9a-f]{32}", entry.md5)
+        assert entry.preprocessing == "caffe"
+        assert entry.includes_top == ("notop" not in entry.name) == (entry.classes == 1000)
+    assert len({entry.md5 for entry in catalogue.ENTRIES}) == len(catalogue.ENTRIES) == 4
+
+
+@pytest.mark.parametrize("model", ["vgg16", "vgg19"])
+def test_catalogue_has_the_addresses_and_checksums_of_keras(model, keras):
+    module = importlib.import_module(f"keras.src.applications.{model}")
+    source = inspect.getsource(module)
+    for top, path in [(True, module.WEIGHTS_PATH), (False, module.WEIGHTS_PATH_NO_TOP)]:
+        entry = catalogue.find(model, top)
+        assert entry.url == path
+        assert f'file_hash="{entry.md5}"' in source
+
+
+def test_downloads_once_and_only_the_file_stays(server, tmp_path):
+    entry = entry_of(server.url)
+    path = download.fetch(entry)
+    assert path == tmp_path / "weights" / "weights.h5"
+    assert path.read_bytes() == CONTENT
+    assert download.fetch(entry) == path
+    assert server.ranges == [None]
+    assert {p.name for p in path.parent.iterdir()} <= {"weights.h5", "weights.h5.lock"}
+
+
+def test_a_broken_download_is_resumed_with_a_range_request(server):
+    entry = entry_of(server.url)
+    server.break_after = 1_200_000
+    with pytest.raises(RunError, match=r"weights\.h5 is not in"):
+        download.fetch(entry)
+    part = download.cache_dir() / "weights.h5.part"
+    size = part.stat().st_size
+    assert 0 < size <= 1_200_000
+    server.break_after = None
+    assert download.fetch(entry).read_bytes() == CONTENT
+    assert server.ranges == [None, f"bytes={size}-"]
+    assert not part.exists()
+
+
+def _fetch(url, report=None):
+    path = download.fetch(entry_of(url))
+    if report is not None:
+        report.put(hashlib.md5(path.read_bytes()).hexdigest())
+
+
+def test_a_killed_download_is_resumed(server):
+    part = download.cache_dir() / "weights.h5.part"
+    server.break_after = 2_000_000
+    server.hang = threading.Event()
+    process = multiprocessing.get_context("spawn").Process(target=_fetch, args=(server.url,))
+    process.start()
+    deadline = time.monotonic() + 30
+    while not (part.exists() and part.stat().st_size >= 1 << 20):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.join()
+    server.hang.set()
+    size = part.stat().st_size
+    assert not (download.cache_dir() / "weights.h5").exists()
+    server.break_after = server.hang = None
+    assert download.fetch(entry_of(server.url)).read_bytes() == CONTENT
+    assert server.ranges == [None, f"bytes={size}-"]
+
+
+def test_a_server_without_ranges_starts_over(server):
+    part = download.cache_dir() / "weights.h5.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"x" * 1000)
+    server.ignore_range = True
+    assert download.fetch(entry_of(server.url)).read_bytes() == CONTENT
+
+
+def test_a_part_of_another_file_is_discarded(server, caplog):
+    part = download.cache_dir() / "weights.h5.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"x" * 1000)
+    assert download.fetch(entry_of(server.url)).read_bytes() == CONTENT
+    assert server.ranges == ["bytes=1000-", None]
+    assert "starting over" in caplog.text
+
+
+def test_wrong_checksum_or_size_is_refused_and_nothing_left_in_its_place(server):
+    wrong = "0" * 32
+    with pytest.raises(RunError, match=f"its checksum is another.*md5:{wrong}"):
+        download.fetch(entry_of(server.url, md5=wrong))
+    with pytest.raises(RunError, match="has 3000000 bytes"):
+        download.fetch(entry_of(server.url, size=2_999_999))
+    assert not (download.cache_dir() / "weights.h5").exists()
+
+
+def test_sha256_is_used_where_it_is_known(server):
+    right = hashlib.sha256(CONTENT).hexdigest()
+    assert download.fetch(entry_of(server.url, sha256=right, md5="0" * 32)).exists()
+    with pytest.raises(RunError, match=r"its checksum is another.*sha256"):
+        download.fetch(entry_of(server.url, name="other.h5", sha256="0" * 64))
+
+
+def test_a_damaged_file_in_the_cache_is_named_and_fetched_anew(server, caplog):
+    path = download.fetch(entry_of(server.url))
+    damaged = bytearray(CONTENT)
+    damaged[1_000_000] ^= 1
+    path.write_bytes(damaged)
+    with caplog.at_level(logging.WARNING):
+        assert download.fetch(entry_of(server.url)).read_bytes() == CONTENT
+    assert str(path) in caplog.text
+    assert "damaged" in caplog.text
+
+
+def test_two_processes_download_once(server):
+    server.delay = 0.5
+    context = multiprocessing.get_context("spawn")
+    report = context.Queue()
+    processes = [context.Process(target=_fetch, args=(server.url, report)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    sums = [report.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join(30)
+        assert process.exitcode == 0
+    assert sums == [hashlib.md5(CONTENT).hexdigest()] * 2
+    assert server.ranges == [None]
+
+
+def test_offline_is_one_line_that_says_what_to_do(server):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        entry = entry_of(f"http://127.0.0.1:{unused.getsockname()[1]}/weights.h5")
+        with pytest.raises(RunError) as error:
+            download.fetch(entry)
+    message = str(error.value)
+    assert "\n" not in message
+    for part in [entry.name, entry.url, entry.md5, os.fspath(download.cache_dir() / entry.name)]:
+        assert part in message
+    assert "refused" in message
+
+
+def test_a_silent_server_is_given_up_after_the_preflight(server, monkeypatch):
+    monkeypatch.setattr(download, "_CONNECT_SECONDS", 0.5)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        entry = entry_of(f"http://127.0.0.1:{silent.getsockname()[1]}/weights.h5")
+        start = time.monotonic()
+        with pytest.raises(RunError, match="could not be downloaded"):
+            download.fetch(entry)
+        assert time.monotonic() - start < 5
+
+
+def test_a_missing_file_on_the_server_is_named(server):
+    entry = entry_of("http://127.0.0.1:9/weights.h5")
+    server.http.RequestHandlerClass.do_GET = lambda self: self.send_error(404)
+    with pytest.raises(RunError, match="404"):
+        download.fetch(dataclasses.replace(entry, url=server.url))
