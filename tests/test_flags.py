@@ -96,15 +96,8 @@ def test_parsing_twice_keeps_nothing():
 def test_run_flags():
     got = flags.parse(
         [
-            "evaluate",
-            "--config=x",
-            "--workdir",
-            "runs/a",
-            "--quiet",
-            "--platform=cpu",
-            "--debug",
-            "--split=validation",
-            "--checkpoint=last",
+            *("evaluate", "--config=x", "--workdir", "runs/a", "--quiet", "--platform=cpu"),
+            *("--debug", "--split=validation", "--checkpoint=last"),
         ]
     )
     assert got == flags.Invocation(
@@ -353,9 +346,11 @@ def test_the_presets_of_the_project_resolve():
 
 
 def test_help_lists_everything_within_the_width(presets, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "70")
+    monkeypatch.setenv("COLUMNS", "60")
+    assert max(map(len, flags.help_text(presets).splitlines())) <= 60
+    monkeypatch.setenv("COLUMNS", "90")
     text = flags.help_text(presets)
-    assert max(map(len, text.splitlines())) <= 70
+    assert max(map(len, text.splitlines())) <= 90
     for path, _ in experiment.fields():
         assert (f"--{path}=" in text or f"--[no]{path}" in text) == (path != "name")
     for command in flags.COMMANDS:

@@ -1,0 +1,1 @@
+"""What a run shows: TensorBoard events, figures, tables, progress."""
