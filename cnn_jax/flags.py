@@ -237,7 +237,7 @@ def help_text(presets_dir: Path = PRESETS_DIR) -> str:
             path, "|".join(choices) or kind.__name__, field.default, _range(field), or_none
         )
         lines += flag_entry(signature, field.metadata["help"])
-    lines += ["", "Defaults are those of a setting that the preset leaves alone."]
+    lines += ["", wrap("A default is that of a setting the preset leaves alone.", "", 0)]
     return "\n".join(lines) + "\n"
 
 
