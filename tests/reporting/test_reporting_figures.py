@@ -1,0 +1,231 @@
+import math
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from cnn_jax.errors import RunError
+from cnn_jax.reporting import figures
+
+RNG = np.random.default_rng(0)
+NAMES = [f"class {i}" for i in range(100)]
+
+
+def images(count: int, size: int = 8, channels: int = 3) -> np.ndarray:
+    return RNG.integers(0, 256, (count, size, size, channels), dtype=np.uint8)
+
+
+def history(epochs: int) -> list[dict]:
+    keys = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+    return [{"epoch": e + 1, **dict.fromkeys(keys, 0.1 * e)} for e in range(epochs)]
+
+
+def titles(figure: Figure) -> list[str]:
+    return [axes.get_title() for axes in figure.axes]
+
+
+def legend(axes: Axes) -> list[str]:
+    box = axes.get_legend()
+    assert box is not None
+    return [text.get_text() for text in box.get_texts()]
+
+
+def image_of(axes: Axes) -> np.ndarray:
+    return np.asarray(axes.images[0].get_array())
+
+
+def inside(figure: Figure) -> bool:
+    """Says whether all that is drawn lies within the canvas, so that saving clips nothing."""
+    figures.to_array(figure)
+    drawn, canvas = figure.get_tightbbox().bounds, figure.get_size_inches()
+    left, bottom, width, height = drawn
+    slack = 0.02
+    return (
+        min(left, bottom) >= -slack
+        and left + width <= canvas[0] + slack
+        and bottom + height <= canvas[1] + slack
+    )
+
+
+@pytest.mark.parametrize(("size", "channels"), [(8, 1), (32, 3), (224, 3)])
+def test_image_grid_shows_names_and_pixels(size, channels):
+    x = images(30, size, channels)
+    labels = np.arange(30, dtype=np.int32)
+    figure = figures.image_grid(x, labels, NAMES)
+    assert titles(figure) == NAMES[:25]
+    np.testing.assert_array_equal(image_of(figure.axes[3]), x[3, ..., 0] if channels == 1 else x[3])
+    assert inside(figure)
+
+
+def test_fewer_images_leave_no_empty_rows():
+    figure = figures.image_grid(images(7), np.zeros(7, int), ["a"])
+    assert len(figure.axes) == 10
+    assert titles(figure) == ["a"] * 7 + [""] * 3
+
+
+def test_grey_is_drawn_on_the_full_scale():
+    # A dark image stays dark: the range is that of uint8, not of the image.
+    figure = figures.image_grid(np.full((1, 8, 8, 1), 20, np.uint8), np.array([0]), ["dark"])
+    assert figure.axes[0].images[0].get_clim() == (0, 255)
+
+
+def test_predictions_are_told_apart_without_colour():
+    figure = figures.prediction_grid(
+        images(2), np.array([0, 1]), np.array([0, 2]), np.array([0.93, 0.4]), ["cat", "dog", "ox"]
+    )
+    assert titles(figure)[:2] == ["✓ cat 93%\ntrue: cat", "✗ ox 40%\ntrue: dog"]
+    right, wrong = figure.axes[0].title, figure.axes[1].title
+    assert right.get_color() != wrong.get_color()
+    assert (right.get_fontweight(), wrong.get_fontweight()) == ("normal", "bold")
+    assert figure.get_suptitle() == "Predictions: 1 of 2 right"
+
+
+def test_predictions_of_different_length_are_refused():
+    with pytest.raises(ValueError, match="shorter"):
+        figures.prediction_grid(
+            images(2), np.array([0, 1]), np.array([0]), np.array([1.0, 1.0]), ["a", "b"]
+        )
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_class_counts(classes):
+    counts = {"train": np.arange(classes) * 1000, "validation": [0] * classes}
+    figure = figures.class_counts(counts, NAMES[:classes], [0.5, 0.4, 0.3], [0.2, 0.2, 0.1])
+    assert titles(figure) == [f"train: {500 * classes * (classes - 1):,}", "validation: 0"]
+    first = figure.axes[0]
+    # The bars, and the names beside them, read from top to bottom.
+    ends = [bar.get_path().get_extents(bar.get_patch_transform()).x1 for bar in first.patches]
+    np.testing.assert_allclose(ends, [i * 1000 for i in range(classes)])
+    assert [label.get_text() for label in first.get_yticklabels()] == NAMES[:classes]
+    assert first.get_ylim()[0] > first.get_ylim()[1]
+    assert "red 0.500 ± 0.200" in figure.get_supxlabel()
+    assert "blue 0.300 ± 0.100" in figure.get_supxlabel()
+    assert inside(figure)
+
+
+def test_class_counts_of_grey_images():
+    figure = figures.class_counts({"train": [1, 2]}, ["a", "b"], [0.3], [0.1])
+    assert "grey 0.300 ± 0.100" in figure.get_supxlabel()
+    assert not figures.class_counts({"train": [1, 2]}, ["a", "b"]).get_supxlabel()
+
+
+def test_training_curves_mark_the_first_best_epoch():
+    rows = history(4)
+    for row, accuracy in zip(rows, (0.3, 0.6, 0.6, 0.5), strict=True):
+        row["validation_accuracy"] = accuracy
+    figure = figures.training_curves(rows)
+    loss, accuracy = figure.axes
+    assert [axes.get_xlabel() for axes in figure.axes] == ["epoch", "epoch"]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "accuracy"]
+    assert legend(accuracy) == ["train", "validation", "best epoch: 2 (0.6000)"]
+    points = accuracy.lines[1].get_xydata()
+    assert np.asarray(points).tolist() == [[1, 0.3], [2, 0.6], [3, 0.6], [4, 0.5]]
+    assert legend(loss)[2] == "best epoch: 2 (0.1000)"
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 200])
+def test_training_curves_of_any_length(epochs):
+    assert inside(figures.training_curves(history(epochs)))
+
+
+def test_training_curves_survive_gaps():
+    rows = history(3)
+    rows[0]["validation_accuracy"] = None
+    rows[1]["validation_accuracy"] = math.nan
+    del rows[2]["validation_accuracy"]
+    rows[2]["train_loss"] = math.inf
+    figure = figures.training_curves(rows)
+    figures.to_array(figure)
+    assert legend(figure.axes[1]) == ["train", "validation"]
+
+
+@pytest.mark.parametrize("classes", [2, 20, 21, 100])
+def test_confusion_matrix(classes):
+    matrix = RNG.integers(0, 50, (classes, classes))
+    matrix[1] = 0  # A class without examples.
+    matrix[0] = 0
+    matrix[0, 1] = 1234
+    figure = figures.confusion_matrix(matrix, NAMES[:classes])
+    axes = figure.axes[0]
+    shares = image_of(axes)
+    assert shares[0, 1] == 1
+    assert not shares[1].any()
+    texts = [text.get_text() for text in axes.texts]
+    assert len(texts) == (classes**2 if classes <= 20 else 0)
+    if texts:
+        assert texts[1] == "1,234"
+    assert [label.get_text() for label in axes.get_yticklabels()] == NAMES[:classes]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+    assert f"{np.trace(matrix) / matrix.sum():.1%}" in axes.get_title()
+    assert inside(figure)
+
+
+def test_names_are_shortened_and_never_mathematics():
+    names = ["$a$ costs more than $b_c$ " + str(i) for i in range(2)]
+    figure = figures.confusion_matrix(np.eye(2, dtype=int), names)
+    figures.to_array(figure)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert all(len(label) <= 20 for label in labels)
+    assert labels[0].startswith("$a$ costs")
+    # What tells them apart, their end, is kept.
+    assert labels[0] != labels[1]
+    figures.to_array(figures.image_grid(images(2), np.array([0, 1]), names))
+
+
+def filter_canvas(kernel: np.ndarray) -> np.ndarray:
+    return image_of(figures.filters(kernel).axes[0])
+
+
+def test_filters_are_scaled_each_by_itself_about_zero():
+    kernel = np.zeros((1, 2, 1, 3))
+    kernel[0, :, 0, 0] = [4, -2]
+    kernel[0, :, 0, 1] = [-0.01, 0]
+    values = set(np.unique(filter_canvas(kernel)).round(6))
+    # 4 -> 1, -2 -> 1/4, -0.01 -> 0, 0 -> 1/2; a filter of zeros is grey; page white, frame black.
+    assert values == {0.0, 0.25, 0.5, 1.0}
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 3, 32), (5, 5, 1, 6), (11, 11, 3, 97), (2, 3, 17, 14)])
+def test_filters_of_any_shape(shape):
+    kernel = RNG.normal(size=shape).astype(np.float32)
+    canvas = filter_canvas(kernel)
+    assert canvas.min() >= 0
+    assert canvas.max() <= 1
+    assert (canvas.ndim == 3 and canvas.shape[-1] == 3) == (shape[2] == 3)
+    assert inside(figures.filters(kernel))
+
+
+def test_save_writes_a_png_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "new" / "figure.png"
+    for epochs in (1, 2):
+        figures.save(figures.training_curves(history(epochs)), path)
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_save_that_fails_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "figure.png"
+    figure = figures.training_curves(history(1))
+    figures.save(figure, path)
+    old = path.read_bytes()
+
+    def break_off(file, **_):
+        file.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(figure, "savefig", break_off)
+    with pytest.raises(RunError, match=r"figure\.png cannot be written: No space left"):
+        figures.save(figure, path)
+    assert path.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_to_array():
+    array = figures.to_array(figures.training_curves(history(2)))
+    assert array.dtype == np.uint8
+    assert array.shape == (420, 900, 3)
+    assert (array[0, 0] == 255).all()
+    assert array.std() > 5
