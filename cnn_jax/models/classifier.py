@@ -61,7 +61,7 @@ class DenseHead(nn.Module):
     def __call__(self, features: jax.Array, train: bool = False) -> jax.Array:
         """Maps `[batch, ...]` to logits `[batch, num_outputs]`."""
         del train
-        x = Flatten()(features) if features.ndim > 2 else features
+        x = Flatten(name="flatten")(features) if features.ndim > 2 else features
         for number, units in enumerate(self.hidden, start=1):
             x = Dense(units, activation="relu", dtype=self.dtype, name=f"dense{number}")(x)
         return Dense(self.num_outputs, name="logits")(x)

@@ -31,7 +31,7 @@ class MlpBackbone(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Maps images `[batch, height, width, channels]` to features `[batch, hidden[-1]]`."""
-        x = Flatten()(x)
+        x = Flatten(name="flatten")(x)
         for number, units in enumerate(self.hidden, start=1):
             x = Dense(units, activation="relu", dtype=self.dtype, name=f"dense{number}")(x)
             x = Dropout(self.dropout_rate, name=f"dropout{number}")(x, deterministic=not train)

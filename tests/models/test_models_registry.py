@@ -9,21 +9,46 @@ import pytest
 from cnn_jax import models
 from cnn_jax.errors import UsageError
 
+# The large ones take minutes here; their own tests run them on small images or as shapes only.
 every_model = pytest.mark.parametrize("name", models.REGISTRY)
 
 
-def images(name, batch, size=None):
-    height, width, channels = models.REGISTRY[name].input_shape
-    shape = (batch, *(size or (height, width)), channels)
+def shapes(model, shape) -> Any:
+    """Returns the shapes of (variables, features, logits) for one image, computing nothing."""
+
+    def run(x):
+        logits, variables = model.init_with_output(jax.random.key(0), x)
+        return variables, model.apply(variables, x, method="forward_features"), logits
+
+    return jax.eval_shape(run, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+
+
+def size(tree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+# Larger ones have tests of their own, and here those of shapes.
+quick_model = pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, entry in models.REGISTRY.items()
+        if size(shapes(models.create(name, 3), entry.input_shape)[0]) < 2e7
+    ],
+)
+
+
+def images(name, batch):
+    shape = (batch, *models.REGISTRY[name].input_shape)
     return np.random.default_rng(batch).uniform(size=shape).astype(np.float32)
 
 
 def variables(model, x):
     """Random parameters; NumPy draws them, as compiling an initialisation takes seconds."""
     rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
     return jax.tree.map(
-        lambda leaf: (rng.normal(size=leaf.shape) / leaf.size ** (1 / 3)).astype(leaf.dtype), shapes
+        lambda leaf: rng.standard_normal(leaf.shape, np.float32) / leaf.size ** (1 / 3),
+        shapes(model, x.shape[1:])[0],
     )
 
 
@@ -31,7 +56,7 @@ def apply(model, *args, **options) -> Any:
     return model.apply(*args, **options)
 
 
-@every_model
+@quick_model
 def test_one_compilation_serves_all_batches_and_the_halves_make_the_whole(name):
     model, traces = models.create(name, 7), []
     x = images(name, 2)
@@ -54,7 +79,7 @@ def test_one_compilation_serves_all_batches_and_the_halves_make_the_whole(name):
     assert set(v["params"]) == {"backbone", "head"}
 
 
-@every_model
+@quick_model
 def test_gradient_reaches_every_parameter(name):
     model = models.create(name, 3)
     x = images(name, 4)
@@ -64,7 +89,7 @@ def test_gradient_reaches_every_parameter(name):
     @jax.jit
     @jax.grad
     def gradient(v):
-        logits = apply(model, v, x, train=True)
+        logits = apply(model, v, x, train=True, rngs={"dropout": jax.random.key(0)})
         return -jnp.mean(nn.log_softmax(logits)[np.arange(4), labels])
 
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient(v)):
@@ -72,50 +97,51 @@ def test_gradient_reaches_every_parameter(name):
         assert np.abs(leaf).max() > 0, path
 
 
-@every_model
-def test_bfloat16_computes_features_in_it_and_logits_in_float32(name):
+@quick_model
+def test_bfloat16_is_near_float32(name):
     model = models.create(name, 3, dtype=jnp.bfloat16)
     x = images(name, 1)
     v = variables(model, x)
-    assert {leaf.dtype for leaf in jax.tree.leaves(v)} == {jnp.dtype("float32")}
-    features = apply(model, v, x, method="forward_features")
-    assert features.dtype == jnp.bfloat16
-    logits = apply(model, v, features, method="forward_head")
-    assert logits.dtype == jnp.float32
+    logits = apply(model, v, x)
     exact = apply(models.create(name, 3), v, x)
+    assert np.abs(logits - exact).max() > 0  # else it would have been computed in float32
     np.testing.assert_allclose(logits, exact, rtol=0.1, atol=0.05 * np.abs(exact).max())
 
 
 @every_model
-def test_smallest_image_runs_and_a_smaller_one_is_refused_by_name(name):
+def test_smallest_image_fits_and_a_smaller_one_is_refused_by_name(name):
     height, width = models.REGISTRY[name].smallest
     model = models.create(name, 2)
     models.check_input(name, (height, width, 3))
-    x = images(name, 1, (height, width))
-    v = variables(model, x)
-    assert np.isfinite(apply(model, v, x)).all()
-    for size in [(height - 1, width), (height, width - 1)]:
+    _, features, logits = shapes(model, (height, width, 3))
+    assert features.size > 0
+    assert logits.shape == (1, 2)
+    for smaller in [(height - 1, width), (height, width - 1)]:
         with pytest.raises(UsageError) as error:
-            models.check_input(name, size)
-        for text in (name, f"{height} x {width}", f"{size[0]} x {size[1]}", "--dataset.image_size"):
+            models.check_input(name, smaller)
+        numbers = f"{height} x {width}", f"{smaller[0]} x {smaller[1]}"
+        for text in (name, *numbers, "--dataset.image_size"):
             assert text in str(error.value)
         assert "\n" not in str(error.value)
-        if min(size) > 0:  # the model itself would be left with an empty feature map
-            smaller = jax.ShapeDtypeStruct((1, *size, x.shape[3]), x.dtype)
-            assert 0 in features_shape(model, smaller)
-
-
-def features_shape(model, x):
-    return jax.eval_shape(
-        lambda key, x: model.init_with_output(key, x, method="forward_features")[0],
-        jax.random.key(0),
-        x,
-    ).shape
+        if min(smaller) > 0:  # the model itself would be left with an empty feature map
+            image = jax.ShapeDtypeStruct((1, *smaller, 3), jnp.float32)
+            empty: Any = jax.eval_shape(
+                lambda x: model.init_with_output(jax.random.key(0), x, method="forward_features")[
+                    0
+                ],
+                image,
+            )
+            assert empty.size == 0
 
 
 @every_model
-def test_native_images_are_large_enough(name):
-    models.check_input(name, models.REGISTRY[name].input_shape)
+def test_native_images_give_float32_logits_also_in_bfloat16(name):
+    shape = models.REGISTRY[name].input_shape
+    models.check_input(name, shape)
+    v, features, logits = shapes(models.create(name, 5, dtype=jnp.bfloat16), shape)
+    assert {leaf.dtype for leaf in jax.tree.leaves(v)} == {jnp.dtype("float32")}
+    assert features.dtype == jnp.bfloat16
+    assert (logits.shape, logits.dtype) == ((1, 5), jnp.float32)
 
 
 def test_initial_kernels_are_glorot_uniform_and_biases_zero():
@@ -145,7 +171,7 @@ def test_dropout_drops_while_training_only():
 
 
 def test_dropout_rate_for_a_model_without_dropout_is_refused():
-    with pytest.raises(UsageError, match=r"--model.dropout_rate .* study_cnn, .*\(mlp\)"):
+    with pytest.raises(UsageError, match=r"--model.dropout_rate .* study_cnn, .*mlp"):
         models.create("study_cnn", 10, dropout_rate=0.1)
 
 
