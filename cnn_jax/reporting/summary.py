@@ -42,8 +42,8 @@ class LayerRow:
         output_shape: likewise.
         parameters: how many numbers it learns.
         flops: of one image forward: 2 for each multiply-add of a convolution or matrix product,
-            those with padding too.
-            Bias, activation, normalization and pooling count nothing, as usual in the field.
+            those with padding too. Bias, activation, normalization and pooling count nothing, as
+            usual in the field.
         window: F of the output-size formula, (height, width) in pixels; None where it has none.
         stride: S, (vertical, horizontal).
         padding: P, ((top, bottom), (left, right)).
