@@ -12,11 +12,13 @@ from typing import Any
 import jax.numpy as jnp
 
 from cnn_jax.errors import UsageError
+from cnn_jax.models import heads
 from cnn_jax.models.classifier import Classifier
 from cnn_jax.models.lenet import lenet5
 from cnn_jax.models.mlp import mlp
 from cnn_jax.models.mnist_cnn import mnist_cnn
 from cnn_jax.models.study_cnn import study_cnn, study_cnn_wide
+from cnn_jax.models.vgg import vgg11, vgg13, vgg16, vgg19
 
 __all__ = ["REGISTRY", "Classifier", "Entry", "check_input", "create"]
 
@@ -40,6 +42,8 @@ class Entry:
     dropout_rate: float | None = None
 
 
+_VGG = "Simonyan and Zisserman 2014"
+
 REGISTRY: dict[str, Entry] = {
     "lenet5": Entry(lenet5, (32, 32, 1), (16, 16), "LeCun et al. 1998, with ReLU and max-pooling"),
     "mlp": Entry(mlp, (32, 32, 3), (1, 1), "the guides' dense baseline", dropout_rate=0.0),
@@ -48,24 +52,39 @@ REGISTRY: dict[str, Entry] = {
     "study_cnn_wide": Entry(
         study_cnn_wide, (32, 32, 3), (19, 17), "the CNN study guide's wide variant"
     ),
+    "vgg11": Entry(vgg11, (224, 224, 3), (32, 32), _VGG, dropout_rate=0.5),
+    "vgg13": Entry(vgg13, (224, 224, 3), (32, 32), _VGG, dropout_rate=0.5),
+    "vgg16": Entry(vgg16, (224, 224, 3), (32, 32), _VGG, dropout_rate=0.5),
+    "vgg19": Entry(vgg19, (224, 224, 3), (32, 32), _VGG, dropout_rate=0.5),
 }
 
 
 def create(
-    name: str, num_outputs: int, *, dropout_rate: float | None = None, dtype: Any = jnp.float32
+    name: str,
+    num_outputs: int,
+    *,
+    head: str = "default",
+    dropout_rate: float | None = None,
+    dtype: Any = jnp.float32,
 ) -> Classifier:
     """Returns a registered model, without parameters yet.
 
     Args:
         name: a key of `REGISTRY`.
         num_outputs: logits for an image: the classes, or 1 for binary cross-entropy.
-        dropout_rate: share of units dropped while training; None: the model's own.
+        head: "default" for the model's own, or a key of `heads.HEADS` in its place.
+        dropout_rate: share of units dropped while training; None: the model's or the head's own.
         dtype: of activations (float32 or bfloat16); parameters and logits are float32 always.
 
     Raises:
-        UsageError: no model has this name, or it has no dropout and a rate was given.
+        UsageError: no model or head has this name, or there is no dropout and a rate was given.
     """
     entry = _entry(name)
+    if head != "default":
+        own = {} if entry.dropout_rate is None else {"dropout_rate": entry.dropout_rate}
+        backbone = entry.builder(num_outputs, dtype=dtype, **own).backbone
+        new = heads.create(head, num_outputs, dropout_rate=dropout_rate, dtype=dtype)
+        return Classifier(backbone, new)
     options: dict[str, Any] = {"dtype": dtype}
     if entry.dropout_rate is not None:
         options["dropout_rate"] = entry.dropout_rate if dropout_rate is None else dropout_rate

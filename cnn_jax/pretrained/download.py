@@ -1,6 +1,5 @@
 """Fetching weights once into a cache: resumed, verified, and safe beside other processes."""
 
-import logging
 import os
 import threading
 from pathlib import Path
@@ -10,6 +9,7 @@ import filelock
 import pooch
 import requests
 import tqdm
+from absl import logging
 
 from cnn_jax.errors import RunError
 from cnn_jax.pretrained.catalogue import Entry
@@ -17,8 +17,6 @@ from cnn_jax.pretrained.catalogue import Entry
 _CONNECT_SECONDS = 5
 _READ_SECONDS = 30
 _CHUNK = 1 << 20
-
-log = logging.getLogger(__name__)
 
 
 def cache_dir() -> Path:
@@ -47,7 +45,7 @@ def fetch(entry: Entry) -> Path:
         try:
             lock.acquire(blocking=False)
         except filelock.Timeout:
-            log.info("waiting for another process that downloads %s", entry.name)
+            logging.info("waiting for another process that downloads %s", entry.name)
             lock.acquire()
         try:
             if not _verified(path, entry):
@@ -68,7 +66,7 @@ def _verified(path: Path, entry: Entry) -> bool:
     if path.stat().st_size == entry.size and _checksum_holds(path, entry):
         return True
     algorithm = entry.checksum.partition(":")[0]
-    log.warning("%s is damaged: its size or %s is another; fetching it anew", path, algorithm)
+    logging.warning("%s is damaged: its size or %s is another; fetching it anew", path, algorithm)
     return False
 
 
@@ -86,12 +84,12 @@ def _download(path: Path, entry: Entry) -> None:
     """
     _preflight(entry.url)
     part = path.with_name(f"{path.name}.part")
-    pooch.get_logger().setLevel(logging.WARNING)
+    pooch.get_logger().setLevel("WARNING")  # its lines would repeat ours
     if part.exists():
         try:
             return _retrieve(path, part, entry)
         except ValueError:  # the part may be of another file
-            log.warning("%s was resumed and its checksum fails; starting over", entry.name)
+            logging.warning("%s was resumed and its checksum fails; starting over", entry.name)
     try:
         _retrieve(path, part, entry)
     except ValueError:
