@@ -1,0 +1,110 @@
+"""Scaling and augmentation of image batches: pure functions that run inside the jitted step.
+
+`augment` works on the images as stored (uint8) and comes before `normalize`.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
+
+
+def normalize(
+    images: ArrayLike,
+    mode: str,
+    mean: ArrayLike,
+    std: ArrayLike,
+    dtype: DTypeLike = jnp.float32,
+) -> jax.Array:
+    """Scales images for a model.
+
+    Args:
+        images: [n, height, width, channels], 0..255, uint8 or float.
+        mode: `unit`: x/255; `symmetric`: x/127.5 - 1; `standardize`: (x/255 - mean) / std.
+        mean: [channels], of images scaled to 0..1; used by `standardize` alone.
+        std: [channels], likewise; a channel without variation (0) is centred and not divided.
+        dtype: of the result; the arithmetic is in float32.
+
+    Returns:
+        dtype [n, height, width, channels].
+
+    Raises:
+        ValueError: the mode is none of the three.
+    """
+    x = jnp.asarray(images, jnp.float32)
+    if mode == "unit":
+        x = x / 255
+    elif mode == "symmetric":
+        x = x / 127.5 - 1
+    elif mode == "standardize":
+        std = jnp.asarray(std, jnp.float32)
+        x = (x / 255 - jnp.asarray(mean, jnp.float32)) / jnp.where(std > 0, std, 1)
+    else:
+        raise ValueError(f"normalize is unit, symmetric or standardize, not {mode!r}")
+    return x.astype(dtype)
+
+
+def _reflect(index: jax.Array, size: int) -> jax.Array:
+    """Folds indices back into 0..size-1 without repeating the edge, as numpy's 'reflect' pads."""
+    period = max(2 * (size - 1), 1)
+    index = index % period
+    return jnp.minimum(index, period - index)
+
+
+def augment(
+    images: jax.Array,
+    key: jax.Array,
+    *,
+    flip: bool,
+    crop_padding: int,
+    cutout: int,
+    fill: ArrayLike = 0,
+) -> jax.Array:
+    """Mirrors, crops and blanks images at random, each image by itself.
+
+    Args:
+        images: uint8 or float [n, height, width, channels].
+        key: the key of this batch; the same key gives the same result.
+        flip: mirror left to right with probability 1/2.
+        crop_padding: p > 0 pads every side by p reflected pixels, then cuts out the old height and
+            width at an offset uniform over 0..2p in each direction (He et al. 2015, section 4.2,
+            with reflection in place of zeros).
+        cutout: s > 0 blanks an s x s square whose centre is uniform over the pixels; what lies
+            beyond the border is lost, so fewer than s * s pixels may be blank (DeVries and
+            Taylor 2017, section 3.2).
+        fill: scalar or [channels], what cutout puts there, in the images' own units. The train
+            split's mean (`255 * info.mean`) becomes zero where images are standardized.
+
+    Returns:
+        Images of the same shape and dtype; the very same where nothing is asked for.
+    """
+    n, height, width, channels = images.shape
+    flip_key, crop_key, cutout_key = jax.random.split(key, 3)
+
+    if flip or crop_padding:
+        rows = jnp.broadcast_to(jnp.arange(height), (n, height))
+        columns = jnp.broadcast_to(jnp.arange(width), (n, width))
+        if crop_padding:
+            low, high = -crop_padding, crop_padding + 1
+            shift = jax.random.randint(crop_key, (2, n, 1), low, high)
+            rows = _reflect(rows + shift[0], height)
+            columns = _reflect(columns + shift[1], width)
+            # Whole rows, then whole pixels: about half the time of padding and slicing on a CPU.
+            images = jax.vmap(lambda image, index: image[index])(images, rows)
+        if flip:
+            mirrored = jax.random.bernoulli(flip_key, 0.5, (n, 1))
+            columns = jnp.where(mirrored, columns[:, ::-1], columns)
+        images = jax.vmap(lambda image, index: image[:, index])(images, columns)
+
+    if cutout:
+        row_key, column_key = jax.random.split(cutout_key)
+        top = jax.random.randint(row_key, (n, 1), 0, height) - cutout // 2
+        left = jax.random.randint(column_key, (n, 1), 0, width) - cutout // 2
+        row, column = jnp.arange(height), jnp.arange(width)
+        in_rows = (row >= top) & (row < top + cutout)
+        in_columns = (column >= left) & (column < left + cutout)
+        blank = (in_rows[:, :, None] & in_columns[:, None, :])[..., None]
+        value = jnp.broadcast_to(jnp.asarray(fill), (channels,))
+        if jnp.issubdtype(images.dtype, jnp.integer):
+            value = jnp.round(value)
+        images = jnp.where(blank, value.astype(images.dtype), images)
+    return images

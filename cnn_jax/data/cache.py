@@ -1,0 +1,247 @@
+"""Decoded images on disk: made once, verified whenever they are opened.
+
+Below `$CNN_JAX_CACHE` (else `$XDG_CACHE_HOME/cnn_jax`, else `~/.cache/cnn_jax`), each split of each
+data set at each size has a directory: images.npy, labels.npy, examples.json (ids, and what was
+skipped) and meta.json (the key, and the sha256 of the other three).
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+from absl import logging
+from tqdm import tqdm
+
+from cnn_jax.data.images import ImageError, read_image
+from cnn_jax.data.splits import Split
+from cnn_jax.errors import RunError
+
+_FILES = ("images.npy", "labels.npy", "examples.json")
+_TASK = 32  # images a thread takes at a time: small ones decode faster than they are handed over
+_FORMAT = 1  # one more whenever the same encoded images come out as other arrays
+_MAKING = ".making-"
+_ABANDONED_SECONDS = 24 * 3600
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """A split as it is stored, before decoding.
+
+    Attributes:
+        name: of the data set, for messages and the directory's name.
+        version: likewise.
+        split: likewise.
+        content: whatever tells these very files from others, ready for JSON.
+        num_examples: how many there are.
+        channels: 1 or 3, what the images are decoded to.
+        blocks: yields (ids, labels, encoded images or their paths) of some examples at a time.
+    """
+
+    name: str
+    version: str
+    split: str
+    content: Any
+    num_examples: int
+    channels: int
+    blocks: Callable[[], Iterator[tuple[list[str], list[int], list[bytes] | list[Path]]]]
+
+
+def root() -> Path:
+    """Returns the directory of all caches; it need not exist."""
+    if own := os.environ.get("CNN_JAX_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cnn_jax"
+
+
+def cores() -> int:
+    """Returns the number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def open_or_decode(encoded: Encoded, size: int | None, on_error: str) -> tuple[Split, list[str]]:
+    """Returns a split's arrays from the cache, which is filled first where it has none.
+
+    Args:
+        encoded: what to decode.
+        size: height and width images are resized to; None leaves them as stored.
+        on_error: `refuse` or `skip` images that cannot be read.
+
+    Returns:
+        The split, its images a read-only memory map, and "path: reason" of each image skipped.
+
+    Raises:
+        RunError: an image cannot be read and on_error is `refuse`; no image can be read; the images
+            are of various sizes and size is None; the cache cannot be written.
+    """
+    key = {
+        "format": _FORMAT,
+        "pillow": PIL.__version__,
+        "name": encoded.name,
+        "version": encoded.version,
+        "split": encoded.split,
+        "size": size,
+        "channels": encoded.channels,
+        "on_error": on_error,
+        "content": encoded.content,
+    }
+    text = json.dumps(key, sort_keys=True)
+    names = [encoded.name, encoded.version, encoded.split, str(size or "stored")]
+    label = "-".join(name.replace("/", "_") for name in names if name)
+    path = root() / "arrays" / f"{label}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    problem: Exception | None = None
+    try:
+        for _ in range(3):  # made anew where damaged, and once more if another process interferes
+            if path.exists():
+                try:
+                    return _open(path, text)
+                except (OSError, ValueError, KeyError, TypeError) as error:
+                    logging.warning("the cache %s is damaged (%s); making it anew", path, error)
+                    problem = error
+                    _discard(path)
+            _make(path, text, encoded, size, on_error)
+    except OSError as error:
+        problem = error
+    raise RunError(
+        f"cannot keep decoded images in {path}: {problem}; "
+        "free some space, or set CNN_JAX_CACHE to a directory that can be written"
+    ) from problem
+
+
+def _make(path: Path, key: str, encoded: Encoded, size: int | None, on_error: str) -> None:
+    """Fills a cache beside its place and moves it there whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path.parent)
+    making = Path(tempfile.mkdtemp(prefix=_MAKING, dir=path.parent))
+    try:
+        _decode(encoded, size, on_error, making)
+        sums = {name: _sha256(making / name) for name in _FILES}
+        (making / "meta.json").write_text(json.dumps({"key": key, "sha256": sums}))
+        try:
+            making.rename(path)
+        except OSError:
+            if not path.exists():
+                raise
+            # Another process made the same cache in the meantime: that one serves both.
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _discard(path: Path) -> None:
+    """Removes a directory; it is renamed first, so that nobody finds half of it."""
+    rubbish = Path(tempfile.mkdtemp(prefix=_MAKING, dir=path.parent))
+    with contextlib.suppress(FileNotFoundError):  # another process was faster
+        path.rename(rubbish / path.name)
+    shutil.rmtree(rubbish, ignore_errors=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Removes what killed processes left behind, after a day."""
+    for path in folder.glob(f"{_MAKING}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _open(path: Path, key: str) -> tuple[Split, list[str]]:
+    """Opens a cache and raises ValueError (or KeyError, TypeError, OSError) if it is damaged."""
+    meta = json.loads((path / "meta.json").read_text())
+    if meta["key"] != key:
+        raise ValueError("meta.json is of another data set")
+    for name in _FILES:
+        if _sha256(path / name) != meta["sha256"][name]:
+            raise ValueError(f"{name} does not have its checksum")
+    examples = json.loads((path / "examples.json").read_text())
+    images = np.load(path / "images.npy", mmap_mode="r", allow_pickle=False)
+    labels = np.load(path / "labels.npy", allow_pickle=False)
+    return Split(images, labels, examples["ids"]), examples["skipped"]
+
+
+def _decode(encoded: Encoded, size: int | None, on_error: str, folder: Path) -> None:
+    """Writes images.npy, labels.npy and examples.json."""
+    where = f"{encoded.name} {encoded.split}"
+
+    def read(name: str, source: bytes | Path) -> np.ndarray | ImageError:
+        try:
+            title = f"{where} {name}" if isinstance(source, bytes) else str(source)
+            return read_image(source, size, encoded.channels, name=title)
+        except ImageError as error:
+            return error
+
+    def read_some(some: list[tuple[str, bytes | Path]]) -> list[np.ndarray | ImageError]:
+        return [read(*one) for one in some]
+
+    logging.info("decoding %d images of %s", encoded.num_examples, where)
+    images: np.ndarray | None = None
+    labels: list[int] = []
+    ids: list[str] = []
+    bad: list[ImageError] = []
+    bar = tqdm(
+        total=encoded.num_examples,
+        desc=f"decoding {where}",
+        unit=" images",
+        delay=1,
+        leave=False,
+        disable=None,
+    )
+    with bar, ThreadPoolExecutor(cores()) as pool:
+        for block_ids, block_labels, sources in encoded.blocks():
+            tasks = list(zip(block_ids, sources, strict=True))
+            parts = [tasks[i : i + _TASK] for i in range(0, len(tasks), _TASK)]
+            results = itertools.chain.from_iterable(pool.map(read_some, parts))
+            for name, label, result in zip(block_ids, block_labels, results, strict=True):
+                if isinstance(result, ImageError):
+                    bad.append(result)
+                    continue
+                if images is None:
+                    shape = (encoded.num_examples, *result.shape)
+                    images = _new_array(folder / "images.npy", shape)
+                elif result.shape != images.shape[1:]:
+                    raise various_sizes(where, images.shape[1:], result.shape)
+                images[len(ids)] = result
+                ids.append(name)
+                labels.append(label)
+            bar.update(len(block_ids))
+    if bad and on_error == "refuse":
+        more = f" (and {len(bad) - 1} more that cannot be read)" if len(bad) > 1 else ""
+        raise RunError(f"{bad[0]}{more}; mend or remove, or go on with --dataset.on_error=skip")
+    if images is None:
+        raise RunError(f"{where}: none of its {encoded.num_examples} images can be read: {bad[0]}")
+    if bad:
+        _new_array(folder / "kept.npy", (len(ids), *images.shape[1:]))[:] = images[: len(ids)]
+        (folder / "kept.npy").replace(folder / "images.npy")
+    np.save(folder / "labels.npy", np.array(labels, np.int32))
+    examples = {"ids": ids, "skipped": [str(error) for error in bad]}
+    (folder / "examples.json").write_text(json.dumps(examples))
+
+
+def _new_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns a uint8 array that is a file, so that data larger than the memory can be decoded."""
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    return array.view(np.ndarray)  # the subclass makes each assignment of a row slow
+
+
+def various_sizes(where: str, one: tuple[int, ...], other: tuple[int, ...]) -> RunError:
+    """Returns the error for images that do not fit into one array."""
+    return RunError(
+        f"{where} has images of various sizes, {one[0]}x{one[1]} and {other[0]}x{other[1]} among "
+        "them: give one size to all, such as --dataset.image_size=64"
+    )
