@@ -213,7 +213,7 @@ def merge(params: dict[str, Any], weights: Weights, include: str | None = None) 
 
 def _some(names: Any) -> str:
     """Returns up to four names, and how many there are."""
-    names = list(names)
+    names = sorted(names)
     shown = names if len(names) <= 4 else [*names[:3], "...", names[-1]]
     return f"{len(names)} array{'s' * (len(names) != 1)} ({', '.join(shown) or 'none'})"
 
