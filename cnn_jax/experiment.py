@@ -61,7 +61,7 @@ class Dataset:
     )
     validation_split: str | None = _field(
         None,
-        "the split to validate on; none: 'validation' where the data has it, else a part of 'train'",
+        "the split to validate on; none: 'validation' where there is one, else a part of 'train'",
     )
     validation_fraction: float = _field(
         0.1, "share of 'train' held out for validation where no split serves it", above=0, below=1
@@ -78,7 +78,7 @@ class Dataset:
     )
     normalize: Literal["unit", "symmetric", "standardize"] = _field(
         "unit",
-        "unit: x/255; symmetric: x/127.5 - 1; standardize: per channel, (x - mean) / std of 'train'",
+        "unit: x/255; symmetric: x/127.5 - 1; standardize: (x - mean) / std per channel of 'train'",
     )
     flip: bool = _field(False, "mirror each training image left to right with probability 1/2")
     crop_padding: int = _field(
@@ -89,6 +89,12 @@ class Dataset:
     )
     on_error: Literal["refuse", "skip"] = _field(
         "refuse", "what to do with an image that cannot be read: stop and name it, or skip it"
+    )
+    resident_limit: float = _field(
+        2.0,
+        "data of up to so many GiB is kept on the devices, larger data is streamed from disk",
+        minimum=0,
+        resumable=True,
     )
 
 
@@ -202,7 +208,6 @@ def _check_combinations(e: Experiment) -> None:
     """Refuses settings that are legal alone and not together."""
     d, o, t = e.dataset, e.optimizer, e.train
     wrong = [
-        (d.name == "folder" and d.path is None, "--dataset.name=folder needs --dataset.path=DIR"),
         (
             d.name != "folder" and d.path is not None,
             f"--dataset.path belongs to --dataset.name=folder, not to {d.name!r}",

@@ -198,7 +198,7 @@ class MaxPool(nn.Module):
 
     window: tuple[int, int] = (2, 2)
     strides: tuple[int, int] | None = None
-    padding: Padding = "VALID"
+    padding: Literal["VALID", "SAME"] = "VALID"
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps `[batch, height, width, channels]` to `[batch, height', width', channels]`."""
@@ -218,7 +218,7 @@ class AvgPool(nn.Module):
 
     window: tuple[int, int] = (2, 2)
     strides: tuple[int, int] | None = None
-    padding: Padding = "VALID"
+    padding: Literal["VALID", "SAME"] = "VALID"
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps `[batch, height, width, channels]` to `[batch, height', width', channels]`."""

@@ -25,7 +25,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 def cache_dir() -> pathlib.Path:
-    """Returns the folder of everything that can be made anew: $CNN_JAX_CACHE or ~/.cache/cnn_jax."""
+    """Returns the folder of what can be made anew: $CNN_JAX_CACHE, else ~/.cache/cnn_jax."""
     own = os.environ.get("CNN_JAX_CACHE")
     if own:
         return pathlib.Path(own).expanduser().resolve()
@@ -88,7 +88,8 @@ def _git_commit() -> str | None:
     return commit + ("+changes" if changed else "")
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Returns the processor's name, where the system tells it."""
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -105,7 +106,15 @@ def describe_devices() -> str:
 
 def environment() -> dict[str, Any]:
     """Returns what a reader needs to know of the machine and the programs of a run."""
-    packages = ["jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "numpy"]
+    packages = [
+        "jax",
+        "jaxlib",
+        "flax",
+        "optax",
+        "orbax-checkpoint",
+        "tensorflow-datasets",
+        "numpy",
+    ]
     return {
         "command": [sys.executable, *sys.argv],
         "python": platform.python_version(),
@@ -114,7 +123,7 @@ def environment() -> dict[str, Any]:
         "platform": jax.default_backend(),
         "devices": [str(device) for device in jax.devices()],
         "processes": jax.process_count(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "hostname": platform.node(),
         "compiler_options": compiler_options(),

@@ -36,7 +36,9 @@ def _is_kernel(params: optax.Params) -> optax.Params:
 
 
 def make_optimizer(
-    config: experiment.Optimizer, learning_rate: jax.typing.ArrayLike, weight_decay: jax.typing.ArrayLike
+    config: experiment.Optimizer,
+    learning_rate: float | jax.Array,
+    weight_decay: float | jax.Array,
 ) -> optax.GradientTransformation:
     """Returns the optimizer for one update at this learning rate.
 

@@ -8,41 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from cnn_jax.evaluation.metrics import Sums
+
 Tree = Any
 
 
-@flax.struct.dataclass
-class Sums:
-    """Sums over examples; means come of dividing by `examples`.
-
-    Attributes:
-        loss: float32 [].
-        correct: float32 [].
-        examples: float32 [].
-    """
-
-    loss: jax.Array
-    correct: jax.Array
-    examples: jax.Array
-
-    @classmethod
-    def zero(cls) -> "Sums":
-        """Returns sums over nothing."""
-        return cls(*(jnp.zeros((), jnp.float32) for _ in range(3)))
-
-    def add(self, other: "Sums") -> "Sums":
-        """Returns the sums over both."""
-        return jax.tree.map(jnp.add, self, other)
-
-    def means(self) -> dict[str, float]:
-        """Returns loss and accuracy as Python numbers (waits for the device)."""
-        loss, correct, examples = jax.device_get((self.loss, self.correct, self.examples))
-        count = max(float(examples), 1.0)
-        return {"loss": float(loss) / count, "accuracy": float(correct) / count}
-
-
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """Everything that a checkpoint holds, so that a resumed run goes on to the same bits.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The train step and the eval step: pure functions, ready for `jax.jit`."""
+"""The train step: a pure function, ready for `jax.jit`."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,22 +9,11 @@ import jax.numpy as jnp
 import optax
 
 from cnn_jax import experiment
+from cnn_jax.build import Preprocess
+from cnn_jax.data.batches import Batch
+from cnn_jax.evaluation import metrics
 from cnn_jax.training import optimizers
-from cnn_jax.training.state import Sums, TrainState
-
-
-class Batch(NamedTuple):
-    """Examples of one step.
-
-    Attributes:
-        images: uint8 [batch, height, width, channels].
-        labels: int32 [batch].
-        weights: float32 [batch], 1 or 0; an example of weight 0 does not count.
-    """
-
-    images: jax.Array
-    labels: jax.Array
-    weights: jax.Array
+from cnn_jax.training.state import TrainState
 
 
 class Hyperparameters(NamedTuple):
@@ -51,57 +40,6 @@ class Hyperparameters(NamedTuple):
         return cls(*(jnp.asarray(value, jnp.float32) for value in values))
 
 
-class EvalSums(NamedTuple):
-    """What an evaluation adds up.
-
-    Attributes:
-        sums: loss, correct and examples.
-        confusion: int32 [classes, classes], rows are true classes.
-    """
-
-    sums: Sums
-    confusion: jax.Array
-
-
-# (images uint8, key or None when not training) -> float images as the model takes them.
-Preprocess = Callable[[jax.Array, jax.Array | None], jax.Array]
-
-
-def losses(
-    logits: jax.Array, labels: jax.Array, loss: str, label_smoothing: jax.typing.ArrayLike
-) -> jax.Array:
-    """Returns the loss of every example, float32 [batch].
-
-    Args:
-        logits: float32 [batch, classes], or [batch, 1] for binary_cross_entropy.
-        labels: int32 [batch].
-        loss: cross_entropy or binary_cross_entropy.
-        label_smoothing: share of the target spread evenly over all classes.
-    """
-    if loss == "binary_cross_entropy":
-        return optax.sigmoid_binary_cross_entropy(logits[:, 0], labels.astype(logits.dtype))
-    log_p = jax.nn.log_softmax(logits)
-    of_label = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
-    return -(1 - label_smoothing) * of_label - label_smoothing * jnp.mean(log_p, axis=1)
-
-
-def probabilities(logits: jax.Array) -> jax.Array:
-    """Returns class probabilities [batch, classes]; one logit is that of the second class."""
-    if logits.shape[-1] == 1:
-        p = jax.nn.sigmoid(logits)
-        return jnp.concatenate([1 - p, p], axis=-1)
-    return jax.nn.softmax(logits)
-
-
-def _sums(values: jax.Array, logits: jax.Array, batch: Batch) -> Sums:
-    predicted = jnp.argmax(probabilities(logits), axis=-1)
-    return Sums(
-        loss=jnp.sum(values * batch.weights),
-        correct=jnp.sum((predicted == batch.labels) * batch.weights),
-        examples=jnp.sum(batch.weights),
-    )
-
-
 def make_train_step(
     model: nn.Module, config: experiment.Experiment, preprocess: Preprocess, steps_per_epoch: int
 ) -> Callable[[TrainState, Batch, Hyperparameters], TrainState]:
@@ -121,9 +59,9 @@ def make_train_step(
                 mutable=["batch_stats"],
                 rngs={"dropout": dropout_key},
             )
-            values = losses(logits, batch.labels, config.train.loss, hyper.label_smoothing)
+            values = metrics.losses(logits, batch.labels, config.train.loss, hyper.label_smoothing)
             mean = jnp.sum(values * batch.weights) / jnp.maximum(jnp.sum(batch.weights), 1)
-            return mean, (_sums(values, logits, batch), updated.get("batch_stats", {}))
+            return mean, (metrics.batch_sums(values, logits, batch), updated.get("batch_stats", {}))
 
         (loss, (sums, batch_stats)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(
             state.params
@@ -158,25 +96,8 @@ def make_train_step(
 
 def _moving_average(state: TrainState, params: Any, decay: float | None) -> Any:
     """Averages with a decay that starts low, so that the first parameters are soon forgotten."""
-    if decay is None:
+    if decay is None or state.ema_params is None:
         return None
     step = state.step.astype(jnp.float32)
     decay_now = jnp.minimum(decay, (1 + step) / (10 + step))
     return optax.incremental_update(params, state.ema_params, 1 - decay_now)
-
-
-def make_eval_step(
-    model: nn.Module, config: experiment.Experiment, preprocess: Preprocess, num_classes: int
-) -> Callable[[Any, Batch], tuple[EvalSums, jax.Array]]:
-    """Returns the eval step: (variables, batch) -> (sums, probabilities [batch, classes])."""
-
-    def eval_step(variables: Any, batch: Batch) -> tuple[EvalSums, jax.Array]:
-        logits = model.apply(variables, preprocess(batch.images, None), train=False)
-        values = losses(logits, batch.labels, config.train.loss, 0.0)
-        p = probabilities(logits)
-        predicted = jnp.argmax(p, axis=-1)
-        confusion = jnp.zeros((num_classes, num_classes), jnp.int32)
-        confusion = confusion.at[batch.labels, predicted].add(batch.weights.astype(jnp.int32))
-        return EvalSums(_sums(values, logits, batch), confusion), p
-
-    return eval_step

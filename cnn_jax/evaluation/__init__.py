@@ -1,0 +1,1 @@
+"""Evaluation: metrics, and the loop over a whole split."""

@@ -1,0 +1,181 @@
+"""The run directory: what it holds, who may write to it, and what state it is in.
+
+config.json        the Experiment
+environment.json   versions, devices, git commit and command line of every start
+status.json        running, finished, diverged or interrupted, with step and time
+data.json          the data set as it was trained on: classes, splits, channel statistics
+history.json       one record an epoch
+result.json        what training and evaluation came to
+checkpoints/       states (see training/checkpoints.py)
+figures/           PNG files
+events.out.*       TensorBoard
+"""
+
+import contextlib
+import datetime
+import fcntl
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from cnn_jax import experiment
+from cnn_jax.errors import RunError, UsageError
+
+Status = Literal["running", "finished", "diverged", "interrupted", "failed"]
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes JSON so that a reader finds the old file or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """Returns what a JSON file holds.
+
+    Raises:
+        RunError: the file is not there or does not hold JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except OSError as e:
+        raise RunError(f"cannot read {path}: {e.strerror}") from e
+    except ValueError as e:
+        raise RunError(f"{path} does not hold JSON: {e}") from e
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+class RunDirectory:
+    """A run's files by name.
+
+    Attributes:
+        path: the directory, absolute.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = pathlib.Path(path).expanduser().resolve()
+
+    @property
+    def checkpoints(self) -> pathlib.Path:
+        """Where states are."""
+        return self.path / "checkpoints"
+
+    @property
+    def figures(self) -> pathlib.Path:
+        """Where figures are."""
+        return self.path / "figures"
+
+    def exists(self) -> bool:
+        """Returns whether a run was started here."""
+        return (self.path / "config.json").exists()
+
+    def check_exists(self) -> None:
+        """Raises UsageError where no run was started here."""
+        if not self.exists():
+            raise UsageError(
+                f"{shown(self.path)} is not a run directory (it has no config.json); "
+                "give --workdir the directory that a training run named at its start"
+            )
+
+    def config(self) -> experiment.Experiment:
+        """Returns the run's experiment."""
+        try:
+            return experiment.from_dict(read_json(self.path / "config.json"))
+        except UsageError as e:
+            raise RunError(f"{self.path / 'config.json'}: {e}") from e
+
+    def read(self, name: str, default: Any = None) -> Any:
+        """Returns what `name`.json holds, or the default where there is none."""
+        path = self.path / f"{name}.json"
+        return read_json(path) if path.exists() else default
+
+    def write(self, name: str, value: Any) -> None:
+        """Writes `name`.json."""
+        write_json(self.path / f"{name}.json", value)
+
+    def update_result(self, key: str, value: Any) -> None:
+        """Replaces one part of result.json and keeps the others."""
+        self.write("result", {**self.read("result", {}), key: value})
+
+    def status(self) -> Status | None:
+        """Returns the status last written."""
+        return self.read("status", {}).get("status")
+
+    def set_status(self, status: Status, **details: Any) -> None:
+        """Writes status.json."""
+        self.write("status", {"status": status, "time": _now(), "pid": os.getpid(), **details})
+
+    def add_environment(self, environment: dict[str, Any]) -> None:
+        """Adds this start to environment.json, which lists every start of the run."""
+        starts = self.read("environment", [])
+        self.write("environment", [*starts, {"time": _now(), **environment}])
+
+    def create(self) -> None:
+        """Makes the directory.
+
+        Raises:
+            UsageError: it holds other files, or cannot be made or written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            others = [x.name for x in self.path.iterdir() if not x.name.startswith(".")]
+        except OSError as e:
+            raise UsageError(f"--workdir={self.path} cannot be used: {e.strerror}") from e
+        if others and not self.exists():
+            some = ", ".join(sorted(others)[:3])
+            raise UsageError(
+                f"--workdir={shown(self.path)} holds other files ({some}); "
+                "give a new or an empty directory"
+            )
+        if not os.access(self.path, os.W_OK):
+            raise UsageError(f"--workdir={shown(self.path)} is not writable")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the right to write here; the system takes it back whenever the process ends.
+
+        Raises:
+            UsageError: another process holds it.
+        """
+        with open(self.path / ".lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as e:
+                raise UsageError(
+                    f"another process is training in {shown(self.path)}; "
+                    "wait for it, stop it, or give another --workdir"
+                ) from e
+            yield
+
+
+def new_directory(name: str) -> RunDirectory:
+    """Returns a directory that is not there yet: runs/NAME-DATE-TIME below the current folder."""
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    base = pathlib.Path("runs") / f"{name}-{stamp}"
+    path, number = base, 1
+    while path.exists():
+        number += 1
+        path = base.with_name(f"{base.name}-{number}")
+    return RunDirectory(path)
+
+
+def shown(path: pathlib.Path) -> str:
+    """Returns a path as a person would type it from here."""
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(pathlib.Path.cwd()))
+    return str(path)
+
+
+def command_line(command: str, path: pathlib.Path, *more: str) -> str:
+    """Returns the shell command that goes on with a run."""
+    script = pathlib.Path(sys.argv[0])
+    launch = shown(script.resolve()) if script.name == "launch.py" else "launch.py"
+    words = ["python", launch, command, f"--workdir={shown(path)}", *more]
+    return " ".join(f'"{word}"' if " " in word else word for word in words)

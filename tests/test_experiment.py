@@ -1,0 +1,75 @@
+import dataclasses
+import json
+
+import pytest
+
+from cnn_jax import experiment
+from cnn_jax.errors import UsageError
+from cnn_jax.experiment import Dataset, Experiment, Model, Optimizer, Train
+
+
+def test_json_and_back_is_the_same_experiment():
+    e = Experiment(
+        name="x", seed=3, optimizer=Optimizer(clip_norm=0.5), model=Model(dropout_rate=0.2)
+    )
+    assert experiment.from_dict(json.loads(experiment.to_json(e))) == e
+
+
+def test_missing_settings_take_their_defaults():
+    assert experiment.from_dict({"seed": 4}) == Experiment(seed=4)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"sed": 1}, "unknown setting sed"),
+        ({"train": {"epoch": 1}}, "unknown setting train.epoch"),
+        ({"train": 3}, "train must hold named values"),
+        ({"train": {"epochs": "3"}}, "--train.epochs takes int"),
+        ({"train": {"epochs": True}}, "--train.epochs takes int"),
+        ({"train": {"loss": "mse"}}, "is one of cross_entropy, binary_cross_entropy"),
+        ({"optimizer": {"learning_rate": 0}}, "--optimizer.learning_rate must be more than 0"),
+        ({"dataset": {"validation_fraction": 1.0}}, "must be less than 1"),
+        ({"dataset": {"batch_size": 0}}, "must be at least 1"),
+    ],
+)
+def test_illegal_settings_are_named(values, said):
+    with pytest.raises(UsageError, match=said):
+        experiment.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"dataset": Dataset(path="x")}, "belongs to --dataset.name=folder"),
+        ({"dataset": Dataset(validation_fraction=0.5, test_fraction=0.5)}, "nothing to train on"),
+        ({"dataset": Dataset(validation_split="train")}, "images trained on"),
+        ({"optimizer": Optimizer(schedule="cosine", warmup_epochs=5)}, "less than --train.epochs"),
+        ({"optimizer": Optimizer(weight_decay=0.1)}, "no effect with adam"),
+        ({"optimizer": Optimizer(warmup_epochs=1)}, "needs --optimizer.schedule"),
+        ({"train": Train(loss="binary_cross_entropy", label_smoothing=0.1)}, "label_smoothing"),
+    ],
+)
+def test_settings_that_exclude_each_other_are_refused(parts, said):
+    with pytest.raises(UsageError, match=said):
+        Experiment(**parts)
+
+
+def test_replace_takes_dotted_paths_and_validates():
+    e = experiment.replace(Experiment(), {"seed": 2, "optimizer.learning_rate": 0.1})
+    assert (e.seed, e.optimizer.learning_rate) == (2, 0.1)
+    with pytest.raises(UsageError):
+        experiment.replace(e, {"optimizer.learning_rate": -1.0})
+
+
+def test_difference_names_what_changed():
+    old = Experiment()
+    new = experiment.replace(old, {"train.epochs": 9, "seed": 1})
+    assert experiment.difference(old, new) == {"train.epochs": (5, 9), "seed": (0, 1)}
+
+
+def test_every_setting_has_a_help_text_and_a_legal_default():
+    for path, field in experiment.fields():
+        assert field.metadata["help"], path
+        assert field.default is not dataclasses.MISSING
+        experiment.check_value(path, field, field.default)

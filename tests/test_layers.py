@@ -1,0 +1,109 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+from jax.test_util import check_grads
+
+from cnn_jax import layers
+
+
+def reference_pool(x, window):
+    return nn.max_pool(x, window, strides=window, padding="VALID")
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (1, 7, 9, 2), (3, 2, 5, 1)])
+@pytest.mark.parametrize("window", [(2, 2), (2, 1), (1, 3), (2, 3)])
+@pytest.mark.parametrize("ties", [False, True])
+def test_max_pool_and_its_gradient_are_xlas_also_at_ties(shape, window, ties):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=shape)
+    if ties:
+        x = np.round(x)  # many equal numbers in a window
+    x = jnp.asarray(x, jnp.float32)
+    y, pull = jax.vjp(lambda x: layers.max_pool(x, window), x)
+    want, want_pull = jax.vjp(lambda x: reference_pool(x, window), x)
+    np.testing.assert_array_equal(y, want)
+    g = jnp.asarray(rng.normal(size=want.shape), jnp.float32)
+    np.testing.assert_array_equal(pull(g)[0], want_pull(g)[0])
+
+
+def test_derivatives_hold_in_float64():
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 6, 3)))
+        bias = jnp.asarray([0.1, -0.2, 0.3])
+        assert x.dtype == jnp.float64
+        ours = jax.grad(lambda b: jnp.sum(jnp.sin(layers.add_bias(x, b))))(bias)
+        plain = jax.grad(lambda b: jnp.sum(jnp.sin(x + b)))(bias)
+        np.testing.assert_allclose(ours, plain, rtol=1e-13)
+        check_grads(lambda x: layers.max_pool(x, (2, 2)), (x,), 1, modes=["rev"])
+
+
+@pytest.mark.parametrize("strides", [(1, 1), (2, 1)])
+@pytest.mark.parametrize("padding", ["VALID", "SAME", ((1, 2), (0, 1))])
+def test_conv_is_linens(strides, padding):
+    x = jax.random.normal(jax.random.key(0), (2, 9, 8, 3))
+    ours = layers.Conv(5, (3, 2), strides=strides, padding=padding, activation="relu")
+    params = ours.init(jax.random.key(1), x)
+    linen = nn.Conv(5, (3, 2), strides=strides, padding=padding)
+    want = nn.relu(linen.apply(params, x))
+    np.testing.assert_allclose(ours.apply(params, x), want, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [8, 9])
+def test_pooling_before_bias_and_relu_is_pooling_after_them(size):
+    x = jax.random.normal(jax.random.key(0), (4, size, size, 3))
+    pooled = layers.Conv(
+        6, (3, 3), activation="relu", pool=(2, 2), bias_init=nn.initializers.normal()
+    )
+    params = pooled.init(jax.random.key(1), x)
+    usual = layers.Conv(6, (3, 3), activation="relu")
+
+    def loss(model, after):
+        return lambda params: jnp.sum(jnp.sin(after(model.apply(params, x))))
+
+    ours, g = jax.value_and_grad(loss(pooled, lambda y: y))(params)
+    want, want_g = jax.value_and_grad(loss(usual, lambda y: reference_pool(y, (2, 2))))(params)
+    np.testing.assert_allclose(ours, want, rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), g, want_g)
+
+
+def test_parameters_have_linens_names_and_keras_initialisation():
+    params = layers.Conv(4, (3, 3)).init(jax.random.key(0), jnp.zeros((1, 8, 8, 2)))["params"]
+    assert {k: v.shape for k, v in params.items()} == {"kernel": (3, 3, 2, 4), "bias": (4,)}
+    limit = np.sqrt(6 / (3 * 3 * 2 + 3 * 3 * 4))  # Glorot and Bengio 2010
+    assert 0.8 * limit < np.abs(params["kernel"]).max() <= limit
+    assert not np.any(params["bias"])
+
+
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters():
+    model = layers.Conv(4, (3, 3), dtype=jnp.bfloat16, pool=(2, 2))
+    x = jnp.ones((1, 8, 8, 2))
+    params = model.init(jax.random.key(0), x)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
+    assert model.apply(params, x).dtype == jnp.bfloat16
+    gradient = jax.grad(lambda p: model.apply(p, x).astype(jnp.float32).sum())(params)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(gradient))
+
+
+def test_average_pooling_and_global_pooling():
+    x = jnp.arange(2 * 4 * 4 * 1, dtype=jnp.float32).reshape(2, 4, 4, 1)
+    averaged = layers.AvgPool((2, 2)).apply({}, x)
+    np.testing.assert_allclose(averaged[0, 0, 0, 0], (0 + 1 + 4 + 5) / 4)
+    np.testing.assert_allclose(layers.GlobalAveragePool().apply({}, x)[:, 0], [7.5, 23.5])
+    same = layers.AvgPool((3, 3), (2, 2), "SAME").apply({}, jnp.ones((1, 5, 5, 1)))
+    np.testing.assert_allclose(same, 1)  # padding does not count
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_other_platforms_get_plain_pooling(platform):
+    def gradient(x):
+        return jax.grad(lambda x: jnp.sum(layers.max_pool(x, (2, 2)) ** 2))(x)
+
+    def text(name):
+        shape = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
+        return export.export(jax.jit(gradient), platforms=[name])(shape).mlir_module()
+
+    assert "select_and_scatter" in text(platform)
+    assert "select_and_scatter" not in text("cpu")
