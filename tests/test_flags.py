@@ -259,8 +259,8 @@ def test_flags_go_over_the_preset(presets):
 def test_impossible_combinations_are_refused(presets):
     with pytest.raises(UsageError, match="warmup_epochs needs"):
         resolve(presets, "--optimizer.warmup_epochs=2")
-    with pytest.raises(UsageError, match=r"needs --dataset\.path"):
-        resolve(presets, "--dataset.name=folder")
+    with pytest.raises(UsageError, match=r"--dataset\.path belongs to --dataset\.name=folder"):
+        resolve(presets, "--dataset.path=photographs")
 
 
 def test_a_saved_configuration(presets, tmp_path):
