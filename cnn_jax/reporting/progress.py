@@ -84,8 +84,8 @@ class Progress:
 
         Args:
             step: steps done since the run began, those before a resume included.
-            loss: the mean loss of the latest step.
-            accuracy: the share of the latest step's examples that were right.
+            loss: the training loss to show, of this step or the mean of the epoch so far.
+            accuracy: the training accuracy in 0..1, likewise.
         """
         now = self._clock()
         self._next = now + self._interval
