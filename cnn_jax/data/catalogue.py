@@ -204,11 +204,10 @@ class _Blocks:
         import tensorflow_datasets as tfds
 
         f = self.features
-        decode: Any = tfds.decode  # its decorator hides a signature from type checkers
-        decoders = {name: decode.SkipDecoding() for name in f.skipped}
+        decoders = {name: tfds.decode.SkipDecoding() for name in f.skipped}
         try:
-            builder = tfds.builder_from_directory(self.path)
-            data: Any = builder.as_data_source(self.split, decoders=decoders)
+            builder: Any = tfds.builder_from_directory(self.path)
+            data = builder.as_data_source(self.split, decoders=decoders)
             if len(data) != self.count:
                 raise ValueError(f"{self.split} has {len(data)} examples in place of {self.count}")
             for start in range(0, self.count, _BLOCK):

@@ -109,7 +109,7 @@ def _split_folders(root: Path, notes: list[str]) -> dict[str, Path]:
         raise RunError(f"{root} has {next(iter(splits.values())).name}, but no train; {_LAYOUTS}")
     used = list(splits.values()) or folders
     notes += [f"not used: {entry}, in no class folder" for entry in entries if entry not in used]
-    return splits or {"train": root}
+    return {name: splits[name] for name in _SPLITS if name in splits} or {"train": root}
 
 
 def _list_split(folder: Path, root: Path, notes: list[str]) -> dict[str, list[Path]]:

@@ -1,0 +1,162 @@
+"""Decoding one image."""
+
+import contextlib
+import io
+import os
+import struct
+import zlib
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnn_jax.data.folder import ImageError, read_image
+from cnn_jax.errors import RunError
+
+RGB = np.random.default_rng(0).integers(0, 256, (7, 9, 3)).astype(np.uint8)
+
+
+def encode(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(
+        buffer, kind, **options
+    )
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True})])
+def test_lossless_images_come_back_exactly(tmp_path, kind, options):
+    data = encode(RGB, kind, **options)
+    (tmp_path / "named.jpg").write_bytes(data)  # what counts is the content
+    for source in (data, tmp_path / "named.jpg", str(tmp_path / "named.jpg")):
+        image = read_image(source)
+        assert image.dtype == np.uint8
+        assert image.flags.writeable
+        np.testing.assert_array_equal(image, RGB)
+
+
+def test_jpeg_is_decoded_as_pillow_does():
+    data = encode(RGB, "JPEG")
+    np.testing.assert_array_equal(read_image(data), np.asarray(Image.open(io.BytesIO(data))))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_grey_and_colour_are_converted_to_the_channels_asked_for(kind):
+    grey = encode(RGB[..., 0], kind)
+    one, three = read_image(grey, channels=1), read_image(grey, channels=3)
+    assert one.shape == (7, 9, 1)
+    np.testing.assert_array_equal(three, np.repeat(one, 3, axis=-1))
+    luma = read_image(encode(RGB), channels=1)[..., 0]
+    np.testing.assert_allclose(luma, RGB @ [0.299, 0.587, 0.114], atol=1)
+
+
+def test_transparency_is_laid_over_white():
+    rgba = np.dstack([RGB, np.full(RGB.shape[:2], 255, np.uint8)])
+    rgba[0, 0, 3] = 0
+    rgba[0, 1, 3] = 128
+    image = read_image(encode(rgba))
+    np.testing.assert_array_equal(image[0, 0], [255, 255, 255])
+    np.testing.assert_allclose(image[0, 1], RGB[0, 1] * (128 / 255) + 127, atol=1)
+    np.testing.assert_array_equal(image[1:], RGB[1:])
+
+
+def test_palettes_with_and_without_transparency():
+    indices = Image.new("P", (2, 1))
+    indices.putpalette([10, 20, 30, 40, 50, 60])
+    indices.putpixel((1, 0), 1)
+    np.testing.assert_array_equal(read_image(encode(indices))[0], [[10, 20, 30], [40, 50, 60]])
+    image = read_image(encode(indices, transparency=1))
+    np.testing.assert_array_equal(image[0], [[10, 20, 30], [255, 255, 255]])
+
+
+def test_16_bit_grey_is_scaled_not_clipped():
+    values = np.array([[0, 257, 32768, 65535]], np.uint16)
+    image = read_image(encode(values), channels=1)
+    np.testing.assert_array_equal(image[0, :, 0], [0, 1, 128, 255])
+
+
+def test_cmyk_jpeg_becomes_rgb():
+    flat = Image.new("RGB", (16, 16), (200, 100, 50)).convert("CMYK")
+    image = read_image(encode(flat, "JPEG", quality=100))
+    assert image.shape == (16, 16, 3)
+    assert abs(image.astype(int) - [200, 100, 50]).max() < 6
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_turned_upright(orientation):
+    undo = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+            4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
+            6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
+            8: Image.Transpose.ROTATE_270}  # fmt: skip
+    upright = Image.fromarray(RGB)
+    stored = upright.transpose(undo[orientation]) if orientation in undo else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    np.testing.assert_array_equal(read_image(encode(stored, exif=exif)), RGB)
+
+
+@pytest.mark.parametrize("size", [4, 7, 30])
+def test_resizing_is_bilinear_with_antialiasing(size):
+    image = np.random.default_rng(1).integers(0, 256, (23, 17, 3)).astype(np.uint8)
+    reference = jax.image.resize(
+        image.astype(np.float32), (size, size, 3), "linear", antialias=True
+    )
+    np.testing.assert_allclose(read_image(encode(image), size), reference, atol=1.01)
+
+
+def huge_png():
+    """A PNG that says it has 40,000 x 40,000 pixels."""
+    header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
+    chunks = [b"IHDR" + header, b"IDAT" + zlib.compress(bytes(1000)), b"IEND"]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        for chunk in chunks
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"hello, I am text", "not a PNG, JPEG or WebP"),
+        (encode(RGB, "GIF"), "not a PNG, JPEG or WebP"),
+        (encode(RGB)[:-40], "cannot be decoded"),
+        (encode(np.tile(RGB, (20, 20, 1)), "JPEG")[:1500], "cannot be decoded"),
+        (encode(RGB, "JPEG")[:10], "cannot be decoded"),
+        (huge_png(), "pixels"),
+    ],
+    ids=["empty", "text", "gif", "truncated-png", "truncated-jpeg", "stub", "bomb"],
+)
+def test_what_cannot_be_read_is_named_with_the_reason(tmp_path, data, reason):
+    path = tmp_path / "bad.png"
+    path.write_bytes(data)
+    for source, name in ((path, str(path)), (data, "image")):
+        with pytest.raises(ImageError, match=reason) as caught:
+            read_image(source)
+        assert caught.value.path == name
+        assert "\n" not in str(caught.value)
+        assert isinstance(caught.value, RunError)
+
+
+def test_between_the_limit_and_twice_the_limit_is_refused_too(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", RGB.size // 3 - 1)
+    with pytest.raises(ImageError, match="62 pixels"):
+        read_image(encode(RGB))
+
+
+def test_every_cut_of_a_file_is_an_image_or_an_image_error():
+    for kind in ("PNG", "JPEG", "WEBP"):
+        data = encode(RGB, kind)
+        for end in range(0, len(data), 7):
+            with contextlib.suppress(ImageError):
+                assert read_image(data[:end]).shape == RGB.shape
+
+
+def test_files_that_are_not_there_or_not_regular(tmp_path):
+    with pytest.raises(ImageError, match="No such file"):
+        read_image(tmp_path / "absent.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path / "pipe.png", tmp_path):
+        with pytest.raises(ImageError, match="regular file"):
+            read_image(path)
