@@ -1,7 +1,10 @@
 """The commands that `launch.py` hands over to."""
 
+import contextlib
+import dataclasses
 import json
 import logging as python_logging
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +20,7 @@ from cnn_jax.errors import RunError, UsageError
 from cnn_jax.evaluation import metrics
 from cnn_jax.evaluation.evaluator import Evaluation, Evaluator
 from cnn_jax.flags import Invocation
+from cnn_jax.pretrained import loading
 from cnn_jax.reporting import figures, results, summary, tables
 from cnn_jax.training import checkpoints, loop
 
@@ -58,7 +62,11 @@ def train(invocation: Invocation) -> int:
     loaded = data.load(config.dataset)
     if started:
         _check_same_data(directory, loaded.info)
-    trainer = loop.Trainer(config, loaded, directory, invocation.quiet)
+    weights, about_weights = _weights(config, directory)
+    assembly = _assemble(config, loaded.info, about_weights)
+    if weights is not None:
+        loading.merge(assembly.shapes["params"], weights, config.transfer.include)
+    trainer = loop.Trainer(config, loaded, assembly, weights, directory, invocation.quiet)
     directory.create()
     with directory.locked():
         _say(invocation, f"run        {config.name}: {config.model.name} on {loaded.info.name}")
@@ -71,23 +79,65 @@ def train(invocation: Invocation) -> int:
         if distributed.is_primary():
             directory.write("config", experiment.to_dict(config))
             directory.write("data", loaded.info.to_dict())
+            if about_weights is not None:
+                directory.write("weights", about_weights)
             directory.add_environment(runtime.environment())
             directory.set_status("running")
         began = time.monotonic()
         try:
             history = trainer.run()
+            if distributed.is_primary():
+                _finish(directory, history, time.monotonic() - began, invocation)
         except loop.Interrupted as stop:
             directory.set_status("interrupted", step=stop.step, steps=trainer.total_steps)
             print(f"stopped at step {stop.step} of {trainer.total_steps}; the state is saved")
             print(f"go on with: {run.command_line('train', directory.path)}")
             return 128 + stop.signal_number
-        except (Exception, KeyboardInterrupt) as error:
-            if directory.status() == "running":
-                directory.set_status("failed", error=f"{type(error).__name__}: {error}")
+        except BaseException as error:
+            _record_failure(directory, error)
             raise
-        if distributed.is_primary():
-            _finish(directory, history, time.monotonic() - began, invocation)
     return 0
+
+
+def _record_failure(directory: run.RunDirectory, error: BaseException) -> None:
+    """Writes the status of a run that ended early, unless whoever ended it has said more."""
+    # The disk may be full, which must not hide the first error.
+    with contextlib.suppress(OSError, RunError):
+        if directory.status() != "running":
+            return
+        if isinstance(error, KeyboardInterrupt):
+            directory.set_status("interrupted")
+            print(f"go on with: {run.command_line('train', directory.path)}", file=sys.stderr)
+        else:
+            directory.set_status("failed", error=f"{type(error).__name__}: {error}")
+
+
+def _weights(
+    config: experiment.Experiment, directory: run.RunDirectory
+) -> tuple[loading.Weights | None, dict[str, Any] | None]:
+    """Returns (weights to start from, what weights.json says of them), where there are any.
+
+    A run that has a checkpoint has no more need of them.
+    """
+    if config.transfer.weights is None:
+        return None, None
+    about = directory.read("weights")
+    if about is not None and checkpoints.best_step(directory.checkpoints) is not None:
+        return None, about
+    weights = build.load_weights(config)
+    about = {
+        "source": weights.source,
+        "sha256": weights.sha256,
+        "preprocessing": weights.preprocessing,
+        "preprocessing_reason": weights.preprocessing_reason,
+    }
+    return weights, about
+
+
+def _assemble(
+    config: experiment.Experiment, info: data.DataInfo, about_weights: dict[str, Any] | None
+) -> build.Assembly:
+    return build.assemble(config, info, about_weights and about_weights["preprocessing"])
 
 
 def _say(invocation: Invocation, line: str) -> None:
@@ -96,7 +146,7 @@ def _say(invocation: Invocation, line: str) -> None:
 
 
 def _experiment(invocation: Invocation) -> experiment.Experiment:
-    """Returns the experiment of preset and flags; of the run in --workdir where no preset is named."""
+    """Returns the experiment of preset and flags; without preset, that of the run in --workdir."""
     if invocation.workdir is not None and invocation.config is None:
         directory = run.RunDirectory(invocation.workdir)
         if directory.exists():
@@ -216,17 +266,12 @@ def _restore(
     directory: run.RunDirectory,
     config: experiment.Experiment,
     info: data.DataInfo,
-) -> tuple[Any, Any, int]:
-    """Returns (model, variables, step) of the checkpoint that was asked for."""
-    model = build.build_model(config, info)
-    abstract = jax.eval_shape(lambda: build.initial_state(model, config, info))
-    variables, step = checkpoints.load_variables(
-        directory.checkpoints,
-        str(invocation.checkpoint),
-        abstract,
-        distributed.replicated(distributed.make_mesh()),
-    )
-    return model, variables, step
+) -> tuple[build.Assembly, Any, int]:
+    """Returns (assembly, variables, step) of the checkpoint that was asked for."""
+    assembly = _assemble(config, info, directory.read("weights"))
+    variables, step = checkpoints.load_variables(directory.checkpoints, str(invocation.checkpoint))
+    whole = distributed.replicated(distributed.make_mesh())
+    return assembly, distributed.put(variables, whole), step
 
 
 def evaluate(invocation: Invocation) -> int:
@@ -239,10 +284,10 @@ def evaluate(invocation: Invocation) -> int:
         raise UsageError(f"--split={name}: {loaded.info.name} has {', '.join(loaded.splits)} only")
     if name != (invocation.split or "test"):
         _say(invocation, f"{loaded.info.name} has no test split: this is the validation split")
-    model, variables, step = _restore(invocation, directory, config, loaded.info)
+    assembly, variables, step = _restore(invocation, directory, config, loaded.info)
     mesh = distributed.make_mesh()
     split = loaded.splits[name]
-    evaluator = Evaluator(model, config, loaded.info, mesh)
+    evaluator = Evaluator(assembly, config, mesh)
     found = evaluator(variables, batches.Feed(split, mesh, config.dataset.resident_limit))
     if not distributed.is_primary():
         return 0
@@ -294,28 +339,42 @@ def _evaluation_record(found: Evaluation, info: data.DataInfo, step: int) -> dic
 
 def predict(invocation: Invocation) -> int:
     """Classifies image files."""
-    directory, config = _load_run(invocation)
-    info = data.DataInfo.from_dict(directory.read("data"))
+    # Here it says what to do with a file of the command line, not with one of the data set.
+    overrides = dict(invocation.overrides)
+    on_error = overrides.pop("dataset.on_error", "refuse")
+    directory, config = _load_run(dataclasses.replace(invocation, overrides=overrides))
+    described = directory.read("data")
+    if described is None:
+        raise UsageError(f"the run in {run.shown(directory.path)} has not begun to train yet")
+    info = data.DataInfo.from_dict(described)
     height, width, channels = info.image_shape
     images, paths, failures = [], [], []
     for path in invocation.arguments:
         try:
-            images.append(folder.read_image(path, (height, width), channels))
+            size = height if height == width else None  # such a data set was not resized
+            image = folder.read_image(path, size, channels)
+            if image.shape != info.image_shape:
+                raise folder.ImageError(
+                    path,
+                    f"is {image.shape[0]} x {image.shape[1]} pixels, but {config.model.name} was "
+                    f"trained on {height} x {width}",
+                )
+            images.append(image)
             paths.append(path)
         except folder.ImageError as error:
-            if config.dataset.on_error == "refuse":
+            if on_error == "refuse":
                 raise
             failures.append({"image": path, "error": str(error)})
             logging.warning("skipped: %s", error)
     predictions: list[dict[str, Any]] = []
     step = None
     if images:
-        model, variables, step = _restore(invocation, directory, config, info)
-        preprocess = build.make_preprocess(config, info)
+        assembly, variables, step = _restore(invocation, directory, config, info)
 
         @jax.jit
         def probabilities(variables: Any, images: jax.Array) -> jax.Array:
-            return metrics.probabilities(model.apply(variables, preprocess(images, None)))
+            logits: Any = assembly.model.apply(variables, assembly.preprocess(images, None))
+            return metrics.probabilities(logits)
 
         size = min(64, len(images))
         for start in range(0, len(images), size):
@@ -356,7 +415,9 @@ def describe(invocation: Invocation) -> int:
     config = _experiment(invocation)
     loaded = data.load(config.dataset)
     info = loaded.info
-    model = build.build_model(config, info)
+    _, about_weights = _weights(config, directory or run.RunDirectory("."))
+    assembly = _assemble(config, info, about_weights)
+    model = assembly.model
     mesh = distributed.make_mesh()
     distributed.check_batch_size("dataset.batch_size", config.dataset.batch_size, mesh)
     print(experiment.to_json(config))

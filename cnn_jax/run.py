@@ -2,7 +2,7 @@
 
 config.json        the Experiment
 environment.json   versions, devices, git commit and command line of every start
-status.json        running, finished, diverged or interrupted, with step and time
+status.json        running, finished, diverged, interrupted or failed, with step and time
 data.json          the data set as it was trained on: classes, splits, channel statistics
 history.json       one record an epoch
 result.json        what training and evaluation came to
@@ -17,6 +17,8 @@ import fcntl
 import json
 import os
 import pathlib
+import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -73,8 +75,15 @@ class RunDirectory:
         return self.path / "figures"
 
     def exists(self) -> bool:
-        """Returns whether a run was started here."""
-        return (self.path / "config.json").exists()
+        """Returns whether a run was started here.
+
+        Raises:
+            UsageError: the directory may not be read.
+        """
+        try:
+            return (self.path / "config.json").exists()
+        except OSError as e:
+            raise UsageError(f"--workdir={shown(self.path)} cannot be used: {e.strerror}") from e
 
     def check_exists(self) -> None:
         """Raises UsageError where no run was started here."""
@@ -127,7 +136,7 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             others = [x.name for x in self.path.iterdir() if not x.name.startswith(".")]
         except OSError as e:
-            raise UsageError(f"--workdir={self.path} cannot be used: {e.strerror}") from e
+            raise UsageError(f"--workdir={shown(self.path)} cannot be used: {e.strerror}") from e
         if others and not self.exists():
             some = ", ".join(sorted(others)[:3])
             raise UsageError(
@@ -174,8 +183,9 @@ def shown(path: pathlib.Path) -> str:
 
 
 def command_line(command: str, path: pathlib.Path, *more: str) -> str:
-    """Returns the shell command that goes on with a run."""
+    """Returns the shell command that goes on with a run, by the Python that runs now."""
+    on_path = shutil.which("python") == sys.executable
+    python = "python" if on_path else shown(pathlib.Path(sys.executable))
     script = pathlib.Path(sys.argv[0])
     launch = shown(script.resolve()) if script.name == "launch.py" else "launch.py"
-    words = ["python", launch, command, f"--workdir={shown(path)}", *more]
-    return " ".join(f'"{word}"' if " " in word else word for word in words)
+    return shlex.join([python, launch, command, f"--workdir={shown(path)}", *more])

@@ -16,6 +16,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from cnn_jax.errors import UsageError
+
 # The convolutions of this XLA option's default are several times slower than those without it.
 _CPU_COMPILER_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
@@ -48,13 +50,22 @@ def start(platform_name: str | None = None) -> None:
     """Sets up the process; call it once, before the first JAX computation.
 
     Args:
-        platform_name: cpu, cuda or tpu; None leaves the choice to JAX.
+        platform_name: cpu, gpu or tpu; None leaves the choice to JAX.
+
+    Raises:
+        UsageError: the platform is not there.
     """
     if platform_name is not None:
         jax.config.update("jax_platforms", platform_name)
     jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    if jax.default_backend() == "cpu":
+    try:
+        backend = jax.default_backend()
+    except RuntimeError as error:
+        asked = "JAX" if platform_name is None else f"--platform={platform_name}"
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"{asked} finds no such devices here: {reason}") from error
+    if backend == "cpu":
         keep_freed_memory()
 
 
