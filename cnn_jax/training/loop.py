@@ -132,6 +132,8 @@ class Trainer:
             else:
                 current, meta = restored
                 self._history = meta["history"]
+                if distributed.is_primary():  # a kill leaves the file ahead of the state or behind
+                    self.directory.write("history", self._history)
             start = int(current.step)
             if start >= self.total_steps:
                 return self._history
