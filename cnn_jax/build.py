@@ -1,24 +1,57 @@
-"""What an Experiment and a data set become: model, preprocessing and initial state."""
+"""What an Experiment, a data set and weights come to: model, preprocessing, phases, first state."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
 
-from cnn_jax import experiment, models
+from cnn_jax import experiment, models, runtime
 from cnn_jax.data import DataInfo, augment
 from cnn_jax.errors import UsageError
-from cnn_jax.training import optimizers, state
+from cnn_jax.pretrained import loading
+from cnn_jax.training import freezing, optimizers, state
 
 # (images uint8, key or None when not training) -> float images as the model takes them.
 Preprocess = Callable[[jax.Array, jax.Array | None], jax.Array]
 
 
-def build_model(config: experiment.Experiment, info: DataInfo) -> models.Classifier:
-    """Returns the experiment's model for a data set.
+@dataclasses.dataclass(frozen=True)
+class Assembly:
+    """The parts of a run that do not change while it runs.
+
+    Attributes:
+        model: images to logits.
+        image_shape: (height, width, channels).
+        shapes: of the model's variables.
+        phases: which parameters are trainable, epoch by epoch.
+        normalize: the scaling of the images, never "auto".
+        preprocess: images to what the model takes.
+    """
+
+    model: models.Classifier
+    image_shape: tuple[int, int, int]
+    shapes: Any
+    phases: Sequence[freezing.Phase]
+    normalize: str
+    preprocess: Preprocess
+
+
+def assemble(
+    config: experiment.Experiment, info: DataInfo, weights_preprocessing: str | None = None
+) -> Assembly:
+    """Returns the parts of an experiment on a data set.
+
+    Args:
+        config: the experiment.
+        info: of the data set.
+        weights_preprocessing: the scaling that belongs to the pretrained weights, where known.
 
     Raises:
-        UsageError: the model, the loss and the data set do not fit together.
+        UsageError: the model, the loss, the data set and what is frozen do not fit together.
     """
     classes = len(info.class_names)
     outputs = classes
@@ -30,15 +63,42 @@ def build_model(config: experiment.Experiment, info: DataInfo) -> models.Classif
             )
         outputs = 1
     models.check_input(config.model.name, info.image_shape)
-    return models.create(
+    model = models.create(
         config.model.name,
         outputs,
+        head=config.model.head,
         dropout_rate=config.model.dropout_rate,
         dtype=jnp.dtype(config.train.precision),
     )
+    images = jax.ShapeDtypeStruct((1, *info.image_shape), jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    paths = list(freezing.flatten(shapes["params"]))
+    normalize = _normalization(config, weights_preprocessing)
+    return Assembly(
+        model=model,
+        image_shape=info.image_shape,
+        shapes=shapes,
+        phases=freezing.plan(config.transfer, paths, model.stage_names),
+        normalize=normalize,
+        preprocess=make_preprocess(config, info, normalize),
+    )
 
 
-def make_preprocess(config: experiment.Experiment, info: DataInfo) -> Preprocess:
+def _normalization(config: experiment.Experiment, weights_preprocessing: str | None) -> str:
+    """Returns the scaling that was asked for, or that which belongs to the weights."""
+    if config.dataset.normalize != "auto":
+        return config.dataset.normalize
+    if config.transfer.weights is None:
+        return "unit"
+    if weights_preprocessing is None:
+        raise UsageError(
+            f"nobody knows how the images of --transfer.weights={config.transfer.weights} were "
+            "scaled; say it with --dataset.normalize"
+        )
+    return weights_preprocessing
+
+
+def make_preprocess(config: experiment.Experiment, info: DataInfo, normalize: str) -> Preprocess:
     """Returns uint8 images -> normalised images, augmented where a key is given."""
     dataset = config.dataset
     dtype = jnp.dtype(config.train.precision)
@@ -53,15 +113,67 @@ def make_preprocess(config: experiment.Experiment, info: DataInfo) -> Preprocess
                 cutout=dataset.cutout,
                 fill=tuple(255 * mean for mean in info.mean),
             )
-        return augment.normalize(images, dataset.normalize, info.mean, info.std, dtype)
+        return augment.normalize(images, normalize, info.mean, info.std, dtype)
 
     return preprocess
 
 
+def load_weights(config: experiment.Experiment) -> loading.Weights:
+    """Returns the pretrained weights of an experiment that has some, with their top if wanted."""
+    include = config.transfer.include
+    include_top = include is not None and not include.startswith("backbone")
+    return loading.load(str(config.transfer.weights), config.model.name, include_top)
+
+
 def initial_state(
-    model: models.Classifier, config: experiment.Experiment, info: DataInfo
+    assembly: Assembly,
+    config: experiment.Experiment,
+    weights: loading.Weights | None,
+    sharding: NamedSharding,
 ) -> state.TrainState:
-    """Returns the state before the first step."""
-    optimizer = optimizers.make_optimizer(config.optimizer, 0.0, 0.0)
-    use_ema = config.optimizer.ema_decay is not None
-    return state.create(model, optimizer, info.image_shape, config.seed, use_ema)
+    """Returns the state before the first step, on the devices.
+
+    Only the parameters that no weights replace are drawn at random.
+    """
+    init_key, run_key = jax.random.split(jax.random.key(config.seed))
+    loaded: dict[str, Any] = {}
+    if weights is not None:
+        flat = freezing.flatten(assembly.shapes["params"])
+        merged = freezing.flatten(
+            loading.merge(assembly.shapes["params"], weights, config.transfer.include)
+        )
+        loaded = {path: leaf for path, leaf in merged.items() if leaf is not flat[path]}
+
+    def create(loaded: dict[str, Any], init_key: jax.Array, run_key: jax.Array) -> state.TrainState:
+        variables = dict(assembly.model.init(init_key, jnp.zeros((1, *assembly.image_shape))))
+        params = {**freezing.flatten(variables["params"]), **loaded}
+        variables["params"] = freezing.unflatten(params)
+        return new_state(assembly, config, variables, run_key)
+
+    jitted = jax.jit(create, out_shardings=sharding, compiler_options=runtime.compiler_options())
+    return jitted({path: np.asarray(leaf) for path, leaf in loaded.items()}, init_key, run_key)
+
+
+def new_state(
+    assembly: Assembly,
+    config: experiment.Experiment,
+    variables: Any,
+    key: jax.Array,
+    phase: int = 0,
+) -> state.TrainState:
+    """Returns the state that a phase begins with where it is the first."""
+    this = assembly.phases[phase]
+    optimizer = optimizers.make_optimizer(config.optimizer, this.groups)
+    return state.create(
+        variables, key, optimizer, this, use_ema=config.optimizer.ema_decay is not None
+    )
+
+
+def abstract_state(assembly: Assembly, config: experiment.Experiment, phase: int) -> Any:
+    """Returns the shapes of a state in a phase, as checkpoints are restored with."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return jax.eval_shape(
+        lambda variables, key: new_state(assembly, config, variables, key, phase),
+        assembly.shapes,
+        key,
+    )

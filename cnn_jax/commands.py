@@ -137,7 +137,8 @@ def _weights(
 def _assemble(
     config: experiment.Experiment, info: data.DataInfo, about_weights: dict[str, Any] | None
 ) -> build.Assembly:
-    return build.assemble(config, info, about_weights and about_weights["preprocessing"])
+    known = None if about_weights is None else about_weights["preprocessing"]
+    return build.assemble(config, info, known)
 
 
 def _say(invocation: Invocation, line: str) -> None:
@@ -415,8 +416,8 @@ def describe(invocation: Invocation) -> int:
     config = _experiment(invocation)
     loaded = data.load(config.dataset)
     info = loaded.info
-    _, about_weights = _weights(config, directory or run.RunDirectory("."))
-    assembly = _assemble(config, info, about_weights)
+    directory = run.RunDirectory(invocation.workdir or ".")
+    assembly = _assemble(config, info, _weights(config, directory)[1])
     model = assembly.model
     mesh = distributed.make_mesh()
     distributed.check_batch_size("dataset.batch_size", config.dataset.batch_size, mesh)

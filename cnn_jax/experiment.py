@@ -10,6 +10,7 @@ import types
 import typing
 from typing import Any, Literal
 
+from cnn_jax import patterns
 from cnn_jax.errors import UsageError
 
 
@@ -76,9 +77,11 @@ class Dataset:
     eval_batch_size: int = _field(
         500, "examples in one evaluation step, over all devices", minimum=1, resumable=True
     )
-    normalize: Literal["unit", "symmetric", "standardize"] = _field(
-        "unit",
-        "unit: x/255; symmetric: x/127.5 - 1; standardize: (x - mean) / std per channel of 'train'",
+    normalize: Literal["auto", "unit", "symmetric", "standardize", "caffe", "torch"] = _field(
+        "auto",
+        "auto: what belongs to --transfer.weights, else unit; unit: x/255; symmetric: x/127.5 - 1; "
+        "standardize: (x - mean) / std per channel of 'train'; caffe: BGR less ImageNet's means; "
+        "torch: ImageNet's mean and std",
     )
     flip: bool = _field(False, "mirror each training image left to right with probability 1/2")
     crop_padding: int = _field(
@@ -103,11 +106,46 @@ class Model:
     """Which network."""
 
     name: str = _field("lenet5", "a registered model")
+    head: Literal["default", "pooled", "pooled_dense128"] = _field(
+        "default",
+        "default: the model's own; pooled: global average pooling, dropout, logits; "
+        "pooled_dense128: the same with a Dense of 128 before the logits",
+    )
     dropout_rate: float | None = _field(
         None,
         "share of units dropped where the model has dropout; none: its own",
         minimum=0,
         below=1,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+    """Which pretrained weights to start from, and which parameters stay as they are."""
+
+    weights: str | None = _field(
+        None,
+        "imagenet, or the path of a Keras HDF5 file, of a safetensors file with torchvision's "
+        "names, or of a run directory; none: random initialisation",
+    )
+    include: str | None = _field(
+        None, "load the parameters whose path matches this pattern only; none: the backbone"
+    )
+    freeze: str = _field(
+        "none",
+        "none, backbone, or a pattern of paths that stay as they are, such as block[1-4]",
+    )
+    unfreeze: str | None = _field(
+        None, "EPOCH:PATTERN,... sets parameters free from an epoch on, such as 3:block5,6:block4"
+    )
+    lr_scale: str | None = _field(
+        None, "PATTERN:FACTOR,... scales the learning rate, such as block5:0.1,block4:0.01"
+    )
+    cache_features: bool = _field(
+        True, "compute the features of stages that stay frozen once, where nothing augments them"
+    )
+    cache_views: int = _field(
+        0, "with augmentation, cache so many augmented views of each image and cycle", minimum=0
     )
 
 
@@ -193,6 +231,7 @@ class Experiment:
     seed: int = _field(0, "of parameters, batch order, augmentation and dropout", minimum=0)
     dataset: Dataset = dataclasses.field(default_factory=Dataset)
     model: Model = dataclasses.field(default_factory=Model)
+    transfer: Transfer = dataclasses.field(default_factory=Transfer)
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     train: Train = dataclasses.field(default_factory=Train)
     checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
@@ -206,7 +245,11 @@ class Experiment:
 
 def _check_combinations(e: Experiment) -> None:
     """Refuses settings that are legal alone and not together."""
-    d, o, t = e.dataset, e.optimizer, e.train
+    d, o, t, x = e.dataset, e.optimizer, e.train, e.transfer
+    unfreeze = patterns.parse_unfreeze(x.unfreeze)
+    patterns.parse_lr_scale(x.lr_scale)
+    patterns.matches(x.freeze, "")
+    augments = d.flip or d.crop_padding or d.cutout
     wrong = [
         (
             d.name != "folder" and d.path is not None,
@@ -237,6 +280,26 @@ def _check_combinations(e: Experiment) -> None:
         (
             t.loss == "binary_cross_entropy" and t.label_smoothing > 0,
             "--train.label_smoothing is defined for --train.loss=cross_entropy only",
+        ),
+        (
+            x.include is not None and x.weights is None,
+            "--transfer.include needs --transfer.weights",
+        ),
+        (
+            bool(unfreeze) and x.freeze == "none",
+            "--transfer.unfreeze needs --transfer.freeze=backbone or a pattern",
+        ),
+        (
+            bool(unfreeze) and unfreeze[-1][0] > t.epochs,
+            f"--transfer.unfreeze={x.unfreeze} goes beyond --train.epochs={t.epochs}",
+        ),
+        (
+            x.cache_views > 0 and not augments,
+            "--transfer.cache_views needs augmentation (--dataset.flip, crop_padding or cutout)",
+        ),
+        (
+            x.cache_views > 0 and (x.freeze == "none" or not x.cache_features),
+            "--transfer.cache_views needs --transfer.freeze and --transfer.cache_features",
         ),
     ]
     for is_wrong, message in wrong:

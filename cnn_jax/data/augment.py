@@ -3,23 +3,28 @@
 `augment` works on the images as stored (uint8) and comes before `normalize`.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
+
+from cnn_jax.pretrained import preprocessing
 
 
 def normalize(
     images: ArrayLike,
     mode: str,
-    mean: ArrayLike,
-    std: ArrayLike,
+    mean: ArrayLike | Sequence[float],
+    std: ArrayLike | Sequence[float],
     dtype: DTypeLike = jnp.float32,
 ) -> jax.Array:
     """Scales images for a model.
 
     Args:
         images: [n, height, width, channels], 0..255, uint8 or float.
-        mode: `unit`: x/255; `symmetric`: x/127.5 - 1; `standardize`: (x/255 - mean) / std.
+        mode: `unit`: x/255; `standardize`: (x/255 - mean) / std; or one of
+            `pretrained.preprocessing`: `symmetric` (x/127.5 - 1), `caffe`, `torch`.
         mean: [channels], of images scaled to 0..1; used by `standardize` alone.
         std: [channels], likewise; a channel without variation (0) is centred and not divided.
         dtype: of the result; the arithmetic is in float32.
@@ -28,18 +33,16 @@ def normalize(
         dtype [n, height, width, channels].
 
     Raises:
-        ValueError: the mode is none of the three.
+        UsageError: the mode is none of these, or needs three channels and there are others.
     """
     x = jnp.asarray(images, jnp.float32)
     if mode == "unit":
         x = x / 255
-    elif mode == "symmetric":
-        x = x / 127.5 - 1
     elif mode == "standardize":
-        std = jnp.asarray(std, jnp.float32)
-        x = (x / 255 - jnp.asarray(mean, jnp.float32)) / jnp.where(std > 0, std, 1)
+        deviation = jnp.asarray(std, jnp.float32)
+        x = (x / 255 - jnp.asarray(mean, jnp.float32)) / jnp.where(deviation > 0, deviation, 1)
     else:
-        raise ValueError(f"normalize is unit, symmetric or standardize, not {mode!r}")
+        x = preprocessing.preprocess(x, mode)
     return x.astype(dtype)
 
 
@@ -57,7 +60,7 @@ def augment(
     flip: bool,
     crop_padding: int,
     cutout: int,
-    fill: ArrayLike = 0,
+    fill: ArrayLike | Sequence[float] = 0,
 ) -> jax.Array:
     """Mirrors, crops and blanks images at random, each image by itself.
 

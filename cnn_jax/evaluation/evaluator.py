@@ -4,14 +4,14 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from cnn_jax import build, distributed, experiment, models, runtime
-from cnn_jax.data import DataInfo, batches
+from cnn_jax import distributed, experiment, runtime
+from cnn_jax.build import Assembly
+from cnn_jax.data import batches
 from cnn_jax.data.batches import Batch, Feed, fetch
 from cnn_jax.evaluation import metrics
 from cnn_jax.evaluation.metrics import Sums
@@ -30,16 +30,24 @@ class EvalSums(NamedTuple):
 
 
 def make_eval_step(
-    model: nn.Module, config: experiment.Experiment, preprocess: build.Preprocess, num_classes: int
+    assembly: Assembly, loss: str, start: int = 0
 ) -> Callable[[Any, Batch], tuple[EvalSums, jax.Array]]:
-    """Returns the eval step: (variables, batch) -> (sums, probabilities [batch, classes])."""
+    """Returns the eval step: (variables, batch) -> (sums, probabilities [batch, classes]).
+
+    Args:
+        assembly: model and preprocessing.
+        loss: cross_entropy or binary_cross_entropy.
+        start: the backbone's stage that the batch's images are the input of; above 0 they are
+            cached features.
+    """
 
     def eval_step(variables: Any, batch: Batch) -> tuple[EvalSums, jax.Array]:
-        logits: Any = model.apply(variables, preprocess(batch.images, None), train=False)
-        values = metrics.losses(logits, batch.labels, config.train.loss, 0.0)
+        inputs = batch.images if start else assembly.preprocess(batch.images, None)
+        logits: Any = assembly.model.apply(variables, inputs, start=start)
+        values = metrics.losses(logits, batch.labels, loss, 0.0)
         p = metrics.probabilities(logits)
         predicted = jnp.argmax(p, axis=-1)
-        confusion = jnp.zeros((num_classes, num_classes), jnp.int32)
+        confusion = jnp.zeros((p.shape[1], p.shape[1]), jnp.int32)
         confusion = confusion.at[batch.labels, predicted].add(batch.weights.astype(jnp.int32))
         return EvalSums(metrics.batch_sums(values, logits, batch), confusion), p
 
@@ -69,26 +77,22 @@ class Evaluator:
     """Evaluates variables on whole splits; the last batch is padded and masked.
 
     Args:
-        model: images to logits.
+        assembly: model and preprocessing.
         config: the experiment.
-        info: of the data set.
         mesh: where to compute.
+        start: the backbone's stage that the splits' images are the input of; above 0 they are
+            cached features.
 
     Raises:
         UsageError: the evaluation batch cannot be split evenly over the devices.
     """
 
     def __init__(
-        self,
-        model: models.Classifier,
-        config: experiment.Experiment,
-        info: DataInfo,
-        mesh: Mesh,
+        self, assembly: Assembly, config: experiment.Experiment, mesh: Mesh, start: int = 0
     ):
         self._batch_size = config.dataset.eval_batch_size
         distributed.check_batch_size("dataset.eval_batch_size", self._batch_size, mesh)
-        preprocess = build.make_preprocess(config, info)
-        eval_step = make_eval_step(model, config, preprocess, len(info.class_names))
+        eval_step = make_eval_step(assembly, config.train.loss, start)
 
         def step(variables: Any, resident: Any, batch: Any) -> Any:
             return eval_step(variables, fetch(resident, batch))

@@ -1,9 +1,10 @@
 """Losses, probabilities and the sums that means are made of."""
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
 
 from cnn_jax.data.batches import Batch
 
@@ -49,11 +50,14 @@ def losses(
         label_smoothing: share of the target spread evenly over all classes.
     """
     if loss == "binary_cross_entropy":
+        z = logits[:, 0]
         targets = labels.astype(logits.dtype)
-        return jnp.asarray(optax.sigmoid_binary_cross_entropy(logits[:, 0], targets))
-    log_p = jax.nn.log_softmax(logits)
+        log_p, log_q = jnp.asarray(jax.nn.log_sigmoid(z)), jnp.asarray(jax.nn.log_sigmoid(-z))
+        return -(targets * log_p + (1 - targets) * log_q)
+    log_p = jnp.asarray(jax.nn.log_softmax(logits))
     of_label = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
-    return -(1 - label_smoothing) * of_label - label_smoothing * jnp.mean(log_p, axis=1)
+    values: Any = -(1 - label_smoothing) * of_label - label_smoothing * jnp.mean(log_p, axis=1)
+    return values
 
 
 def probabilities(logits: jax.Array) -> jax.Array:
@@ -61,7 +65,7 @@ def probabilities(logits: jax.Array) -> jax.Array:
     if logits.shape[-1] == 1:
         p = jax.nn.sigmoid(logits)
         return jnp.concatenate([1 - p, p], axis=-1)
-    return jax.nn.softmax(logits)
+    return jnp.asarray(jax.nn.softmax(logits))
 
 
 def batch_sums(values: jax.Array, logits: jax.Array, batch: Batch) -> Sums:

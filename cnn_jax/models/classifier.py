@@ -22,21 +22,52 @@ class Classifier(nn.Module):
     backbone: nn.Module
     head: nn.Module
 
-    def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """The backbone's stages by the name of their parameters, or one stage with no name."""
+        return getattr(self.backbone, "stage_names", ("",))
+
+    def __call__(
+        self, inputs: jax.Array, train: bool = False, *, start: int = 0, frozen: int = 0
+    ) -> jax.Array:
         """Maps float images `[batch, height, width, channels]` to logits `[batch, outputs]`.
 
         Args:
-            images: scaled as the data set or the weights demand.
+            inputs: images, scaled as the data set or the weights demand; with `start`, the output
+                of the stage before it.
             train: True turns dropout on (needs a "dropout" key) and lets batch statistics move.
+            start: the first stage to run; the number of stages leaves the head alone.
+            frozen: so many of the first stages are run as in evaluation, whatever `train` says.
         """
-        return self.forward_head(self.forward_features(images, train), train)
+        features = self.forward_features(inputs, train, start=start, frozen=frozen)
+        return self.forward_head(features, train)
 
-    def forward_features(self, images: jax.Array, train: bool = False) -> jax.Array:
+    def forward_features(
+        self,
+        inputs: jax.Array,
+        train: bool = False,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        frozen: int = 0,
+    ) -> jax.Array:
         """Maps images to the features, in the dtype of the model's computation.
 
-        They are `[batch, height, width, channels]`, or `[batch, units]` of a dense backbone.
+        They are `[batch, height, width, channels]`, or `[batch, units]` of a dense backbone; with
+        `stop`, the output of the stage before it. The other arguments are those of a call.
         """
-        return self.backbone(images, train)
+        stop = len(self.stage_names) if stop is None else stop
+        x = inputs
+        if start < min(frozen, stop):
+            x = self._run(x, False, start, min(frozen, stop))
+        if max(start, frozen) < stop:
+            x = self._run(x, train, max(start, frozen), stop)
+        return x
+
+    def _run(self, x: jax.Array, train: bool, start: int, stop: int) -> jax.Array:
+        if len(self.stage_names) == 1:
+            return self.backbone(x, train)
+        return self.backbone(x, train, start, stop)
 
     def forward_head(self, features: jax.Array, train: bool = False) -> jax.Array:
         """Maps features to float32 logits `[batch, outputs]`."""

@@ -59,14 +59,26 @@ class VGG(nn.Module):
     stages: tuple[int, ...]
     dtype: Any = jnp.float32
 
+    stage_names = ("block1", "block2", "block3", "block4", "block5")
+
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Maps images `[batch, height, width, 3]` to `[batch, height // 32, width // 32, 512]`."""
+    def __call__(
+        self, x: jax.Array, train: bool = False, start: int = 0, stop: int | None = None
+    ) -> jax.Array:
+        """Maps images `[batch, height, width, 3]` to `[batch, height // 32, width // 32, 512]`.
+
+        Args:
+            x: images, or the output of the stage before `start`.
+            train: has no effect: nothing here differs in training.
+            start: the first block to run.
+            stop: the block to stop before; None: all.
+        """
         del train
-        for number, (filters, convolutions) in enumerate(
-            zip(FILTERS, self.stages, strict=True), start=1
-        ):
-            x = VGGBlock(filters, convolutions, self.dtype, name=f"block{number}")(x)
+        blocks = list(zip(FILTERS, self.stages, strict=True))
+        for number in range(start, len(blocks) if stop is None else stop):
+            filters, convolutions = blocks[number]
+            name = self.stage_names[number]
+            x = VGGBlock(filters, convolutions, self.dtype, name=name)(x)
         return x
 
 

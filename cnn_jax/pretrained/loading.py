@@ -17,6 +17,7 @@ from flax import traverse_util
 
 from cnn_jax import experiment
 from cnn_jax.errors import RunError, UsageError
+from cnn_jax.patterns import matches
 from cnn_jax.pretrained import catalogue, download, layouts
 from cnn_jax.pretrained.preprocessing import Preprocessing
 
@@ -146,21 +147,6 @@ def from_run(path: Path, model: str) -> Weights:
         preprocessing_reason=f"the run's --dataset.normalize={normalize}",
         classes=None if last is None else int(last.size),
     )
-
-
-def matches(pattern: str, path: str) -> bool:
-    """Whether a regular expression matches whole neighbouring parts of a path.
-
-    "block[1-4]" and "backbone/block1" match "backbone/block1/conv1/kernel"; "block" and "conv" do
-    not.
-
-    Raises:
-        UsageError: it is not a regular expression.
-    """
-    try:
-        return re.search(rf"(?:^|/)(?:{pattern})(?:/|$)", path) is not None
-    except re.error as error:
-        raise UsageError(f"{pattern!r} is not a regular expression: {error}") from None
 
 
 def merge(params: dict[str, Any], weights: Weights, include: str | None = None) -> dict[str, Any]:

@@ -17,11 +17,12 @@ _TORCH_MEAN = (0.485, 0.456, 0.406)
 _TORCH_STD = (0.229, 0.224, 0.225)
 
 
-def preprocess(images: jax.Array | np.ndarray, name: Preprocessing) -> jax.Array:
+def preprocess(images: jax.Array | np.ndarray, name: str) -> jax.Array:
     """Scales images as the named family of networks had them, as Keras' `preprocess_input` does.
 
     Args:
-        images: `[..., height, width, 3]`, red, green, blue, 0 to 255, any real dtype.
+        images: `[..., height, width, 3]`, red, green, blue, 0 to 255, any real dtype; for
+            "symmetric" of any number of channels.
         name: "caffe": red, green, blue become blue, green, red and ImageNet's means are
             subtracted, without scaling (VGG, ResNet50); "symmetric": [-1, 1] (InceptionV3, and the
             study guide's own scaling); "torch": [0, 1], less ImageNet's mean, over its standard
@@ -31,12 +32,12 @@ def preprocess(images: jax.Array | np.ndarray, name: Preprocessing) -> jax.Array
         float32 images of the same shape.
 
     Raises:
-        UsageError: the name is unknown, or the images do not have three channels.
+        UsageError: the name is unknown, or the images do not have the three channels it needs.
     """
     if name not in get_args(Preprocessing):
         known = ", ".join(get_args(Preprocessing))
         raise UsageError(f"the preprocessing is one of {known}, not {name!r}")
-    if images.shape[-1] != 3:
+    if name != "symmetric" and images.shape[-1] != 3:
         raise UsageError(
             f"pretrained weights take colour images (3 channels), not {images.shape[-1]}; "
             "convert the images to RGB"

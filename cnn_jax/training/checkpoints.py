@@ -3,7 +3,8 @@
 A checkpoint is a folder `checkpoints/STEP` with two items: `state`, a TrainState, and `meta`, JSON
 with the state's sha256, the epoch, the history and the configuration. A folder that cannot be read,
 or whose state has another sha256, is named, moved to `checkpoints/damaged/`, and the one before it
-is used.
+is used. States are read into host memory and put on whatever devices there are, so a checkpoint
+of N devices restores on M.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -19,25 +20,56 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from etils import epath
+from flax import traverse_util
 from jax.sharding import NamedSharding
 
+from cnn_jax import distributed
 from cnn_jax.errors import RunError, UsageError
 
 METRIC = "validation_accuracy"
 
+# Leaves by the names on the way to them, the same for a TrainState and for what Orbax reads back.
+Leaves = dict[tuple[str, ...], Any]
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) and jnp.issubdtype(
+        leaf.dtype, jax.dtypes.prng_key
+    )
+
+
+def _names(path: jax.tree_util.KeyPath) -> tuple[str, ...]:
+    def name(entry: Any) -> str:
+        for attribute in ("name", "key", "idx"):
+            if hasattr(entry, attribute):
+                return str(getattr(entry, attribute))
+        return str(entry)
+
+    return tuple(map(name, path))
+
+
+def _leaves(tree: Any) -> Leaves:
+    """Returns host arrays by their names; random keys as their numbers."""
+    return {
+        _names(path): np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
 
 def digest(tree: Any) -> str:
-    """Returns the sha256 of a tree's paths, dtypes, shapes and bytes, as hex.
+    """Returns the sha256 of a tree's names, dtypes, shapes and bytes, as hex.
 
     Arrays are replicated over processes, so that each of them can read them whole.
     """
+    return _digest(_leaves(tree))
+
+
+def _digest(leaves: Leaves) -> str:
     sha = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        array = np.ascontiguousarray(leaf)
-        name = jax.tree_util.keystr(path)
-        sha.update(f"{name} {array.dtype} {array.shape}".encode())
+    for names in sorted(leaves):
+        array = np.ascontiguousarray(leaves[names])
+        sha.update(f"{names} {array.dtype} {array.shape}".encode())
         sha.update(array.tobytes())
     return sha.hexdigest()
 
@@ -69,32 +101,45 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text[0][:200]}"
 
 
-def _abstract(state: Any, sharding: NamedSharding) -> Any:
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state
-    )
+def _read_meta(folder: pathlib.Path) -> dict[str, Any]:
+    return json.loads((folder / "meta" / "metadata").read_text())
 
 
-def _restore(folder: pathlib.Path, abstract: Any) -> tuple[Any, dict[str, Any]]:
-    """Returns (state, meta) of one folder.
+def _read(folder: pathlib.Path) -> tuple[Leaves, dict[str, Any]]:
+    """Returns (leaves, meta) of one folder.
 
     Raises:
         Exception: whatever Orbax raises for a folder that is damaged; ValueError for a state whose
             sha256 is not the one that was saved.
     """
-    items = {"state", "meta"} - {x.name for x in folder.iterdir()}
-    if items:
-        raise ValueError(f"it has no {' and no '.join(sorted(items))}")
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-        restored = reader.restore(
-            folder,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()
-            ),
-        )
-    if digest(restored.state) != restored.meta["sha256"]:
+    missing = {"state", "meta"} - {x.name for x in folder.iterdir()}
+    if missing:
+        raise ValueError(f"it has no {' and no '.join(sorted(missing))}")
+    meta = _read_meta(folder)
+    handler = ocp.PyTreeCheckpointHandler()
+    path = epath.Path(folder / "state")
+    stored = handler.metadata(path)
+    to_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored.tree)
+    tree = handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=to_host))
+    handler.close()
+    leaves = _leaves(tree)
+    if _digest(leaves) != meta["sha256"]:
         raise ValueError("the sha256 of its state is not the one that was saved")
-    return restored.state, restored.meta
+    return leaves, meta
+
+
+def _assemble(leaves: Leaves, like: Any, sharding: NamedSharding) -> Any:
+    """Returns a tree like another, of shapes, with these leaves on the devices."""
+
+    def take(path: jax.tree_util.KeyPath, shape: Any) -> Any:
+        array = leaves[_names(path)]
+        if _is_key(shape):
+            return jax.random.wrap_key_data(distributed.put(array, sharding))
+        if array.shape != shape.shape or array.dtype != shape.dtype:
+            raise ValueError(f"{'/'.join(_names(path))} is {array.dtype} {array.shape}")
+        return distributed.put(array, sharding)
+
+    return jax.tree_util.tree_map_with_path(take, like)
 
 
 class Checkpoints:
@@ -117,13 +162,14 @@ class Checkpoints:
         if self._manager is not None:
             self._manager.close()
 
-    def restore_latest(self, state: Any, sharding: NamedSharding) -> tuple[Any, dict] | None:
+    def restore_latest(
+        self, abstract_state: Callable[[dict[str, Any]], Any], sharding: NamedSharding
+    ) -> tuple[Any, dict[str, Any]] | None:
         """Returns (state, meta) of the newest checkpoint that is whole, or None.
 
         Args:
-            state: a state, or its shapes, like the one that was saved.
-            sharding: where the restored arrays go; the number of devices may differ from that of
-                the save.
+            abstract_state: meta to the shapes of the state that was saved with it.
+            sharding: where the restored arrays go.
 
         Raises:
             RunError: every checkpoint there is was damaged.
@@ -131,7 +177,8 @@ class Checkpoints:
         folders = _step_folders(self._directory)
         for folder in reversed(folders):
             try:
-                return _restore(folder, _abstract(state, sharding))
+                leaves, meta = _read(folder)
+                return _assemble(leaves, abstract_state(meta), sharding), meta
             except Exception as error:
                 _set_aside(folder, _first_line(error))
         if folders:
@@ -200,23 +247,22 @@ def best_step(directory: pathlib.Path) -> int | None:
     """Returns the step of the highest validation accuracy (of equals the first), or None."""
     scored = []
     for folder in _step_folders(directory):
-        with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
-            accuracy = json.loads((folder / "meta" / "metadata").read_text())[METRIC]
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            accuracy = _read_meta(folder)[METRIC]
             if accuracy is not None:
                 scored.append((accuracy, -int(folder.name)))
     return -max(scored)[1] if scored else None
 
 
-def load_variables(
-    directory: pathlib.Path, which: str, abstract: Any, sharding: NamedSharding
-) -> tuple[dict[str, Any], int]:
-    """Returns (variables to evaluate with, step) of one checkpoint.
+def load_variables(directory: pathlib.Path, which: str = "best") -> tuple[dict[str, Any], int]:
+    """Returns (variables to evaluate with, on the host, step) of one checkpoint.
+
+    They are `params`, the moving average where the run kept one, and `batch_stats`.
 
     Args:
         directory: `checkpoints/` of a run.
-        which: best, last, or a step number.
-        abstract: shapes of the TrainState that was saved.
-        sharding: where the arrays go.
+        which: best, last, or a step number. Where the best or the last is damaged, it is named
+            and the newest of the others is used.
 
     Raises:
         UsageError: there is no such checkpoint.
@@ -238,8 +284,27 @@ def load_variables(
         folders.sort(key=lambda folder: (int(folder.name) == best, int(folder.name)))
     for folder in reversed(folders):
         try:
-            state, _ = _restore(folder, _abstract(abstract, sharding))
-            return state.variables(), int(folder.name)
+            leaves, _ = _read(folder)
         except Exception as error:
             logging.warning("checkpoint %s is damaged (%s)", folder, _first_line(error))
+            continue
+        parts: dict[str, dict[tuple[str, ...], Any]] = {"params": {}, "batch_stats": {}}
+        for names, leaf in leaves.items():
+            if names[0] in parts:
+                parts[names[0]][names[1:]] = leaf
+        for names, leaf in leaves.items():
+            if names[0] == "ema_params":  # flat by path, and of the trainable parameters alone
+                parts["params"][tuple(names[1].split("/"))] = leaf
+        variables = {name: traverse_util.unflatten_dict(flat) for name, flat in parts.items()}
+        return variables, int(folder.name)
     raise RunError(f"no checkpoint in {directory} could be read")
+
+
+def load_parameters(run_directory: pathlib.Path) -> dict[str, Any]:
+    """Returns the best parameters, {"backbone": ..., "head": ...}, of a run directory.
+
+    Raises:
+        UsageError: there is no checkpoint.
+        RunError: none can be read.
+    """
+    return load_variables(run_directory / "checkpoints")[0]["params"]

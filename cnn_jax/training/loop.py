@@ -18,8 +18,9 @@ from cnn_jax import build, data, distributed, experiment, run, runtime
 from cnn_jax.data import batches
 from cnn_jax.errors import RunError
 from cnn_jax.evaluation import evaluator, metrics
+from cnn_jax.pretrained import loading
 from cnn_jax.reporting import progress, results, tensorboard
-from cnn_jax.training import checkpoints, optimizers, state, steps
+from cnn_jax.training import checkpoints, features, freezing, optimizers, state, steps
 
 
 class Interrupted(Exception):  # noqa: N818 (not an error: the state is saved)
@@ -67,53 +68,54 @@ class Trainer:
     Args:
         config: the experiment.
         loaded: its data.
+        assembly: what the two come to.
+        weights: pretrained weights to start from, or None.
         directory: where everything goes.
         quiet: whether to show no progress.
 
     Raises:
-        UsageError: model, data, loss and devices do not fit together.
+        UsageError: batches and devices do not fit together.
     """
 
     def __init__(
         self,
         config: experiment.Experiment,
         loaded: data.Data,
+        assembly: build.Assembly,
+        weights: loading.Weights | None,
         directory: run.RunDirectory,
         quiet: bool = False,
     ):
         self.config, self.info, self.directory = config, loaded.info, directory
+        self.assembly = assembly
         self.mesh = distributed.make_mesh()
         distributed.check_batch_size("dataset.batch_size", config.dataset.batch_size, self.mesh)
-        self.model = build.build_model(config, loaded.info)
-        self.evaluator = evaluator.Evaluator(self.model, config, loaded.info, self.mesh)
-        limit = config.dataset.resident_limit
-        self.train_feed = batches.Feed(loaded.splits["train"], self.mesh, limit)
-        self.validation_feed = batches.Feed(loaded.splits["validation"], self.mesh, limit)
-        self._loaded = loaded
-        self.validation_split = loaded.splits["validation"]
-        self.steps_per_epoch = batches.steps_per_epoch(
-            len(self.train_feed), config.dataset.batch_size
-        )
+        self.cut = features.cut(config, assembly)
+        self.evaluator = evaluator.Evaluator(assembly, config, self.mesh, self.cut)
+        self._loaded, self._weights, self._quiet = loaded, weights, quiet
+        self.num_examples = len(loaded.splits["train"].labels)
+        self.steps_per_epoch = batches.steps_per_epoch(self.num_examples, config.dataset.batch_size)
         self.total_steps = config.train.epochs * self.steps_per_epoch
-        self._quiet = quiet
         self._history: list[dict[str, Any]] = []
-        train_step = steps.make_train_step(
-            self.model, config, build.make_preprocess(config, loaded.info), self.steps_per_epoch
-        )
+        self._jitted: dict[int, Any] = {}
 
-        def step(state: state.TrainState, resident: Any, batch: Any, hyper: Any) -> Any:
-            return train_step(state, batches.fetch(resident, batch), hyper)
+    def _step(self, phase: int) -> Any:
+        """Returns the jitted step of a phase."""
+        if phase not in self._jitted:
+            train_step = steps.make_train_step(
+                self.assembly, self.config, self.steps_per_epoch, phase, self.cut
+            )
 
-        whole = distributed.replicated(self.mesh)
-        self._step = jax.jit(
-            step,
-            donate_argnums=0,
-            out_shardings=whole,
-            compiler_options=runtime.compiler_options(),
-        )
-        self._create = jax.jit(
-            lambda: build.initial_state(self.model, config, loaded.info), out_shardings=whole
-        )
+            def step(state: state.TrainState, resident: Any, batch: Any, hyper: Any) -> Any:
+                return train_step(state, batches.fetch(resident, batch), hyper)
+
+            self._jitted[phase] = jax.jit(
+                step,
+                donate_argnums=0,
+                out_shardings=distributed.replicated(self.mesh),
+                compiler_options=runtime.compiler_options(),
+            )
+        return self._jitted[phase]
 
     def run(self) -> list[dict[str, Any]]:
         """Trains to the end and returns the history, one record an epoch.
@@ -122,13 +124,14 @@ class Trainer:
             Interrupted: SIGTERM or Ctrl-C came; the state is saved.
             RunError: the loss was not finite.
         """
-        config = self.config
+        config, whole = self.config, distributed.replicated(self.mesh)
         with checkpoints.Checkpoints(self.directory.checkpoints, config.checkpoint.keep) as saved:
             restored = saved.restore_latest(
-                jax.eval_shape(self._create), distributed.replicated(self.mesh)
+                lambda meta: build.abstract_state(self.assembly, config, meta["phase"]), whole
             )
             if restored is None:
-                current, meta = self._create(), {}
+                current = build.initial_state(self.assembly, config, self._weights, whole)
+                meta = {"phase": 0, "seconds": 0.0}
             else:
                 current, meta = restored
                 self._history = meta["history"]
@@ -139,6 +142,14 @@ class Trainer:
                 return self._history
             if start and not self._quiet and distributed.is_primary():
                 print(f"resumed    at step {start} of {self.total_steps}", flush=True)
+            splits = self._loaded.splits
+            if self.cut:
+                splits = features.cache_splits(
+                    config, self._loaded, self.assembly, current.variables(), self.cut, self._quiet
+                )
+            limit = config.dataset.resident_limit
+            self._train_feed = batches.Feed(splits["train"], self.mesh, limit)
+            self._validation_feed = batches.Feed(splits["validation"], self.mesh, limit)
             with (
                 tensorboard.EventWriter(
                     self.directory.path,
@@ -149,7 +160,7 @@ class Trainer:
             ):
                 if restored is None and distributed.is_primary():
                     results.write_data_figures(self._loaded, self.directory.figures, events)
-                return self._train(current, saved, events, stop_signal, meta.get("seconds", 0.0))
+                return self._train(current, saved, events, stop_signal, meta)
 
     def _resume_step(self, restored: bool, start: int) -> int | None:
         """Returns the step after which earlier points of the curves are void; None: there are none.
@@ -166,9 +177,10 @@ class Trainer:
         saved: checkpoints.Checkpoints,
         events: tensorboard.EventWriter,
         stop_signal: Callable[[], int | None],
-        seconds_before: float,
+        meta: dict[str, Any],
     ) -> list[dict[str, Any]]:
         config, per_epoch = self.config, self.steps_per_epoch
+        phases, phase, seconds_before = self.assembly.phases, meta["phase"], meta["seconds"]
         hyper = distributed.put(
             jax.tree.map(np.asarray, steps.Hyperparameters.of(config)),
             distributed.replicated(self.mesh),
@@ -188,6 +200,7 @@ class Trainer:
             meta = {
                 "step": step,
                 "epoch": step // per_epoch,
+                "phase": phase,
                 "step_in_epoch": step % per_epoch,
                 "validation_accuracy": accuracy,
                 "seconds": seconds_before + time.monotonic() - started,
@@ -200,10 +213,13 @@ class Trainer:
         try:
             for step, batch in zip(
                 range(start + 1, self.total_steps + 1),
-                self.train_feed.batches(self._indices(start)),
+                self._train_feed.batches(self._indices(start)),
                 strict=False,
             ):
-                current = self._step(current, self.train_feed.resident, batch, hyper)
+                now = freezing.phase_of(phases, (step - 1) // per_epoch)
+                if now != phase:
+                    current, phase = self._enter_phase(current, now), now
+                current = self._step(phase)(current, self._train_feed.resident, batch, hyper)
                 ends_epoch = step % per_epoch == 0
                 accuracy = None
                 if bar.due():
@@ -214,7 +230,8 @@ class Trainer:
                     last_log = self._log(step, current, events, last_log)
                     current = current.replace(interval=self._zero())
                 if ends_epoch:
-                    record = self._end_epoch(step, current, events, bar)
+                    with bar.paused():
+                        record = self._end_epoch(step, current, events, bar)
                     record["seconds"] = seconds_before + time.monotonic() - started
                     self._history.append(record)
                     accuracy = record["validation_accuracy"]
@@ -238,11 +255,24 @@ class Trainer:
             bar.close()
         return self._history
 
+    def _enter_phase(self, current: state.TrainState, phase: int) -> state.TrainState:
+        """Returns the state with the parameters of a new phase trainable."""
+        this = self.assembly.phases[phase]
+        optimizer = optimizers.make_optimizer(self.config.optimizer, this.groups)
+        enter = jax.jit(
+            lambda old: state.enter_phase(old, optimizer, this),
+            out_shardings=distributed.replicated(self.mesh),
+        )
+        return enter(current)
+
     def _indices(self, start: int) -> Iterator[batches.BatchIndices]:
         """Yields the batches from a step on, epoch after epoch."""
         size = self.config.dataset.batch_size
         for epoch in itertools.count(start // self.steps_per_epoch):
-            order = batches.epoch_order(self.config.seed, epoch, len(self.train_feed))
+            order = batches.epoch_order(self.config.seed, epoch, self.num_examples)
+            if self.cut and self.config.transfer.cache_views:
+                view = epoch % self.config.transfer.cache_views
+                order = order + np.int32(view * self.num_examples)
             first = max(0, start - epoch * self.steps_per_epoch)
             for step in range(first, self.steps_per_epoch):
                 yield batches.take_batch(order, size, step)
@@ -313,7 +343,7 @@ class Trainer:
         """Validates, writes curves and figures, and returns the epoch's record."""
         began = time.monotonic()
         train = current.epoch.means()
-        found = self.evaluator(current.variables(), self.validation_feed)
+        found = self.evaluator(current.variables(), self._validation_feed)
         rate = found.examples / (time.monotonic() - began)
         epoch = step // self.steps_per_epoch
         record = {
@@ -335,7 +365,8 @@ class Trainer:
                 "validation/images_per_second": rate,
             },
         )
-        results.write_figures(step, current.params, found, self.validation_split, self.info, events)
+        split = self._loaded.splits["validation"]
+        results.write_figures(step, current.params, found, split, self.info, events)
         bar.message(
             f"epoch {epoch}/{self.config.train.epochs}  "
             f"train loss {train['loss']:.4f} accuracy {train['accuracy']:.4f}  "

@@ -3,11 +3,14 @@
 Learning rate and weight decay may be traced arrays: one compilation serves every value of them.
 """
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import optax
 
 from cnn_jax import experiment
+from cnn_jax.training.freezing import Group
 
 
 def schedule_factor(
@@ -37,22 +40,39 @@ def _is_kernel(params: optax.Params) -> optax.Params:
 
 def make_optimizer(
     config: experiment.Optimizer,
-    learning_rate: float | jax.Array,
-    weight_decay: float | jax.Array,
+    groups: Mapping[str, Group],
+    learning_rate: float | jax.Array = 0.0,
+    weight_decay: float | jax.Array = 0.0,
 ) -> optax.GradientTransformation:
-    """Returns the optimizer for one update at this learning rate.
+    """Returns the optimizer of the trainable parameters for one update.
 
     Its state does not depend on the two numbers, so it may be made anew, with traced ones, in
-    every step.
+    every step. Every group has a state of its own, Adam's count of steps included, so that a group
+    which is set free later starts as if training began.
+
+    Args:
+        config: the optimizer's settings.
+        groups: {path: group} of the trainable parameters, which stand in flat dicts by path.
+        learning_rate: of this update.
+        weight_decay: of this update.
     """
-    parts = []
-    if config.clip_norm is not None:
-        parts.append(optax.clip_by_global_norm(config.clip_norm))
-    decay = optax.add_decayed_weights(weight_decay, mask=_is_kernel)
-    if config.name == "sgd":
-        parts += [decay, optax.trace(decay=config.momentum, nesterov=config.momentum > 0)]
-    else:
-        parts.append(optax.scale_by_adam())
-        if config.name == "adamw":
-            parts.append(decay)
-    return optax.chain(*parts, optax.scale_by_learning_rate(learning_rate))
+
+    def of_group(group: Group) -> optax.GradientTransformation:
+        decay = optax.add_decayed_weights(weight_decay, mask=_is_kernel)
+        if config.name == "sgd":
+            parts = [decay, optax.trace(decay=config.momentum, nesterov=config.momentum > 0)]
+        else:
+            parts = [optax.scale_by_adam()] + ([decay] if config.name == "adamw" else [])
+        return optax.chain(*parts, optax.scale_by_learning_rate(group.lr_scale * learning_rate))
+
+    labels = {path: group.label for path, group in groups.items()}
+    by_group = optax.multi_transform({g.label: of_group(g) for g in set(groups.values())}, labels)
+    if config.clip_norm is None:
+        return by_group
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), by_group)
+
+
+def carry_over(old: optax.OptState, new: optax.OptState) -> optax.OptState:
+    """Returns a new phase's state with all that the old phase's state has in common with it."""
+    before = dict(jax.tree_util.tree_leaves_with_path(old))
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: before.get(path, leaf), new)

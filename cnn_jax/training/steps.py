@@ -3,16 +3,15 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
 from cnn_jax import experiment
-from cnn_jax.build import Preprocess
+from cnn_jax.build import Assembly
 from cnn_jax.data.batches import Batch
 from cnn_jax.evaluation import metrics
-from cnn_jax.training import optimizers
+from cnn_jax.training import freezing, optimizers
 from cnn_jax.training.state import TrainState
 
 
@@ -41,48 +40,69 @@ class Hyperparameters(NamedTuple):
 
 
 def make_train_step(
-    model: nn.Module, config: experiment.Experiment, preprocess: Preprocess, steps_per_epoch: int
+    assembly: Assembly,
+    config: experiment.Experiment,
+    steps_per_epoch: int,
+    phase: int = 0,
+    start: int = 0,
 ) -> Callable[[TrainState, Batch, Hyperparameters], TrainState]:
-    """Returns the train step: (state, batch, hyperparameters) -> state after one update."""
+    """Returns the train step: (state, batch, hyperparameters) -> state after one update.
+
+    Args:
+        assembly: model, preprocessing and phases.
+        config: the experiment.
+        steps_per_epoch: for the schedule, which spans the whole run.
+        phase: the index of the phase whose parameters are trained.
+        start: the backbone's stage that the batch's images are the input of; above 0 they are
+            cached features, float [batch, ...], and preprocessing was done before.
+    """
     total_steps = config.train.epochs * steps_per_epoch
     warmup_steps = round(config.optimizer.warmup_epochs * steps_per_epoch)
+    this = assembly.phases[phase]
 
     def train_step(state: TrainState, batch: Batch, hyper: Hyperparameters) -> TrainState:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        images = preprocess(batch.images, augment_key)
+        inputs = batch.images if start else assembly.preprocess(batch.images, augment_key)
+        trainable, frozen = freezing.split(state.params, this)
 
-        def mean_loss(params: Any):
-            logits, updated = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
-                images,
-                train=True,
-                mutable=["batch_stats"],
-                rngs={"dropout": dropout_key},
-            )
+        def mean_loss(trainable: dict[str, jax.Array]):
+            params = freezing.unflatten({**frozen, **trainable})
+            with freezing.frozen_batch_norm(this):
+                logits, updated = assembly.model.apply(
+                    {"params": params, "batch_stats": state.batch_stats},
+                    inputs,
+                    train=True,
+                    start=start,
+                    frozen=this.frozen_stages,
+                    mutable=["batch_stats"],
+                    rngs={"dropout": dropout_key},
+                )
             values = metrics.losses(logits, batch.labels, config.train.loss, hyper.label_smoothing)
             mean = jnp.sum(values * batch.weights) / jnp.maximum(jnp.sum(batch.weights), 1)
             return mean, (metrics.batch_sums(values, logits, batch), updated.get("batch_stats", {}))
 
         (loss, (sums, batch_stats)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(
-            state.params
+            trainable
         )
-        gradient_norm = optax.tree.norm(gradients)
+        gradient_norm = jnp.asarray(optax.tree.norm(gradients))
         learning_rate = hyper.learning_rate * optimizers.schedule_factor(
             state.step,
             schedule=config.optimizer.schedule,
             warmup_steps=warmup_steps,
             total_steps=total_steps,
         )
-        optimizer = optimizers.make_optimizer(config.optimizer, learning_rate, hyper.weight_decay)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        optimizer = optimizers.make_optimizer(
+            config.optimizer, this.groups, learning_rate, hyper.weight_decay
+        )
+        updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
+        trained: Any = optax.apply_updates(trainable, updates)
         finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
         return state.replace(
             step=state.step + 1,
-            params=params,
+            params=freezing.unflatten({**frozen, **trained}),
             batch_stats=batch_stats,
             opt_state=opt_state,
-            ema_params=_moving_average(state, params, config.optimizer.ema_decay),
+            ema_params=_moving_average(state, trained, config.optimizer.ema_decay),
             interval=state.interval.add(sums),
             epoch=state.epoch.add(sums),
             gradient_norm=gradient_norm,
@@ -94,10 +114,10 @@ def make_train_step(
     return train_step
 
 
-def _moving_average(state: TrainState, params: Any, decay: float | None) -> Any:
+def _moving_average(state: TrainState, trained: Any, decay: float | None) -> Any:
     """Averages with a decay that starts low, so that the first parameters are soon forgotten."""
     if decay is None or state.ema_params is None:
         return None
     step = state.step.astype(jnp.float32)
     decay_now = jnp.minimum(decay, (1 + step) / (10 + step))
-    return optax.incremental_update(params, state.ema_params, 1 - decay_now)
+    return optax.incremental_update(trained, state.ema_params, 1 - decay_now)

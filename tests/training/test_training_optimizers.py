@@ -6,18 +6,20 @@ import pytest
 
 from cnn_jax import experiment
 from cnn_jax.training import optimizers
+from cnn_jax.training.freezing import Group
 
+GROUPS = {"kernel": Group(0, 1.0), "bias": Group(0, 1.0)}
 PARAMS = {"kernel": jnp.full((2, 2), 2.0), "bias": jnp.full((2,), 3.0)}
 GRADIENTS = {"kernel": jnp.full((2, 2), 0.5), "bias": jnp.full((2,), -0.5)}
 
 
 def follow(config, steps=3, learning_rate=0.1, weight_decay=0.0):
     params = PARAMS
-    opt_state = optimizers.make_optimizer(config, 0.0, 0.0).init(params)
+    opt_state = optimizers.make_optimizer(config, GROUPS).init(params)
 
     @jax.jit
     def update(params, opt_state, learning_rate, weight_decay):
-        tx = optimizers.make_optimizer(config, learning_rate, weight_decay)
+        tx = optimizers.make_optimizer(config, GROUPS, learning_rate, weight_decay)
         updates, opt_state = tx.update(GRADIENTS, opt_state, params)
         return optax.apply_updates(params, updates), opt_state
 
@@ -66,7 +68,9 @@ def test_weight_decay_leaves_biases_alone():
 
 def factors(**settings):
     steps = range(settings["total_steps"] + 1)
-    return [float(optimizers.schedule_factor(jnp.asarray(s), **settings)) for s in steps]
+    return [
+        np.asarray(optimizers.schedule_factor(jnp.asarray(s), **settings)).item() for s in steps
+    ]
 
 
 def test_constant_schedule():
@@ -81,4 +85,4 @@ def test_triangular_schedule_rises_to_one_and_falls_to_zero():
 def test_cosine_schedule_is_optaxs():
     got = factors(schedule="cosine", warmup_steps=0, total_steps=10)
     want = optax.cosine_decay_schedule(1.0, 10)
-    np.testing.assert_allclose(got, [float(want(s)) for s in range(11)], atol=1e-6)
+    np.testing.assert_allclose(got, [np.asarray(want(s)).item() for s in range(11)], atol=1e-6)

@@ -1,0 +1,62 @@
+"""The small languages of the transfer flags: path patterns, and lists of them with numbers."""
+
+import re
+
+from cnn_jax.errors import UsageError
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Whether a regular expression matches whole neighbouring parts of a path.
+
+    "block[1-4]" and "backbone/block1" match "backbone/block1/conv1/kernel"; "block" and "conv" do
+    not.
+
+    Raises:
+        UsageError: it is not a regular expression.
+    """
+    try:
+        return re.search(rf"(?:^|/)(?:{pattern})(?:/|$)", path) is not None
+    except re.error as error:
+        raise UsageError(f"{pattern!r} is not a regular expression: {error}") from None
+
+
+def parse_unfreeze(text: str | None) -> list[tuple[int, str]]:
+    """Returns [(epoch, pattern)] of "3:block5,6:block4", in the order of the epochs.
+
+    Raises:
+        UsageError: it is not of that form.
+    """
+    pairs = []
+    for part in text.split(",") if text else []:
+        epoch, colon, pattern = part.partition(":")
+        if not colon or not epoch.strip().isdecimal() or int(epoch) < 1 or not pattern:
+            raise UsageError(
+                f"--transfer.unfreeze takes EPOCH:PATTERN,... with epochs from 1, not {part!r}; "
+                "for example 3:block5,6:block4"
+            )
+        matches(pattern, "")
+        pairs.append((int(epoch), pattern.strip()))
+    return sorted(pairs, key=lambda pair: pair[0])
+
+
+def parse_lr_scale(text: str | None) -> list[tuple[str, float]]:
+    """Returns [(pattern, factor)] of "block5:0.1,block4:0.01".
+
+    Raises:
+        UsageError: it is not of that form.
+    """
+    pairs = []
+    for part in text.split(",") if text else []:
+        pattern, colon, factor = part.rpartition(":")
+        try:
+            value = float(factor)
+        except ValueError:
+            value = -1.0
+        if not colon or not pattern or not 0 < value < float("inf"):
+            raise UsageError(
+                f"--transfer.lr_scale takes PATTERN:FACTOR,... with factors above 0, not {part!r}; "
+                "for example block5:0.1,block4:0.01"
+            )
+        matches(pattern, "")
+        pairs.append((pattern.strip(), value))
+    return pairs

@@ -1,0 +1,226 @@
+"""Features of stages that stay frozen, computed once and cached on disk.
+
+A cache is one folder: `features.npy`, a memory map, and `pieces.json`, the sha256 of each piece
+that is done. An extraction that was killed goes on with the first missing piece; a piece that was
+damaged is named and made anew. The key is what the features depend on, and nothing else: runs that
+differ only in head, seed or learning rate share one cache.
+"""
+
+import hashlib
+import json
+import math
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import filelock
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from tqdm import tqdm
+
+from cnn_jax import experiment, run, runtime
+from cnn_jax.build import Assembly
+from cnn_jax.data import Data, Split
+from cnn_jax.errors import RunError
+from cnn_jax.training import checkpoints, freezing
+
+PIECE = 64  # images computed, written and checked at a time
+
+
+def cut(config: experiment.Experiment, assembly: Assembly) -> int:
+    """Returns how many of the backbone's first stages are computed once; 0: none.
+
+    They are those without a trainable parameter in any phase. Where training images are augmented
+    anew in every epoch there is nothing to cache, unless `cache_views` fixes the views.
+    """
+    dataset, transfer = config.dataset, config.transfer
+    augments = dataset.flip or dataset.crop_padding or dataset.cutout
+    if not transfer.cache_features or (augments and not transfer.cache_views):
+        return 0
+    return min(phase.frozen_stages for phase in assembly.phases)
+
+
+def cache_splits(
+    config: experiment.Experiment,
+    loaded: Data,
+    assembly: Assembly,
+    variables: Any,
+    cut: int,
+    quiet: bool = False,
+) -> dict[str, Split]:
+    """Returns the train and validation split with features in place of images.
+
+    Args:
+        config: the experiment.
+        loaded: its data.
+        assembly: model and preprocessing.
+        variables: of the model, on the devices.
+        cut: so many stages are computed; what they give is cached.
+        quiet: whether to show no progress and no size.
+    """
+    info, transfer = loaded.info, config.transfer
+    names = assembly.model.stage_names[:cut]
+    inside = tuple(f"backbone/{name}/" if name else "backbone/" for name in names)
+
+    def of_stages(tree: Any) -> dict[str, Any]:
+        flat = freezing.flatten(tree)
+        return {path: leaf for path, leaf in flat.items() if path.startswith(inside)}
+
+    def forward(variables: Any, images: jax.Array, key: jax.Array | None) -> jax.Array:
+        inputs = assembly.preprocess(images, key)
+        out: Any = assembly.model.apply(
+            variables, inputs, stop=cut, method=assembly.model.forward_features
+        )
+        return out.astype(jnp.float32)
+
+    options = runtime.compiler_options()
+    plain = jax.jit(lambda v, x: forward(v, x, None), compiler_options=options)
+    augmented = jax.jit(forward, compiler_options=options)
+    images = jax.ShapeDtypeStruct((PIECE, *info.image_shape), jnp.uint8)
+    shape = jax.eval_shape(plain, variables, images).shape[1:]
+    common = {
+        "parameters": checkpoints.digest(
+            [of_stages(variables["params"]), of_stages(variables["batch_stats"])]
+        ),
+        "model": config.model.name,
+        "stages": cut,
+        "data": info.digest,
+        "image_shape": info.image_shape,
+        "normalize": [assembly.normalize, info.mean, info.std],
+        "precision": config.train.precision,
+    }
+    dataset = config.dataset
+    augmentation = [dataset.flip, dataset.crop_padding, dataset.cutout]
+    made = {}
+    for name in ("train", "validation"):
+        views = transfer.cache_views if name == "train" else 0
+
+        def compute(images: np.ndarray, view: int, piece: int, views: int = views) -> jax.Array:
+            if not views:
+                return plain(variables, images)
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), view), piece)
+            return augmented(variables, images, key)
+
+        split = loaded.splits[name]
+        size = max(views, 1) * len(split.labels) * 4 * math.prod(shape)
+        if not quiet:
+            print(
+                f"features   {name}: {max(views, 1) * len(split.labels):,} of {shape}, "
+                f"{size / 2**20:,.0f} MiB",
+                flush=True,
+            )
+        key = cache_key(**common, split=name, views=views, augmentation=views and augmentation)
+        made[name] = cached(split, max(views, 1), compute, shape, key, f"features of {name}", quiet)
+    return made
+
+
+def cache_key(**parts: Any) -> str:
+    """Returns a name for features that depend on these values, which JSON can hold."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _sha256(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def cached(
+    split: Split,
+    views: int,
+    forward: Callable[[np.ndarray, int, int], jax.Array],
+    feature_shape: tuple[int, ...],
+    key: str,
+    label: str,
+    quiet: bool = False,
+) -> Split:
+    """Returns the split with features, float32 [views * n, ...], in place of its images.
+
+    Args:
+        split: of n images.
+        views: augmented views of each image; view v of image i stands at v * n + i. 1 without
+            augmentation.
+        forward: (uint8 [PIECE, height, width, channels], view, number of the piece) -> features
+            [PIECE, ...]; the last piece is filled up.
+        feature_shape: of one image.
+        key: `cache_key` of all that the features depend on.
+        label: what to call them on the progress bar.
+        quiet: whether to show no progress.
+
+    Raises:
+        RunError: the disk has no room for them.
+    """
+    folder = runtime.cache_dir() / "features" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    n = len(split.labels)
+    with filelock.FileLock(folder / ".lock"):
+        array, done = _open(folder, (views * n, *feature_shape))
+        pieces = [(view, start) for view in range(views) for start in range(0, n, PIECE)]
+        done = _whole(array, done, folder)
+        missing = [(view, start) for view, start in pieces if _name(view, start) not in done]
+        with tqdm(
+            total=views * n,
+            initial=(len(pieces) - len(missing)) * PIECE,
+            desc=label,
+            unit=" images",
+            disable=True if quiet or not missing else None,
+        ) as bar:
+            for view, start in missing:
+                images = split.images[start : start + PIECE]
+                fill = np.zeros((PIECE - len(images), *images.shape[1:]), images.dtype)
+                computed = forward(np.concatenate([images, fill]), view, start // PIECE)
+                first = view * n + start
+                place = [first, first + len(images)]
+                array[slice(*place)] = np.asarray(computed, np.float32)[: len(images)]
+                array.flush()
+                done[_name(view, start)] = {"place": place, "sha256": _sha256(array[slice(*place)])}
+                run.write_json(folder / "pieces.json", done)
+                bar.update(len(images))
+    features = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
+    return Split(features, np.tile(split.labels, views), list(split.ids) * views)
+
+
+def _name(view: int, start: int) -> str:
+    return f"{view}-{start}"
+
+
+def _whole(
+    array: np.ndarray, done: dict[str, dict[str, Any]], folder: pathlib.Path
+) -> dict[str, dict[str, Any]]:
+    """Returns the pieces whose sha256 is the one that was written, and names the others."""
+    whole = {}
+    for name, piece in done.items():
+        if _sha256(array[slice(*piece["place"])]) == piece["sha256"]:
+            whole[name] = piece
+        else:
+            logging.warning(
+                "piece %s of the feature cache %s is damaged; making it anew", name, folder
+            )
+    return whole
+
+
+def _open(
+    folder: pathlib.Path, shape: tuple[int, ...]
+) -> tuple[np.memmap, dict[str, dict[str, Any]]]:
+    """Returns the array, writable, and what pieces.json says of it."""
+    path = folder / "features.npy"
+    try:
+        done = json.loads((folder / "pieces.json").read_text())
+        array = np.lib.format.open_memmap(path, mode="r+")
+        if array.shape != shape or array.dtype != np.float32:
+            raise ValueError(f"its shape is {array.shape}, not {shape}")
+        return array, done
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        logging.warning("the feature cache %s is damaged (%s); making it anew", folder, error)
+    (folder / "pieces.json").unlink(missing_ok=True)
+    size = 4 * math.prod(shape)
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise RunError(
+            f"the feature cache needs {size / 2**30:.1f} GiB and {folder} has {free / 2**30:.1f} "
+            "free; set $CNN_JAX_CACHE to another disk, or --transfer.cache_features=false"
+        )
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape), {}
