@@ -21,7 +21,7 @@ from cnn_jax.evaluation import metrics
 from cnn_jax.evaluation.evaluator import Evaluation, Evaluator
 from cnn_jax.flags import Invocation
 from cnn_jax.pretrained import loading
-from cnn_jax.reporting import figures, results, summary, tables
+from cnn_jax.reporting import figures, groups, results, summary, tables
 from cnn_jax.training import checkpoints, loop
 
 
@@ -76,6 +76,14 @@ def train(invocation: Invocation) -> int:
         _say(invocation, f"images     {sizes}; {loaded.info.image_shape} each")
         for note in loaded.info.notes:
             _say(invocation, f"           {note}")
+        if about_weights is not None:
+            _say(
+                invocation,
+                f"weights    {about_weights['source']}; images scaled as {assembly.normalize} "
+                f"({about_weights['preprocessing_reason']})",
+            )
+        if config.transfer.freeze != "none" or config.transfer.lr_scale:
+            _say(invocation, groups.render(groups.rows(assembly, config)))
         if distributed.is_primary():
             directory.write("config", experiment.to_dict(config))
             directory.write("data", loaded.info.to_dict())
@@ -425,6 +433,8 @@ def describe(invocation: Invocation) -> int:
     print(f"{config.model.name} on images of {info.image_shape} (height, width, channels)")
     rows = summary.layer_table(model, info.image_shape)
     print(summary.render(rows))
+    if config.transfer.freeze != "none" or config.transfer.lr_scale:
+        print(f"\n{groups.render(groups.rows(assembly, config))}")
     steps = batches.steps_per_epoch(len(loaded.splits["train"].labels), config.dataset.batch_size)
     print(f"\ndata       {info.name} {info.version}, classes: {', '.join(info.class_names)}")
     for name, size in info.sizes.items():
@@ -432,13 +442,11 @@ def describe(invocation: Invocation) -> int:
     for note in info.notes:
         print(f"           {note}")
     print(f"steps      {steps:,} an epoch, {steps * config.train.epochs:,} in all")
-    slots = {"adam": 2, "adamw": 2, "sgd": 1}[config.optimizer.name]
-    slots += config.optimizer.ema_decay is not None
     memory = summary.memory_estimate(
         model,
         info.image_shape,
         config.dataset.batch_size,
-        slots,
+        groups.slots(config.optimizer),
         2 if config.train.precision == "bfloat16" else 4,
     )
     memory["data"] = sum(

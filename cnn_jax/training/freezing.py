@@ -152,7 +152,10 @@ def frozen_batch_norm(phase: Phase) -> Iterator[None]:
         if isinstance(module, nn.BatchNorm) and context.method_name == "__call__":
             inside = "/".join(module.path) + "/"
             if not any(path.startswith(inside) for path in phase.groups):
-                kwargs = {**kwargs, "use_running_average": True}
+                if module.use_running_average is None:
+                    kwargs = {**kwargs, "use_running_average": True}
+                else:  # set at construction; this bound copy lives for this call alone
+                    object.__setattr__(module, "use_running_average", True)
         return call(*args, **kwargs)
 
     with nn.intercept_methods(intercept):

@@ -1,0 +1,79 @@
+"""The table of what is trained and what is frozen, and what the optimizer keeps for it."""
+
+import math
+from typing import Any
+
+from cnn_jax import experiment
+from cnn_jax.build import Assembly
+from cnn_jax.reporting import tables
+from cnn_jax.training import freezing
+
+# Numbers that the optimizer keeps for each trainable parameter.
+SLOTS = {"adam": 2, "adamw": 2, "sgd": 1}
+
+
+def slots(config: experiment.Optimizer) -> int:
+    """Returns how many float32 numbers are kept for each trainable parameter."""
+    none = config.name == "sgd" and config.momentum == 0
+    return (0 if none else SLOTS[config.name]) + (config.ema_decay is not None)
+
+
+def rows(assembly: Assembly, config: experiment.Experiment) -> list[dict[str, Any]]:
+    """Returns one record for each part of the network, such as backbone/block5.
+
+    `parameters` are counted, `optimizer_bytes` are what the optimizer and the moving average keep
+    once the part is trained, `since_epoch` counts from 1 and is None where it is never trained.
+    """
+    last = assembly.phases[-1].groups
+    parts: dict[str, dict[str, Any]] = {}
+    for path, leaf in freezing.flatten(assembly.shapes["params"]).items():
+        group = last.get(path)
+        names = path.split("/")
+        # A part that is trained in part is told apart by its layers.
+        name = "/".join(names[:2])
+        key = f"{name} {group}"
+        if key not in parts:
+            scale = None if group is None else group.lr_scale
+            parts[key] = {
+                "name": name,
+                "parameters": 0,
+                "since_epoch": None if group is None else group.since + 1,
+                "learning_rate": None if scale is None else scale * config.optimizer.learning_rate,
+                "optimizer_bytes": 0,
+            }
+        size = math.prod(leaf.shape)
+        parts[key]["parameters"] += size
+        if group is not None:
+            parts[key]["optimizer_bytes"] += 4 * size * slots(config.optimizer)
+    return list(parts.values())
+
+
+def render(records: list[dict[str, Any]]) -> str:
+    """Returns the records as a text table."""
+
+    def state(record: dict[str, Any]) -> str:
+        since = record["since_epoch"]
+        if since is None:
+            return "frozen"
+        return "trained" if since == 1 else f"trained from epoch {since}"
+
+    lines = [
+        [
+            record["name"],
+            f"{record['parameters']:,}",
+            state(record),
+            "" if record["learning_rate"] is None else f"{record['learning_rate']:g}",
+            f"{record['optimizer_bytes']:,}",
+        ]
+        for record in records
+    ]
+    total = [
+        "total",
+        f"{sum(record['parameters'] for record in records):,}",
+        "",
+        "",
+        f"{sum(record['optimizer_bytes'] for record in records):,}",
+    ]
+    return tables.table(
+        [*lines, total], ["part", "parameters", "state", "learning rate", "optimizer bytes"]
+    )

@@ -1,0 +1,12 @@
+"""What does the transfer guide's other head, Dense 128 and ten classes, make of CIFAR-10?"""
+
+from cnn_jax.experiment import Dataset, Experiment, Model, Optimizer, Train, Transfer
+
+EXPERIMENT = Experiment(
+    name="vgg16_dense128",
+    dataset=Dataset(name="cifar10", image_size=224, batch_size=32, train_examples=2000),
+    model=Model(name="vgg16", head="pooled_dense128"),
+    transfer=Transfer(weights="imagenet", freeze="backbone"),
+    optimizer=Optimizer(learning_rate=1e-3),
+    train=Train(epochs=10),
+)
