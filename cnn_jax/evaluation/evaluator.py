@@ -82,16 +82,13 @@ class Evaluator:
         mesh: where to compute.
         start: the backbone's stage that the splits' images are the input of; above 0 they are
             cached features.
-
-    Raises:
-        UsageError: the evaluation batch cannot be split evenly over the devices.
     """
 
     def __init__(
         self, assembly: Assembly, config: experiment.Experiment, mesh: Mesh, start: int = 0
     ):
         self._batch_size = config.dataset.eval_batch_size
-        distributed.check_batch_size("dataset.eval_batch_size", self._batch_size, mesh)
+        self._devices = mesh.size
         eval_step = make_eval_step(assembly, config.train.loss, start)
 
         def step(variables: Any, resident: Any, batch: Any) -> Any:
@@ -107,7 +104,8 @@ class Evaluator:
     def __call__(self, variables: Any, feed: Feed) -> Evaluation:
         """Returns the evaluation of variables on a split."""
         order = np.arange(len(feed), dtype=np.int32)
-        size = min(self._batch_size, len(feed)) if jax.device_count() == 1 else self._batch_size
+        # Rounded up to a multiple of the devices: what is padded does not count.
+        size = -(-min(self._batch_size, len(feed)) // self._devices) * self._devices
         count = batches.steps_per_epoch(len(feed), size)
         indices = (batches.take_batch(order, size, step) for step in range(count))
         total: Any = None

@@ -2,17 +2,19 @@
 
 A checkpoint is a folder `checkpoints/STEP` with two items: `state`, a TrainState, and `meta`, JSON
 with the state's sha256, the epoch, the history and the configuration. A folder that cannot be read,
-or whose state has another sha256, is named, moved to `checkpoints/damaged/`, and the one before it
-is used. States are read into host memory and put on whatever devices there are, so a checkpoint
-of N devices restores on M.
+or whose state has another sha256, is named, and the one before it is used; a run that goes on from
+there moves the damaged one to `checkpoints/damaged/`. States are read into host memory and put on
+whatever devices there are, so a checkpoint of N devices restores on M.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -101,6 +103,20 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text[0][:200]}"
 
 
+@contextlib.contextmanager
+def _no_late_noise() -> Iterator[None]:
+    """Keeps off stderr what tensorstore's reads under way say after another one has failed."""
+    before = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    yield
+    sys.unraisablehook = before  # not after an error: they come whenever they come
+
+
 def _read_meta(folder: pathlib.Path) -> dict[str, Any]:
     return json.loads((folder / "meta" / "metadata").read_text())
 
@@ -160,7 +176,8 @@ class Checkpoints:
 
     def __exit__(self, *exc_info: object) -> None:
         if self._manager is not None:
-            self._manager.close()
+            with self._saving():
+                self._manager.close()
 
     def restore_latest(
         self, abstract_state: Callable[[dict[str, Any]], Any], sharding: NamedSharding
@@ -172,19 +189,24 @@ class Checkpoints:
             sharding: where the restored arrays go.
 
         Raises:
-            RunError: every checkpoint there is was damaged.
+            RunError: there are checkpoints, and every one is damaged.
         """
-        folders = _step_folders(self._directory)
-        for folder in reversed(folders):
+        damaged: dict[pathlib.Path, str] = {}
+        for folder in reversed(_step_folders(self._directory)):
             try:
                 leaves, meta = _read(folder)
-                return _assemble(leaves, abstract_state(meta), sharding), meta
+                state = _assemble(leaves, abstract_state(meta), sharding)
             except Exception as error:
-                _set_aside(folder, _first_line(error))
-        if folders:
+                damaged[folder] = _first_line(error)
+                continue
+            for other, reason in damaged.items():
+                _set_aside(other, reason)
+            return state, meta
+        if damaged:  # all of them stay: the next start must not take the run for a new one
+            newest, reason = next(iter(damaged.items()))
             raise RunError(
-                f"no checkpoint in {self._directory} could be read; "
-                "they are kept in its folder 'damaged'. Train anew with another --workdir"
+                f"no checkpoint in {self._directory} can be read, the newest, {newest.name}, "
+                f"because of {reason}; mend them, or train anew with another --workdir"
             )
         return None
 
@@ -211,22 +233,44 @@ class Checkpoints:
             state: a TrainState.
             meta: JSON values to go with it. `validation_accuracy` is what "best" is judged by;
                 None or no value where the state was not validated.
+
+        Raises:
+            RunError: this or the save before it did not reach the disk.
         """
         # A copy: the next step writes over the buffers that it is given.
         state = jax.tree.map(jnp.copy, state)
-        self._open().save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                meta=ocp.args.JsonSave({**meta, "sha256": digest(state)}),
-            ),
-            force=True,
-        )
+        with self._saving():
+            self._open().save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state),
+                    meta=ocp.args.JsonSave({**meta, "sha256": digest(state)}),
+                ),
+                force=True,
+            )
 
     def wait(self) -> None:
-        """Returns when everything saved is on disk."""
+        """Returns when everything saved is on disk.
+
+        Raises:
+            RunError: it is not, and will not be.
+        """
         if self._manager is not None:
-            self._manager.wait_until_finished()
+            with self._saving():
+                self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        """Makes one line of what Orbax says where the disk is full or may not be written."""
+        try:
+            yield
+        except Exception as error:
+            text = str(error)
+            reason = os.strerror(errno.ENOSPC) if "RESOURCE_EXHAUSTED" in text else None
+            raise RunError(
+                f"a checkpoint cannot be saved in {self._directory}: "
+                f"{reason or _first_line(error)}; the same command goes on from the last one saved"
+            ) from error
 
 
 class _NewestAndBest:

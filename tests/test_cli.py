@@ -1,0 +1,454 @@
+"""The command line from end to end, on the embedded digits."""
+
+import errno
+import json
+import random
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SETTINGS, STEPS
+from PIL import Image
+from tensorboard.backend.event_processing import event_accumulator
+
+from cnn_jax import data, experiment, run
+from cnn_jax.training import loop
+
+
+def read(path: Path):
+    return json.loads(path.read_text())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Returns every file below a folder, but for the lock, which every start opens anew."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def events(directory: Path) -> event_accumulator.EventAccumulator:
+    sizes = {"scalars": 0, "images": 0, "tensors": 0}
+    return event_accumulator.EventAccumulator(str(directory), size_guidance=sizes).Reload()
+
+
+def curve(directory: Path, tag: str) -> list[tuple[int, float]]:
+    return [(point.step, point.value) for point in events(directory).Scalars(tag)]
+
+
+def without_seconds(history: list[dict]) -> list[dict]:
+    return [{k: v for k, v in record.items() if k != "seconds"} for record in history]
+
+
+def error_line(text: str) -> str:
+    """Returns the one line that an error is."""
+    lines = [line for line in text.splitlines() if line]
+    assert len(lines) == 1, text
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+def final_sha256(directory: Path) -> str:
+    return read(directory / "checkpoints" / str(STEPS) / "meta" / "metadata")["sha256"]
+
+
+@pytest.fixture
+def images(digits, tmp_path) -> list[str]:
+    """Image files, larger than the model's images."""
+    names = ["grey.png", "colour.jpg"]
+    pixels = digits.splits["test"].images[:2, :, :, 0]
+    for image, name, mode in zip(pixels, names, ("L", "RGB"), strict=True):
+        Image.fromarray(image).convert(mode).resize((40, 30)).save(tmp_path / name)
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG and then nonsense")
+    return names
+
+
+# Training
+
+
+def test_a_run_directory_describes_itself(trained):
+    directory, _ = trained
+    config = experiment.from_dict(read(directory / "config.json"))
+    assert (config.model.name, config.optimizer.ema_decay, config.seed) == ("mlp", 0.9, 7)
+    status = read(directory / "status.json")
+    assert (status["status"], status["step"]) == ("finished", STEPS)
+    (environment,) = read(directory / "environment.json")
+    assert environment["command"][-1] == "--seed=7"
+    assert {"jax", "flax", "optax", "numpy"} <= set(environment["packages"])
+    assert {"python", "git_commit", "devices", "processor", "time"} <= set(environment)
+    assert read(directory / "data.json")["sizes"] == {"train": 316, "validation": 144, "test": 360}
+    history = read(directory / "history.json")
+    assert [(record["epoch"], record["step"]) for record in history] == [(1, 20), (2, 40), (3, 60)]
+    result = read(directory / "result.json")["training"]
+    assert result["last_validation_accuracy"] == history[-1]["validation_accuracy"]
+    assert result["best_validation_accuracy"] == max(r["validation_accuracy"] for r in history)
+    assert (result["epochs"], result["steps"]) == (3, STEPS)
+    figures = {path.name for path in (directory / "figures").iterdir()}
+    assert figures == {"data_images.png", "data_classes.png", "training_curves.png"}
+
+
+def test_a_checkpoint_says_what_it_holds(trained):
+    meta = read(trained[0] / "checkpoints" / str(STEPS) / "meta" / "metadata")
+    assert (meta["step"], meta["epoch"], meta["step_in_epoch"]) == (STEPS, 3, 0)
+    assert meta["config"] == read(trained[0] / "config.json")
+    assert meta["history"] == read(trained[0] / "history.json")
+    assert len(meta["sha256"]) == 64
+
+
+def test_tensorboard_has_the_curves_and_images_of_a_run(trained):
+    reader = events(trained[0])
+    tags = reader.Tags()
+    both = {f"{split}/{name}" for split in ("train", "validation") for name in ("loss", "accuracy")}
+    both |= {"train/images_per_second", "validation/images_per_second"}
+    assert set(tags["scalars"]) == both | {"train/learning_rate", "train/gradient_norm"}
+    assert set(tags["images"]) == {
+        "data/images",
+        "data/classes",
+        "validation/confusion_matrix",
+        "validation/predictions",
+    }
+    assert "_hparams_/session_start_info" in reader.summary_metadata
+    points = curve(trained[0], "train/loss")
+    assert [step for step, _ in points] == list(range(1, STEPS + 1))
+    assert points[-1][1] < points[0][1]
+    rates = [rate for _, rate in curve(trained[0], "train/learning_rate")]
+    assert max(rates) == pytest.approx(1e-3)
+    assert rates.index(max(rates)) in (9, 10)
+    history = read(trained[0] / "history.json")
+    assert curve(trained[0], "validation/accuracy") == [
+        (record["step"], pytest.approx(record["validation_accuracy"])) for record in history
+    ]
+
+
+def test_what_is_said_goes_to_stdout_and_progress_to_stderr(trained):
+    _, result = trained
+    assert "devices    cpu, 1 device" in result.stdout
+    assert "evaluate --workdir=here" in result.stdout
+    assert "tensorboard --logdir here" in result.stdout
+    assert "epoch 3/3  train loss" in result.stderr
+    assert "epoch 3/3" not in result.stdout
+    assert "warning" not in result.stderr.lower()
+
+
+def test_a_finished_run_says_so_and_changes_nothing(main, finished, capsys):
+    before = contents(finished)
+    assert main("train", f"--workdir={finished}") == 0
+    out, err = capsys.readouterr()
+    assert "is finished (3 epochs)" in out
+    assert "evaluate '--workdir=a run'" in out
+    assert err == ""
+    assert contents(finished) == before
+
+
+def test_a_changed_configuration_is_refused_with_the_difference(main, finished, capsys):
+    before = contents(finished)
+    changes = ["--optimizer.learning_rate=0.5", "--dataset.cutout=0", "--train.epochs=2"]
+    assert main("train", f"--workdir={finished}", *changes) == 2
+    out, err = capsys.readouterr()
+    line = error_line(err)
+    assert "--optimizer.learning_rate was 0.001 and is now 0.5" in line
+    assert "--dataset.cutout was 2 and is now 0" in line
+    assert "--train.epochs was 3 and is now 2" in line
+    assert out == ""
+    assert contents(finished) == before
+
+
+def test_more_epochs_go_on_and_warn_where_the_schedule_depends_on_them(
+    main, finished, capsys, caplog
+):
+    before = read(finished / "history.json")
+    assert main("train", f"--workdir={finished}", "--train.epochs=4", "--quiet") == 0
+    assert "goes from 3 to 4: the cosine schedule depends on it" in caplog.text
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "epoch" not in err.replace(caplog.text, "")
+    history = read(finished / "history.json")
+    assert history[:3] == before
+    assert history[3]["step"] == 80
+    assert read(finished / "config.json")["train"]["epochs"] == 4
+    assert len(read(finished / "environment.json")) == 2
+    assert read(finished / "status.json")["status"] == "finished"
+
+
+def test_other_data_under_the_same_name_are_refused(main, finished, capsys):
+    described = read(finished / "data.json")
+    (finished / "data.json").write_text(json.dumps({**described, "digest": "0" * 64}))
+    for command in (["train", "--train.epochs=5"], ["evaluate"]):
+        assert main(*command, f"--workdir={finished}") == 1
+        assert "the data are not those" in error_line(capsys.readouterr().err)
+
+
+def test_a_typo_has_exit_code_2_and_writes_nothing(cli, tmp_path):
+    result = cli("train", "--workdir=new", "--train.epoch=3", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert "did you mean --train.epochs?" in error_line(result.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--model.name=vgg16", "--dataset.image_size=none"],
+        ["--train.loss=binary_cross_entropy"],
+        ["--dataset.train_examples=5"],
+        ["--dataset.name=cifar11"],
+    ],
+)
+def test_settings_that_do_not_fit_the_data_write_nothing(main, wrong, tmp_path, capsys):
+    assert main("train", "--workdir=new", *wrong) == 2
+    error_line(capsys.readouterr().err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_other_files_is_refused(main, tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("dear")
+    assert main("train", f"--workdir={tmp_path}", *SETTINGS) == 2
+    assert "holds other files (thesis.tex)" in error_line(capsys.readouterr().err)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_second_process_on_the_same_run_is_refused(main, finished, capsys):
+    before = contents(finished)
+    with run.RunDirectory(finished).locked():
+        assert main("train", f"--workdir={finished}", "--checkpoint.keep=3", "--debug") == 0
+        assert "finished" in capsys.readouterr().out  # reading needs no lock
+        (finished / "status.json").write_text('{"status": "running"}')
+        assert main("train", f"--workdir={finished}") == 2
+    assert "another process is training" in error_line(capsys.readouterr().err)
+    before["status.json"] = b'{"status": "running"}'
+    assert contents(finished) == before
+
+
+def test_a_run_killed_after_its_last_checkpoint_finishes_without_training(main, finished):
+    """Such a kill leaves history.json one epoch short, and status "running"."""
+    history = read(finished / "history.json")
+    (finished / "history.json").write_text(json.dumps(history[:2]))
+    (finished / "status.json").write_text('{"status": "running"}')
+    before = contents(finished / "checkpoints")
+    assert main("train", f"--workdir={finished}", "--quiet") == 0
+    assert read(finished / "history.json") == history
+    assert read(finished / "status.json")["status"] == "finished"
+    assert contents(finished / "checkpoints") == before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(main, tmp_path, capsys):
+    wild = ["--optimizer.name=sgd", "--optimizer.learning_rate=1e30", "--checkpoint.every_steps=1"]
+    assert main("train", "--workdir=wild", *SETTINGS[:5], *wild, "--quiet") == 1
+    line = error_line(capsys.readouterr().err)
+    step = read(tmp_path / "wild" / "status.json")["step"] + 1
+    assert f"not finite at step {step} (learning rate 1e+30)" in line
+    last = max(int(path.name) for path in (tmp_path / "wild" / "checkpoints").iterdir())
+    assert last == step - 1
+    assert f"checkpoint of step {last}" in line
+    assert read(tmp_path / "wild" / "status.json")["status"] == "diverged"
+
+
+# Interruptions
+
+
+def stop_at(process, directory: Path, step: int, number: signal.Signals) -> tuple[str, str]:
+    """Sends a signal when a checkpoint of this step or a later one is there."""
+    folder = directory / "checkpoints"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        if any(name.isdecimal() and int(name) >= step for name in names):
+            break
+        time.sleep(0.001)
+    process.send_signal(number)
+    return process.communicate(timeout=60)
+
+
+def test_stops_and_kills_at_any_moment_change_no_bit(start, trained, tmp_path):
+    """SIGKILL, SIGTERM and SIGINT in one run, each at a step drawn at random."""
+    command = ["train", "--workdir=run", *SETTINGS, "--checkpoint.every_steps=1"]
+    directory = tmp_path / "run"
+    generator = random.Random()
+    at = sorted(generator.sample(range(1, 45), 3))
+    numbers = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
+    generator.shuffle(numbers)
+    print("stopped at", at, "by", numbers)  # shown where the test fails
+    for step, number in zip(at, numbers, strict=True):
+        process = start(*command, cwd=tmp_path)
+        out, err = stop_at(process, directory, step, number)
+        if number == signal.SIGKILL:
+            assert process.returncode == -signal.SIGKILL, err
+            assert read(directory / "status.json")["status"] == "running"
+            continue
+        assert process.returncode == 128 + number, err
+        assert "Traceback" not in err
+        status = read(directory / "status.json")
+        assert status["status"] == "interrupted"
+        assert step <= status["step"] < STEPS
+        assert (directory / "checkpoints" / str(status["step"])).is_dir()
+        assert f"stopped at step {status['step']} of {STEPS}; the state is saved" in out
+        assert "launch.py train --workdir=run" in out
+    process = start("train", "--workdir=run", cwd=tmp_path)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "resumed    at step" in out
+    reference = trained[0]
+    assert final_sha256(directory) == final_sha256(reference)
+    histories = [read(place / "history.json") for place in (directory, reference)]
+    assert without_seconds(histories[0]) == without_seconds(histories[1])
+    for tag in ("train/loss", "train/learning_rate", "validation/accuracy"):
+        assert curve(directory, tag) == curve(reference, tag)
+
+
+def test_an_interrupt_before_training_is_one_line(main, tmp_path, capsys, monkeypatch):
+    def interrupted(config):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data, "load", interrupted)
+    assert main("train", "--workdir=new", *SETTINGS) == 130
+    error_line(capsys.readouterr().err)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "status", "text"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted", "train --workdir=new"),
+        (OSError(errno.ENOSPC, "No space left on device", "f"), 1, "failed", "f: No space left"),
+    ],
+)
+def test_what_ends_a_run_from_outside_is_said_and_written(
+    main, error, code, status, text, tmp_path, capsys, monkeypatch
+):
+    def fail(self):
+        raise error
+
+    monkeypatch.setattr(loop.Trainer, "run", fail)
+    assert main("train", "--workdir=new", *SETTINGS) == code
+    assert text in capsys.readouterr().err
+    assert read(tmp_path / "new" / "status.json")["status"] == status
+
+
+# Reading a run
+
+
+def test_evaluate_writes_and_prints_what_it_counted(cli, trained, finished, tmp_path):
+    del trained
+    result = cli("evaluate", "--workdir=a run", cwd=tmp_path)
+    assert result.returncode == 0
+    assert result.stderr == ""
+    found = read(finished / "result.json")
+    assert set(found) == {"training", "evaluation"}
+    test = found["evaluation"]["test"]
+    confusion = np.array(test["confusion_matrix"])
+    assert test["examples"] == confusion.sum() == 360
+    assert test["accuracy"] == pytest.approx(np.trace(confusion) / 360, abs=1e-9)
+    per_class = np.diag(confusion) / confusion.sum(axis=1)
+    assert test["per_class_accuracy"] == pytest.approx(per_class.tolist())
+    assert f"test accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}" in result.stdout
+    for i, accuracy in enumerate(per_class):
+        assert f"{i}        {confusion[i].sum()}    {accuracy:.4f}" in result.stdout
+    for name in ("test_confusion_matrix", "test_predictions", "training_curves"):
+        with Image.open(finished / "figures" / f"{name}.png") as figure:
+            assert figure.width > 100
+    assert "predict '--workdir=a run' IMAGE..." in result.stdout
+
+
+def test_evaluate_measures_the_checkpoint_that_training_measured(main, finished, capsys):
+    history = read(finished / "history.json")
+    best = max(history, key=lambda record: record["validation_accuracy"])
+    for which, record in (("best", best), (str(STEPS), history[-1])):
+        arguments = [f"--workdir={finished}", "--split=validation", f"--checkpoint={which}"]
+        assert main("evaluate", *arguments, "--dataset.eval_batch_size=100") == 0
+        found = read(finished / "result.json")["evaluation"]["validation"]
+        assert found["checkpoint_step"] == record["step"]
+        assert found["accuracy"] == pytest.approx(record["validation_accuracy"])
+        assert found["loss"] == pytest.approx(record["validation_loss"], rel=1e-5)
+    assert main("evaluate", f"--workdir={finished}", "--checkpoint=7") == 2
+    assert "--checkpoint=7 is not among best, last and" in capsys.readouterr().err
+
+
+def test_predict_prints_json_alone_on_stdout(cli, trained, images, tmp_path):
+    arguments = ["--format=json", "--dataset.on_error=skip", "bad.png", *images]
+    result = cli("predict", f"--workdir={trained[0]}", *arguments, cwd=tmp_path)
+    assert result.returncode == 0
+    assert "warning: skipped: bad.png" in result.stderr
+    found = json.loads(result.stdout)
+    assert [p["image"] for p in found["predictions"]] == images
+    assert [skipped["image"] for skipped in found["skipped"]] == ["bad.png"]
+    for prediction in found["predictions"]:
+        p = prediction["probabilities"]
+        assert sorted(p) == [str(i) for i in range(10)]
+        assert sum(p.values()) == pytest.approx(1, abs=1e-5)
+        assert prediction["class"] == max(p, key=lambda name: p[name]) == next(iter(p))
+
+
+def test_predict_prints_a_table(main, trained, images, capsys):
+    assert main("predict", f"--workdir={trained[0]}", *images) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["image", "first", "second", "third"]
+    assert [line.split()[0] for line in lines[2:]] == images
+
+
+def test_predict_agrees_with_evaluate(main, finished, digits, tmp_path, capsys):
+    """An image of the test split, written to a file, is classified as the split's own."""
+    assert main("evaluate", f"--workdir={finished}") == 0
+    confusion = np.array(read(finished / "result.json")["evaluation"]["test"]["confusion_matrix"])
+    split = digits.splits["test"]
+    names = [f"{i}.png" for i in range(len(split.labels))]
+    for name, image in zip(names, split.images, strict=True):
+        Image.fromarray(image[:, :, 0]).save(tmp_path / name)
+    capsys.readouterr()
+    assert main("predict", f"--workdir={finished}", "--format=json", *names) == 0
+    predictions = json.loads(capsys.readouterr().out)["predictions"]
+    found = np.zeros_like(confusion)
+    np.add.at(found, (split.labels, [int(p["class"]) for p in predictions]), 1)
+    np.testing.assert_array_equal(found, confusion)
+
+
+def test_a_file_that_is_no_image_is_refused_in_one_line(main, trained, images, capsys):
+    assert main("predict", f"--workdir={trained[0]}", *images, "bad.png") == 1
+    out, err = capsys.readouterr()
+    assert "bad.png: not a PNG, JPEG or WebP image" in error_line(err)
+    assert out == ""
+    assert main("predict", f"--workdir={trained[0]}", "nowhere.png") == 1
+    assert "nowhere.png: No such file" in error_line(capsys.readouterr().err)
+
+
+def test_describe_prints_a_run_to_be_and_writes_nothing(main, tmp_path, capsys):
+    assert main("describe", "--workdir=new", *SETTINGS) == 0
+    out = capsys.readouterr().out
+    start = out.index("{")
+    described = json.JSONDecoder().raw_decode(out[start:])[0]
+    assert described["optimizer"]["ema_decay"] == 0.9
+    assert "train: 316 images" in out
+    assert "steps      20 an epoch, 60 in all" in out
+    parameters = 64 * 512 + 512 + 512 * 256 + 256 + 256 * 10 + 10
+    assert f"{parameters:,}" in out
+    assert "MiB" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [["evaluate"], ["predict", "x.png"]])
+def test_reading_needs_the_directory_of_a_run(main, command, tmp_path, capsys):
+    assert main(*command) == 2
+    assert "needs --workdir=DIR" in error_line(capsys.readouterr().err)
+    assert main(*command, "--workdir=nowhere") == 2
+    assert "not a run directory" in error_line(capsys.readouterr().err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_without_a_checkpoint_cannot_be_read_yet(main, tmp_path, capsys):
+    config = experiment.Experiment(model=experiment.Model(name="mlp"))
+    (tmp_path / "new").mkdir()
+    run.RunDirectory("new").write("config", experiment.to_dict(config))
+    assert main("predict", "--workdir=new", "x.png") == 2
+    assert "has not begun to train" in error_line(capsys.readouterr().err)
+    assert main("evaluate", "--workdir=new") == 2
+    assert "there is no checkpoint" in error_line(capsys.readouterr().err)
+
+
+def test_a_configuration_that_is_not_json_is_named(main, finished, capsys):
+    (finished / "config.json").write_text('{"seed": 7,')
+    for command in (["train"], ["evaluate"]):
+        assert main(*command, f"--workdir={finished}") == 1
+        assert "config.json does not hold JSON" in error_line(capsys.readouterr().err)

@@ -1,0 +1,283 @@
+"""Saving, choosing and distrusting checkpoints."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnn_jax import build, distributed, experiment
+from cnn_jax.errors import RunError, UsageError
+from cnn_jax.training import checkpoints
+from cnn_jax.training.checkpoints import Checkpoints
+
+
+def sharding():
+    return distributed.replicated(distributed.make_mesh())
+
+
+@pytest.fixture(scope="module")
+def config() -> experiment.Experiment:
+    return experiment.Experiment(
+        model=experiment.Model(name="mlp"), optimizer=experiment.Optimizer(ema_decay=0.9)
+    )
+
+
+@pytest.fixture(scope="module")
+def assembly(config, digits):
+    return build.assemble(config, digits.info)
+
+
+@pytest.fixture(scope="module")
+def first(config, assembly):
+    return build.initial_state(assembly, config, None, sharding())
+
+
+def at(first, step: int):
+    """Returns a state that another one cannot be taken for."""
+    first = jax.tree.map(jnp.copy, first)
+    params = jax.tree.map(lambda leaf: leaf + step, first.params)
+    return first.replace(step=jnp.asarray(step, jnp.int32), params=params)
+
+
+@pytest.fixture(scope="module")
+def three(first, tmp_path_factory) -> Path:
+    """Checkpoints of steps 1, 2 and 3, of which that of step 2 is the best."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "checkpoints"
+    with Checkpoints(folder, keep=3) as saved:
+        for step, accuracy in ((1, 0.5), (2, 0.75), (3, 0.25)):
+            saved.save(step, at(first, step), {"validation_accuracy": accuracy, "phase": 0})
+    return folder
+
+
+@pytest.fixture
+def folder(three, tmp_path) -> Path:
+    return Path(shutil.copytree(three, tmp_path / "checkpoints"))
+
+
+@pytest.fixture
+def restore(assembly, config):
+    def restore(folder: Path):
+        with Checkpoints(folder, keep=3) as saved:
+            return saved.restore_latest(
+                lambda meta: build.abstract_state(assembly, config, meta["phase"]), sharding()
+            )
+
+    return restore
+
+
+def steps(folder: Path) -> list[int]:
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+
+
+def flip_bytes(folder: Path) -> None:
+    largest = max((folder / "state").rglob("*"), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 4] = (byte ^ 0xFF for byte in content[middle : middle + 4])
+    largest.write_bytes(content)
+
+
+def remove_data(folder: Path) -> None:
+    max((folder / "state").rglob("*"), key=lambda path: path.stat().st_size).unlink()
+
+
+def remove_state(folder: Path) -> None:
+    shutil.rmtree(folder / "state")
+
+
+def empty(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def truncate_meta(folder: Path) -> None:
+    path = folder / "meta" / "metadata"
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def empty_meta(folder: Path) -> None:
+    (folder / "meta" / "metadata").write_text("{}")
+
+
+DAMAGES = [flip_bytes, remove_data, remove_state, empty, truncate_meta, empty_meta]
+
+
+def test_what_is_saved_comes_back_bit_for_bit(first, folder, restore):
+    state, meta = restore(folder)
+    want = at(first, 3)
+    assert meta["sha256"] == checkpoints.digest(want) == checkpoints.digest(state)
+    assert jax.tree.structure(state) == jax.tree.structure(want)
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(want), strict=True):
+        assert a.dtype == b.dtype
+        assert a.sharding.is_equivalent_to(sharding(), a.ndim)
+        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_save_does_not_see_what_becomes_of_the_buffers(first, tmp_path, restore):
+    state = at(first, 1)
+    step = jax.jit(lambda s: jax.tree.map(lambda x: x, s), donate_argnums=0)
+    with Checkpoints(tmp_path / "checkpoints", keep=1) as saved:
+        saved.save(1, state, {"phase": 0})
+        step(state)
+    restored, _ = restore(tmp_path / "checkpoints")
+    assert checkpoints.digest(restored) == checkpoints.digest(at(first, 1))
+
+
+def test_there_is_nothing_to_restore_before_the_first_save(tmp_path, restore):
+    assert restore(tmp_path / "checkpoints") is None
+    (tmp_path / "checkpoints").mkdir()
+    assert restore(tmp_path / "checkpoints") is None
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+    damage, first, folder, restore, caplog
+):
+    damage(folder / "3")
+    before = {p.relative_to(folder / "3") for p in (folder / "3").rglob("*")}
+    state, _ = restore(folder)
+    assert int(state.step) == 2
+    assert checkpoints.digest(state) == checkpoints.digest(at(first, 2))
+    (record,) = caplog.records
+    assert f"checkpoint {folder / '3'} is damaged" in record.getMessage()
+    assert steps(folder) == [1, 2]
+    aside = folder / "damaged" / "3"
+    assert {p.relative_to(aside) for p in aside.rglob("*")} == before
+
+
+def test_a_run_goes_on_over_damaged_checkpoints(first, folder, restore):
+    """Its step is saved again, damaged a second time, and both are kept aside."""
+    for _ in range(2):
+        flip_bytes(folder / "3")
+        restore(folder)
+        with Checkpoints(folder, keep=3) as saved:
+            saved.save(3, at(first, 3), {"phase": 0})
+        assert steps(folder) == [1, 2, 3]
+    assert sorted(p.name for p in (folder / "damaged").iterdir()) == ["3", "3-2"]
+    state, _ = restore(folder)
+    assert int(state.step) == 3
+
+
+def test_an_older_damaged_checkpoint_does_not_stop_a_run(first, folder):
+    empty(folder / "1")
+    remove_state(folder / "2")
+    with Checkpoints(folder, keep=2) as saved:
+        saved.save(4, at(first, 4), {"phase": 0})
+        saved.save(5, at(first, 5), {"phase": 0})
+    assert {4, 5} <= set(steps(folder))
+
+
+def test_where_all_are_damaged_the_run_is_refused_and_nothing_moved(folder, restore):
+    for step, damage in zip((1, 2, 3), DAMAGES, strict=False):
+        damage(folder / str(step))
+    for _ in range(2):  # the second start must not begin the run anew
+        with pytest.raises(RunError, match=r"no checkpoint in .* can be read, the newest, 3,") as e:
+            restore(folder)
+        assert "\n" not in str(e.value)
+    assert steps(folder) == [1, 2, 3]
+
+
+def test_the_newest_and_the_best_are_kept(first, tmp_path):
+    folder = tmp_path / "checkpoints"
+    accuracies = [0.1, 0.9, None, 0.9, None, 0.3, None]
+    with Checkpoints(folder, keep=2) as saved:
+        for step, accuracy in enumerate(accuracies, start=1):
+            saved.save(step, first, {"validation_accuracy": accuracy})
+    assert steps(folder) == [2, 6, 7]
+    assert checkpoints.best_step(folder) == 2
+
+
+def test_the_best_is_kept_over_a_resume_and_replaced_by_a_better_one(first, tmp_path):
+    folder = tmp_path / "checkpoints"
+    for part in ([(1, 0.5), (2, 0.1)], [(3, 0.2), (4, 0.3)], [(5, 0.6), (6, 0.4), (7, 0.5)]):
+        with Checkpoints(folder, keep=1) as saved:
+            for step, accuracy in part:
+                saved.save(step, first, {"validation_accuracy": accuracy})
+        best = 5 if part[-1][0] == 7 else 1
+        assert checkpoints.best_step(folder) == best
+        assert steps(folder) == [best, part[-1][0]]
+
+
+def test_a_half_written_checkpoint_is_none(first, folder, restore):
+    """What SIGKILL leaves of a save has another name until it is whole."""
+    shutil.copytree(folder / "3", folder / "4.orbax-checkpoint-tmp")
+    state, _ = restore(folder)
+    assert int(state.step) == 3
+    with Checkpoints(folder, keep=3) as saved:
+        saved.save(4, at(first, 4), {"phase": 0})
+    state, _ = restore(folder)
+    assert int(state.step) == 4
+
+
+def test_variables_of_best_last_and_a_step(first, folder):
+    for which, step in (("best", 2), ("last", 3), ("1", 1)):
+        variables, found = checkpoints.load_variables(folder, which)
+        assert found == step
+        want = first.ema_params  # which `at` has left alone
+        got = variables["params"]["backbone"]["dense1"]["kernel"]
+        np.testing.assert_array_equal(got, want["backbone/dense1/kernel"])
+        assert jax.tree.structure(variables["params"]) == jax.tree.structure(first.params)
+    with pytest.raises(UsageError, match=r"--checkpoint=4 is not among best, last and .* 1, 2, 3"):
+        checkpoints.load_variables(folder, "4")
+
+
+def test_variables_without_a_moving_average_are_the_parameters(first, tmp_path):
+    state = at(first, 1).replace(ema_params=None)
+    with Checkpoints(tmp_path / "checkpoints", keep=1) as saved:
+        saved.save(1, state, {})
+    variables, _ = checkpoints.load_variables(tmp_path / "checkpoints", "last")
+    jax.tree.map(np.testing.assert_array_equal, variables["params"], state.params)
+
+
+def test_the_best_is_damaged(folder, caplog):
+    flip_bytes(folder / "2")
+    _, step = checkpoints.load_variables(folder, "best")
+    assert step == 3
+    assert f"{folder / '2'} is damaged" in caplog.text
+    assert steps(folder) == [1, 2, 3]  # reading moves nothing
+    with pytest.raises(RunError, match=r"no checkpoint in .* could be read"):
+        checkpoints.load_variables(folder, "2")
+
+
+def test_variables_where_nothing_was_saved(tmp_path):
+    with pytest.raises(UsageError, match="there is no checkpoint in"):
+        checkpoints.load_variables(tmp_path / "checkpoints", "best")
+
+
+def test_what_cannot_be_saved_is_one_line(first, tmp_path, monkeypatch):
+    def full(*arguments, **named):
+        raise ValueError("RESOURCE_EXHAUSTED: Error writing x:\n No space left on device")
+
+    def save_two():
+        with Checkpoints(tmp_path / "checkpoints", keep=1) as saved:
+            saved.save(1, first, {})
+            saved.wait()
+            monkeypatch.setattr(saved._manager, "save", full)
+            saved.save(2, first, {})
+
+    with pytest.raises(RunError, match=r"cannot be saved in .*: No space left on device; ") as e:
+        save_two()
+    assert "\n" not in str(e.value)
+    assert json.loads((tmp_path / "checkpoints" / "1" / "meta" / "metadata").read_text())
+
+
+def test_the_digest_is_of_names_dtypes_shapes_and_values():
+    tree = {"a": np.zeros((2, 3), np.float32), "b": np.arange(3)}
+    others = [
+        {"a": np.zeros((3, 2), np.float32), "b": np.arange(3)},
+        {"a": np.zeros((2, 3), np.int32), "b": np.arange(3)},
+        {"a": np.zeros((2, 3), np.float32), "c": np.arange(3)},
+        {"a": np.zeros((2, 3), np.float32), "b": np.arange(3)[::-1]},
+        {"a": np.full((2, 3), -0.0, np.float32), "b": np.arange(3)},
+    ]
+    digests = [checkpoints.digest(other) for other in (tree, *others)]
+    assert len(set(digests)) == len(digests)
+    assert checkpoints.digest({"b": np.arange(3), "a": jnp.zeros((2, 3))}) == digests[0]
+    keys = [checkpoints.digest({"key": jax.random.key(seed)}) for seed in (0, 0, 1)]
+    assert keys[0] == keys[1] != keys[2]
