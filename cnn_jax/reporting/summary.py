@@ -7,7 +7,7 @@ table of a network that would not fit into memory is as quick as any.
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -109,6 +109,45 @@ def totals(rows: Sequence[LayerRow]) -> Totals:
         parameters=sum(row.parameters for row in rows),
         flops=sum(flops),
         training_flops=3 * sum(flops) - sum(flops[:1]),
+    )
+
+
+def step_flops(
+    rows: Sequence[LayerRow],
+    trainable: Collection[str],
+    stage_names: Sequence[str] = (),
+    cut: int = 0,
+) -> dict[str, int]:
+    """Returns what a training step costs for one image, in FLOPs.
+
+    Going backward, every trained layer repeats its product for the gradient of its weights, and
+    every layer behind the first trained one for that of its input. With all layers trained that is
+    three times the forward pass, less one product of the first layer. What the optimizer does is
+    not in it: some ten operations for each trained parameter, not for each image.
+
+    Args:
+        rows: of `layer_table`, in the order in which an image passes.
+        trainable: paths of the trained parameters, such as "backbone/block5/conv1/kernel".
+        stage_names: of the backbone.
+        cut: so many of its first stages are not run: their output comes from a cache.
+
+    Returns:
+        "forward", "backward" and their "total".
+    """
+    run = [row for row in rows if not cut or _is_behind(row.name, stage_names[cut:])]
+    trained = {path.rpartition("/")[0] for path in trainable}
+    kernels = {path.rpartition("/")[0] for path in trainable if path.endswith("/kernel")}
+    first = next((i for i, row in enumerate(run) if row.name in trained), len(run))
+    forward = sum(row.flops for row in run)
+    backward = sum(row.flops for row in run if row.name in kernels)
+    backward += sum(row.flops for row in run[first + 1 :])
+    return {"forward": forward, "backward": backward, "total": forward + backward}
+
+
+def _is_behind(name: str, stages: Sequence[str]) -> bool:
+    """Whether a layer belongs to one of these stages, or to no backbone at all."""
+    return not name.startswith("backbone/") or name.startswith(
+        tuple(f"backbone/{stage}/" for stage in stages)
     )
 
 
