@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 
 from cnn_jax import build, data, distributed, experiment, run, runtime
 from cnn_jax.data import batches
@@ -122,7 +121,7 @@ class Trainer:
 
         Raises:
             Interrupted: SIGTERM or Ctrl-C came; the state is saved.
-            RunError: the loss was not finite.
+            RunError: a loss was not finite, or a checkpoint could not be read or saved.
         """
         config, whole = self.config, distributed.replicated(self.mesh)
         with checkpoints.Checkpoints(self.directory.checkpoints, config.checkpoint.keep) as saved:
@@ -232,6 +231,8 @@ class Trainer:
                 if ends_epoch:
                     with bar.paused():
                         record = self._end_epoch(step, current, events, bar)
+                    if not math.isfinite(record["validation_loss"]):  # the last update's doing
+                        raise self._diverged("validation loss", step, last_good, events)
                     record["seconds"] = seconds_before + time.monotonic() - started
                     self._history.append(record)
                     accuracy = record["validation_accuracy"]
@@ -297,15 +298,20 @@ class Trainer:
     ) -> None:
         """Raises RunError where a loss or a gradient was not finite."""
         step = int(current.nonfinite_step)
-        if step < 0:
-            return
+        if step >= 0:
+            raise self._diverged("loss or gradient", step + 1, last_good, events)
+
+    def _diverged(
+        self, what: str, step: int, last_good: int, events: tensorboard.EventWriter
+    ) -> RunError:
+        """Writes the status, and returns the error, of a run that is lost since a step."""
         events.close("diverged")
         if distributed.is_primary():
             self.directory.set_status("diverged", step=step, last_checkpoint=last_good)
         kept = f"checkpoint of step {last_good}" if last_good else "no checkpoint"
-        raise RunError(
-            f"loss or gradient is not finite at step {step + 1} "
-            f"(learning rate {self._learning_rate(step):.3g}); last good state: {kept} in "
+        return RunError(
+            f"{what} is not finite at step {step} "
+            f"(learning rate {self._learning_rate(step - 1):.3g}); last good state: {kept} in "
             f"{run.shown(self.directory.checkpoints)}. Try a lower --optimizer.learning_rate "
             "or --optimizer.clip_norm=1"
         )
@@ -355,8 +361,6 @@ class Trainer:
             "validation_accuracy": found.accuracy,
             "learning_rate": self._learning_rate(step - 1),
         }
-        if not math.isfinite(found.loss):
-            logging.warning("the validation loss after epoch %d is not finite", epoch)
         events.scalars(
             step,
             {
