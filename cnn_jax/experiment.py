@@ -243,6 +243,66 @@ class Experiment:
         _check_combinations(self)
 
 
+STRATEGIES = ("head", "last_block", "last_two_blocks", "everything", "scratch")
+
+
+@dataclasses.dataclass(frozen=True)
+class Advise:
+    """What the command `advise` compares; no part of an Experiment.
+
+    Raises:
+        UsageError: a value is outside its range, or not of its form.
+    """
+
+    strategies: str = _field(
+        "all", "some of " + ", ".join(STRATEGIES) + ", joined by commas; or all"
+    )
+    examples: str = _field("100,500,all", "sizes of the training set, all for the whole of it")
+    seeds: int = _field(
+        3, "runs of every strategy at every size, each with a seed of its own", minimum=1
+    )
+    budget: Literal["epochs,flops", "epochs", "flops"] = _field(
+        "epochs,flops",
+        "what the strategies have in equal measure: the preset's epochs; FLOPs, those of training "
+        "the last block for the preset's epochs",
+    )
+    backbone_lr_scale: float = _field(
+        0.1,
+        "learning rate of pretrained blocks that are trained, as a share of the head's",
+        above=0,
+    )
+
+    def __post_init__(self) -> None:
+        for path, field in fields(Advise, "advise."):
+            check_value(path, field, getattr(self, field.name))
+        unknown = [name for name in self.chosen if name not in STRATEGIES]
+        if unknown or len(set(self.chosen)) < len(self.chosen):
+            raise UsageError(
+                f"--advise.strategies takes some of {','.join(STRATEGIES)}, each once, "
+                f"not {self.strategies!r}"
+            )
+        for size in self.examples.split(","):
+            if size != "all" and not (size.isdecimal() and int(size) > 0):
+                raise UsageError(
+                    "--advise.examples takes numbers of training images and all, such as "
+                    f"100,500,all, not {self.examples!r}"
+                )
+
+    @property
+    def chosen(self) -> list[str]:
+        """The strategies, in the order given."""
+        return list(STRATEGIES) if self.strategies == "all" else self.strategies.split(",")
+
+    def sizes(self, whole: int) -> list[int]:
+        """Returns the sizes, ascending and each once, of a training set of so many images."""
+        return sorted({whole if n == "all" else int(n) for n in self.examples.split(",")})
+
+    @property
+    def budgets(self) -> list[str]:
+        """The budgets, in the order given."""
+        return self.budget.split(",")
+
+
 def _check_combinations(e: Experiment) -> None:
     """Refuses settings that are legal alone and not together."""
     d, o, t, x = e.dataset, e.optimizer, e.train, e.transfer

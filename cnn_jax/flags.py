@@ -40,6 +40,7 @@ COMMANDS = (
     Command("evaluate", "measure a trained model on every example of a split"),
     Command("predict", "classify image files with a trained model", "IMAGE..."),
     Command("describe", "print configuration, layers, data and memory without training"),
+    Command("advise", "freeze or fine-tune? trains with every strategy on your data and compares"),
 )
 
 
@@ -83,6 +84,9 @@ _RUN_FLAGS = (
 )
 
 
+_ADVISE_FIELDS = experiments.fields(experiments.Advise, "advise.")
+
+
 @dataclasses.dataclass(frozen=True)
 class Invocation:
     """A command line, read and checked.
@@ -99,6 +103,7 @@ class Invocation:
         checkpoint: "best", "last" or a step.
         split: the split to evaluate; None for the data's own default.
         format: "table" or "json".
+        advise: {field of experiment.Advise: value} of the flags that were given.
     """
 
     command: str = "train"
@@ -112,16 +117,17 @@ class Invocation:
     checkpoint: str | int = "best"
     split: str | None = None
     format: str = "table"
+    advise: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def define(flag_values: absl_flags.FlagValues) -> None:
-    """Defines the run flags and one flag for each leaf field of Experiment but `name`.
+    """Defines the run flags and one flag for each field of Advise and Experiment but `name`.
 
     Every flag's default is None, which stands for "not given": presets differ in their defaults.
     """
     for flag in _RUN_FLAGS:
         _define(flag_values, flag.name, flag.kind == "bool", flag.help, _RunFlagParser(flag))
-    for path, field in _experiment_fields():
+    for path, field in [*_experiment_fields(), *_ADVISE_FIELDS]:
         is_bool = experiments.field_type(field)[0] is bool
         _define(flag_values, path, is_bool, field.metadata["help"], _FieldParser(path, field))
 
@@ -153,11 +159,16 @@ def parse(argv: list[str]) -> Invocation:
         if flag.name in given and flag.commands and command.name not in flag.commands:
             belongs = " and ".join(flag.commands)
             raise UsageError(f"--{flag.name} belongs to {belongs}, not to {command.name}")
+    advise = {field.name: given.pop(path) for path, field in _ADVISE_FIELDS if path in given}
+    if advise and command.name != "advise":
+        raise UsageError(f"--advise.{next(iter(advise))} belongs to advise, not to {command.name}")
+    experiments.Advise(**advise)
     paths = [path for path, _ in _experiment_fields()]
     return Invocation(
         command=command.name,
         arguments=tuple(arguments),
         overrides={path: given.pop(path) for path in paths if path in given},
+        advise=advise,
         **given,
     )
 
@@ -227,7 +238,7 @@ def help_text(presets_dir: Path = PRESETS_DIR) -> str:
         lines += flag_entry(_signature(flag.name, kind, default), flag.help + only)
     lines += flag_entry("--flagfile=file", "read flags from a file, one a line")
     section = ""
-    for path, field in _experiment_fields():
+    for path, field in [*_experiment_fields(), *_ADVISE_FIELDS]:
         if path.rpartition(".")[0] != section:
             section = path.rpartition(".")[0]
             lines += ["", wrap(_group_title(section), "", 2)]
@@ -457,7 +468,8 @@ def _signature(name: str, kind: str, default: Any, *legal: str) -> str:
 
 
 def _group_title(section: str) -> str:
-    docstring = {f.name: f.type for f in dataclasses.fields(Experiment)}[section].__doc__ or ""
+    sections = {f.name: f.type for f in dataclasses.fields(Experiment)}
+    docstring = {**sections, "advise": experiments.Advise}[section].__doc__ or ""
     return f"{section.capitalize()}: {docstring.partition(chr(10))[0]}"
 
 

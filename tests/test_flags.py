@@ -119,12 +119,29 @@ def test_run_flags():
 
 
 def test_the_commands_and_their_arguments():
-    assert [c.name for c in flags.COMMANDS] == ["train", "evaluate", "predict", "describe"]
-    for command in ("train", "evaluate", "describe"):
+    assert [c.name for c in flags.COMMANDS] == [
+        "train",
+        "evaluate",
+        "predict",
+        "describe",
+        "advise",
+    ]
+    for command in ("train", "evaluate", "describe", "advise"):
         assert flags.parse([command]).command == command
     got = flags.parse(["predict", "a.png", "--workdir=w", "b c.png", "--", "--odd.png"])
     assert got.command == "predict"
     assert got.arguments == ("a.png", "b c.png", "--odd.png")
+
+
+def test_the_flags_of_advise_are_typed_and_belong_to_it_alone():
+    got = flags.parse(["advise", "--advise.seeds=2", "--advise.examples=20,all", "--seed=3"])
+    assert got.advise == {"seeds": 2, "examples": "20,all"}
+    assert got.overrides == {"seed": 3}
+    assert "belongs to advise, not to train" in refused(["--advise.seeds=2"])
+    assert "at least 1" in refused(["advise", "--advise.seeds=0"])
+    assert "100,500,all" in refused(["advise", "--advise.examples=20,"])
+    assert "--advise.strategies takes some of head," in refused(["advise", "--advise.strategies=a"])
+    assert "one of epochs,flops" in refused(["advise", "--advise.budget=hours"])
 
 
 @pytest.mark.parametrize(
@@ -346,8 +363,8 @@ def test_the_presets_of_the_project_resolve():
 
 
 def test_help_lists_everything_within_the_width(presets, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "60")
-    assert max(map(len, flags.help_text(presets).splitlines())) <= 60
+    monkeypatch.setenv("COLUMNS", "70")
+    assert max(map(len, flags.help_text(presets).splitlines())) <= 70
     monkeypatch.setenv("COLUMNS", "90")
     text = flags.help_text(presets)
     assert max(map(len, text.splitlines())) <= 90
