@@ -4,7 +4,7 @@ from cnn_jax.experiment import Dataset, Experiment, Model, Optimizer, Train, Tra
 
 EXPERIMENT = Experiment(
     name="cats_vs_dogs_vgg16",
-    dataset=Dataset(name="cats_vs_dogs", image_size=160, batch_size=32),
+    dataset=Dataset(name="cats_vs_dogs", image_size=160, batch_size=32, eval_batch_size=50),
     model=Model(name="vgg16", head="pooled", dropout_rate=0.2),
     transfer=Transfer(weights="imagenet", freeze="backbone"),
     optimizer=Optimizer(learning_rate=3e-3, schedule="cosine"),

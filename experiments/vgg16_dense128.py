@@ -4,7 +4,9 @@ from cnn_jax.experiment import Dataset, Experiment, Model, Optimizer, Train, Tra
 
 EXPERIMENT = Experiment(
     name="vgg16_dense128",
-    dataset=Dataset(name="cifar10", image_size=224, batch_size=32, train_examples=2000),
+    dataset=Dataset(
+        name="cifar10", image_size=224, batch_size=32, eval_batch_size=50, train_examples=2000
+    ),
     model=Model(name="vgg16", head="pooled_dense128"),
     transfer=Transfer(weights="imagenet", freeze="backbone"),
     optimizer=Optimizer(learning_rate=1e-3),

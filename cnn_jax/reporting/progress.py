@@ -145,6 +145,66 @@ class Progress:
         return "  ".join(parts)
 
 
+class Counter:
+    """Counts images worked off: a bar on a terminal, else one plain line every few seconds.
+
+    Args:
+        total: how many there are.
+        label: what is done to them.
+        initial: how many were done before this start.
+        quiet: show nothing.
+        stream: where it is shown.
+        interval: seconds between two lines.
+        clock: returns seconds that never run backwards.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        label: str,
+        initial: int = 0,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+        interval: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._total, self._label, self._done, self._initial = total, label, initial, initial
+        self._quiet, self._interval, self._clock = quiet, interval, clock
+        self._start = self._last = clock()
+        self._bar = None
+        if not quiet and initial < total and _is_terminal(self._stream):
+            self._bar = tqdm(
+                total=total, initial=initial, desc=label, unit=" images", file=self._stream
+            )
+
+    def __enter__(self) -> "Counter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def update(self, images: int) -> None:
+        """Counts so many more as done."""
+        self._done += images
+        if self._bar is not None:
+            self._bar.update(images)
+            return
+        now = self._clock()
+        if self._quiet or now < self._last + self._interval:
+            return
+        self._last = now
+        rate = (self._done - self._initial) / (now - self._start)
+        left = round((self._total - self._done) / rate)
+        print(
+            f"{self._label}  {self._done:,} of {self._total:,}  {rate:,.1f} images/s  "
+            f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left",
+            file=self._stream,
+            flush=True,
+        )
+
+
 def _is_terminal(stream: TextIO) -> bool:
     """Returns whether a bar would be seen; tqdm hides it on a terminal that says it has no rows."""
     try:

@@ -19,12 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from tqdm import tqdm
 
 from cnn_jax import experiment, run, runtime
 from cnn_jax.build import Assembly
 from cnn_jax.data import Data, Split
 from cnn_jax.errors import RunError
+from cnn_jax.reporting import progress
 from cnn_jax.training import checkpoints, freezing
 
 PIECE = 64  # images computed, written and checked at a time
@@ -159,13 +159,8 @@ def cached(
         pieces = [(view, start) for view in range(views) for start in range(0, n, PIECE)]
         done = _whole(array, done, folder)
         missing = [(view, start) for view, start in pieces if _name(view, start) not in done]
-        with tqdm(
-            total=views * n,
-            initial=(len(pieces) - len(missing)) * PIECE,
-            desc=label,
-            unit=" images",
-            disable=True if quiet or not missing else None,
-        ) as bar:
+        before = sum(stop - start for start, stop in (piece["place"] for piece in done.values()))
+        with progress.Counter(views * n, label, before, quiet) as counter:
             for view, start in missing:
                 images = split.images[start : start + PIECE]
                 fill = np.zeros((PIECE - len(images), *images.shape[1:]), images.dtype)
@@ -176,7 +171,7 @@ def cached(
                 array.flush()
                 done[_name(view, start)] = {"place": place, "sha256": _sha256(array[slice(*place)])}
                 run.write_json(folder / "pieces.json", done)
-                bar.update(len(images))
+                counter.update(len(images))
     features = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
     return Split(features, np.tile(split.labels, views), list(split.ids) * views)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cnn_jax.reporting.progress import Progress
+from cnn_jax.reporting.progress import Counter, Progress
 
 
 class Clock:
@@ -162,3 +162,22 @@ def test_a_bar_on_a_terminal():
     last = stream.getvalue().rstrip("\n").split("\r")[-1]
     assert "epoch 5/5 step 5000/5000 loss 0.2500 accuracy 0.900 1,600 img/s 0:00:00 left|" in last
     assert stream.getvalue().endswith("\n")
+
+
+def test_a_counter_prints_plain_lines_now_and_then():
+    stream, now = io.StringIO(), [0.0]
+    with Counter(
+        100, "features", initial=10, stream=stream, interval=5, clock=lambda: now[0]
+    ) as counter:
+        for _ in range(4):
+            now[0] += 2.0
+            counter.update(10)
+    assert stream.getvalue() == "features  40 of 100  5.0 images/s  0:00:12 left\n"
+
+
+def test_a_quiet_counter_prints_nothing():
+    stream, now = io.StringIO(), [0.0]
+    with Counter(10, "x", quiet=True, stream=stream, clock=lambda: now[0]) as counter:
+        now[0] += 60
+        counter.update(5)
+    assert not stream.getvalue()

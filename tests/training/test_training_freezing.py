@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnn_jax import build, data, distributed
+from cnn_jax import build, data, distributed, models
 from cnn_jax.data.batches import Batch
 from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Experiment, Model, Optimizer, Train, Transfer
@@ -13,6 +13,7 @@ from cnn_jax.models.heads import PooledHead
 from cnn_jax.reporting import groups
 from cnn_jax.training import freezing, optimizers, steps
 from cnn_jax.training import state as states
+from tests import tiny
 
 PATHS = [
     "backbone/block1/conv1/kernel",
@@ -46,15 +47,20 @@ def batch(size=32, n=4, classes=3):
     return Batch(jnp.asarray(images), jnp.arange(n) % classes, jnp.ones(n))
 
 
-def vgg(**transfer):
+def small(**transfer):
     optimizer = transfer.pop("optimizer", Optimizer())
     config = Experiment(
-        model=Model(name="vgg11", head="pooled"),
+        model=Model(name="tiny", head="pooled"),
         transfer=Transfer(**transfer),
         optimizer=optimizer,
         train=Train(epochs=6),
     )
     return config, build.assemble(config, info())
+
+
+@pytest.fixture(autouse=True)
+def tiny_model(monkeypatch):
+    monkeypatch.setitem(models.REGISTRY, "tiny", tiny.ENTRY)
 
 
 def first_state(config, assembly):
@@ -132,7 +138,7 @@ def test_settings_are_checked_before_anything_runs(transfer, said):
     ],
 )
 def test_frozen_leaves_are_bit_identical_and_cost_no_memory(optimizer):
-    config, assembly = vgg(freeze="block[1-4]", optimizer=optimizer)
+    config, assembly = small(freeze="block[1-4]", optimizer=optimizer)
     state = first_state(config, assembly)
     before = jax.device_get(freezing.flatten(state.params))
     step = jax.jit(steps.make_train_step(assembly, config, 10))
@@ -155,8 +161,8 @@ def test_frozen_leaves_are_bit_identical_and_cost_no_memory(optimizer):
 
 
 def test_learning_rate_scales_are_those_of_a_smaller_rate():
-    config, assembly = vgg(lr_scale="head:0.25", optimizer=Optimizer(name="sgd", momentum=0.0))
-    plain, plain_assembly = vgg(optimizer=Optimizer(name="sgd", momentum=0.0))
+    config, assembly = small(lr_scale="head:0.25", optimizer=Optimizer(name="sgd", momentum=0.0))
+    plain, plain_assembly = small(optimizer=Optimizer(name="sgd", momentum=0.0))
     state = first_state(config, assembly)
     hyper = steps.Hyperparameters.of(config)
     scaled = jax.jit(steps.make_train_step(assembly, config, 10))(state, batch(), hyper)
@@ -172,7 +178,7 @@ def test_learning_rate_scales_are_those_of_a_smaller_rate():
 
 
 def test_a_group_set_free_later_starts_with_a_fresh_optimizer_state():
-    config, assembly = vgg(freeze="backbone", unfreeze="2:block5")
+    config, assembly = small(freeze="backbone", unfreeze="2:block5")
     state = first_state(config, assembly)
     hyper = steps.Hyperparameters.of(config)
     state = jax.jit(steps.make_train_step(assembly, config, 1))(state, batch(), hyper)
