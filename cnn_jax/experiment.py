@@ -291,7 +291,7 @@ class Advise:
     @property
     def chosen(self) -> list[str]:
         """The strategies, in the order given."""
-        return list(STRATEGIES) if self.strategies == "all" else self.strategies.split(",")
+        return (",".join(STRATEGIES) if self.strategies == "all" else self.strategies).split(",")
 
     def sizes(self, whole: int) -> list[int]:
         """Returns the sizes, ascending and each once, of a training set of so many images."""

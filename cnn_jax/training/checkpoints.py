@@ -351,4 +351,4 @@ def load_parameters(run_directory: pathlib.Path) -> dict[str, Any]:
         UsageError: there is no checkpoint.
         RunError: none can be read.
     """
-    return load_variables(run_directory / "checkpoints")[0]["params"]
+    return load_variables(run_directory.resolve() / "checkpoints")[0]["params"]  # Orbax insists

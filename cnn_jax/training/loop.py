@@ -16,7 +16,7 @@ import numpy as np
 from cnn_jax import build, data, distributed, experiment, run, runtime
 from cnn_jax.data import batches
 from cnn_jax.errors import RunError
-from cnn_jax.evaluation import evaluator, metrics
+from cnn_jax.evaluation import evaluator, metrics, probe
 from cnn_jax.pretrained import loading
 from cnn_jax.reporting import progress, results, tensorboard
 from cnn_jax.training import checkpoints, features, freezing, optimizers, state, steps
@@ -143,9 +143,16 @@ class Trainer:
                 print(f"resumed    at step {start} of {self.total_steps}", flush=True)
             splits = self._loaded.splits
             if self.cut:
+                began = time.monotonic()
                 splits = features.cache_splits(
                     config, self._loaded, self.assembly, current.variables(), self.cut, self._quiet
                 )
+                if distributed.is_primary():
+                    before = self.directory.read("result", {}).get("features", {"seconds": 0.0})
+                    seconds = before["seconds"] + time.monotonic() - began
+                    self.directory.update_result(
+                        "features", {"stages": self.cut, "seconds": seconds}
+                    )
             limit = config.dataset.resident_limit
             self._train_feed = batches.Feed(splits["train"], self.mesh, limit)
             self._validation_feed = batches.Feed(splits["validation"], self.mesh, limit)
@@ -159,7 +166,30 @@ class Trainer:
             ):
                 if restored is None and distributed.is_primary():
                     results.write_data_figures(self._loaded, self.directory.figures, events)
+                    if self.cut == len(self.assembly.model.stage_names):
+                        self._probe(splits, events)
                 return self._train(current, saved, events, stop_signal, meta)
+
+    def _probe(self, splits: dict[str, data.Split], events: tensorboard.EventWriter) -> None:
+        """Says what a linear classifier in closed form does on the features of the backbone."""
+        began = time.monotonic()
+        train, validation = splits["train"], splits["validation"]
+        found = probe.ridge_probe(
+            train.images,
+            train.labels,
+            validation.images,
+            validation.labels,
+            len(self.info.class_names),
+        )
+        seconds = time.monotonic() - began
+        if not self._quiet:
+            print(
+                f"probe      ridge on the frozen features: validation accuracy "
+                f"{found.accuracy:.4f} (penalty {found.penalty:.3g}), in {seconds:.1f} s",
+                flush=True,
+            )
+        events.scalars(0, {"validation/probe_accuracy": found.accuracy})
+        self.directory.update_result("probe", {**found._asdict(), "seconds": seconds})
 
     def _resume_step(self, restored: bool, start: int) -> int | None:
         """Returns the step after which earlier points of the curves are void; None: there are none.
