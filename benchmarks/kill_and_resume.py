@@ -57,7 +57,7 @@ def position(workdir: pathlib.Path) -> str:
 
 def main() -> int:
     """Returns 0 where every ending was the same."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--flag", action="append", default=[], help="one more training flag")
