@@ -35,9 +35,12 @@ SETTINGS = (
 STEPS = 60
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def places(tmp_path_factory) -> dict[str, str]:
-    """The environment variables of a cache and a data directory that all tests share."""
+    """The environment variables of a cache and a data directory that all tests share.
+
+    Before the first test, since JAX looks for its compilation cache once.
+    """
     base = tmp_path_factory.mktemp("places")
     jax.config.update("jax_compilation_cache_dir", str(base / "cache" / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

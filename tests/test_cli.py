@@ -239,7 +239,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(main, tmp_path, capsys):
     wild = ["--optimizer.name=sgd", "--optimizer.learning_rate=1e30", "--checkpoint.every_steps=1"]
     assert main("train", "--workdir=wild", *SETTINGS[:5], *wild, "--quiet") == 1
     line = error_line(capsys.readouterr().err)
-    step = read(tmp_path / "wild" / "status.json")["step"] + 1
+    step = read(tmp_path / "wild" / "status.json")["step"]
     assert f"not finite at step {step} (learning rate 1e+30)" in line
     last = max(int(path.name) for path in (tmp_path / "wild" / "checkpoints").iterdir())
     assert last == step - 1

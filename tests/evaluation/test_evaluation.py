@@ -1,0 +1,109 @@
+"""Losses and metrics against NumPy, and the loop over a split."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cnn_jax import build, data, distributed, experiment
+from cnn_jax.data import batches
+from cnn_jax.evaluation import metrics
+from cnn_jax.evaluation.evaluator import Evaluator
+
+
+@pytest.fixture
+def logits() -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 4, (9, 5)).astype(np.float32)
+
+
+LABELS = np.array([0, 1, 2, 3, 4, 0, 1, 2, 3], np.int32)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_cross_entropy_is_optaxs(logits, smoothing):
+    targets = optax.smooth_labels(jax.nn.one_hot(LABELS, 5), smoothing)
+    want = optax.softmax_cross_entropy(logits, targets)
+    got = metrics.losses(jnp.asarray(logits), jnp.asarray(LABELS), "cross_entropy", smoothing)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def test_binary_cross_entropy_is_its_definition(logits):
+    one, labels = logits[:, :1], LABELS % 2
+    p = 1 / (1 + np.exp(-one[:, 0].astype(np.float64)))
+    want = -np.where(labels == 1, np.log(p), np.log(1 - p))
+    got = metrics.losses(jnp.asarray(one), jnp.asarray(labels), "binary_cross_entropy", 0.0)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    q = metrics.probabilities(jnp.asarray(one))
+    np.testing.assert_allclose(q, np.stack([1 - p, p], axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+def test_losses_of_very_sure_logits_are_finite(loss):
+    columns = 1 if loss == "binary_cross_entropy" else 2
+    for value in (1e4, -1e4):
+        logits = jnp.array([[value, -value][:columns]], jnp.float32)
+        for label in (0, 1):
+            found, slope = jax.value_and_grad(
+                lambda x, label=label: metrics.losses(x, jnp.array([label]), loss, 0.0)[0]
+            )(logits)
+            assert np.isfinite(found)
+            assert np.isfinite(slope).all()
+
+
+def test_sums_leave_out_weight_zero_and_add_up(logits):
+    weights = np.array([1, 1, 1, 1, 1, 1, 0, 0, 0], np.float32)
+    batch = batches.Batch(None, jnp.asarray(LABELS), jnp.asarray(weights))
+    values = jnp.arange(9, dtype=jnp.float32)
+    sums = metrics.batch_sums(values, jnp.asarray(logits), batch)
+    right = (logits.argmax(axis=1) == LABELS)[:6].sum()
+    assert (float(sums.loss), float(sums.correct), float(sums.examples)) == (15, right, 6)
+    both = metrics.Sums.zero().add(sums).add(sums).means()
+    assert both == {"loss": 2.5, "accuracy": pytest.approx(right / 6)}
+    assert metrics.Sums.zero().means() == {"loss": 0, "accuracy": 0}
+
+
+def assemble(info, **changes):
+    config = experiment.Experiment(model=experiment.Model(name="mlp"))
+    config = experiment.replace(config, {k.replace("__", "."): v for k, v in changes.items()})
+    assembly = build.assemble(config, info)
+    mesh = distributed.make_mesh()
+    state = build.initial_state(assembly, config, None, distributed.replicated(mesh))
+    return config, assembly, state.variables(), mesh
+
+
+@pytest.mark.parametrize(("size", "limit"), [(100, 2.0), (360, 2.0), (1000, 2.0), (77, 0.0)])
+def test_every_example_counts_once_whatever_the_batches(digits, size, limit):
+    split = digits.splits["test"]
+    config, assembly, variables, mesh = assemble(digits.info, dataset__eval_batch_size=size)
+    found = Evaluator(assembly, config, mesh)(variables, batches.Feed(split, mesh, limit))
+    logits = assembly.model.apply(variables, assembly.preprocess(jnp.asarray(split.images), None))
+    logits = np.asarray(logits)
+    predicted = logits.argmax(axis=1)
+    confusion = np.zeros((10, 10), int)
+    np.add.at(confusion, (split.labels, predicted), 1)
+    assert found.examples == 360
+    np.testing.assert_array_equal(found.confusion, confusion)
+    assert found.accuracy == pytest.approx(np.mean(predicted == split.labels))
+    want = optax.softmax_cross_entropy_with_integer_labels(logits, split.labels)
+    assert found.loss == pytest.approx(float(np.mean(want)), rel=1e-5)
+    np.testing.assert_allclose(found.probabilities, jax.nn.softmax(logits), atol=1e-6)
+
+
+def test_two_classes_from_one_logit(digits):
+    split = digits.splits["test"]
+    keep = np.flatnonzero(split.labels < 2)
+    two = data.Split(split.images[keep], split.labels[keep], [split.ids[i] for i in keep])
+    info = digits.info
+    info = type(info)(**{**vars(info), "class_names": ("0", "1")})
+    config, assembly, variables, mesh = assemble(
+        info, train__loss="binary_cross_entropy", dataset__eval_batch_size=50
+    )
+    found = Evaluator(assembly, config, mesh)(variables, batches.Feed(two, mesh, 1.0))
+    assert found.examples == len(keep)
+    assert found.confusion.shape == (2, 2)
+    assert found.probabilities.shape == (len(keep), 2)
+    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, atol=1e-6)
+    p = found.probabilities[np.arange(len(keep)), two.labels]
+    assert found.loss == pytest.approx(float(-np.log(p).mean()), rel=1e-4)
+    assert found.accuracy == pytest.approx((p > 0.5).mean())

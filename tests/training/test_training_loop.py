@@ -1,0 +1,171 @@
+"""The loop: resuming, extending and stopping, with steps that are exactly where they should be."""
+
+import dataclasses
+import itertools
+import json
+import os
+import signal
+from pathlib import Path
+
+import jax
+import pytest
+
+from cnn_jax import build, experiment, run
+from cnn_jax.errors import RunError, UsageError
+from cnn_jax.evaluation import evaluator
+from cnn_jax.training import checkpoints, loop
+
+# Everything that a resume could get wrong: augmentation, dropout, a moving average, a schedule, and
+# parameters that are set free in the second epoch. Ten steps an epoch, the last one padded.
+CONFIG = experiment.Experiment(
+    seed=3,
+    dataset=experiment.Dataset(batch_size=32, flip=True, crop_padding=1, cutout=2),
+    model=experiment.Model(name="mlp", dropout_rate=0.2),
+    transfer=experiment.Transfer(freeze="backbone", unfreeze="2:backbone"),
+    optimizer=experiment.Optimizer(schedule="triangular", warmup_epochs=0.5, ema_decay=0.9),
+    train=experiment.Train(epochs=3),
+    checkpoint=experiment.Checkpoint(every_steps=3, keep=3),
+)
+STEPS = 30
+
+
+def trainer(config, digits, path: Path) -> loop.Trainer:
+    directory = run.RunDirectory(path)
+    directory.create()
+    directory.write("config", experiment.to_dict(config))
+    assembly = build.assemble(config, digits.info)
+    return loop.Trainer(config, digits, assembly, None, directory, quiet=True)
+
+
+def final_sha256(path: Path) -> str:
+    folders = [x for x in (path / "checkpoints").iterdir() if x.name.isdecimal()]
+    newest = max(folders, key=lambda folder: int(folder.name))
+    return json.loads((newest / "meta" / "metadata").read_text())["sha256"]
+
+
+def without_seconds(history):
+    return [{k: v for k, v in record.items() if k != "seconds"} for record in history]
+
+
+@pytest.fixture(scope="module")
+def straight(digits, tmp_path_factory) -> Path:
+    """The run that nothing interrupts."""
+    path = tmp_path_factory.mktemp("straight") / "run"
+    trainer(CONFIG, digits, path).run()
+    return path
+
+
+def outcome(path: Path):
+    """Returns (history, sha256 of the final state) of a run."""
+    return without_seconds(run.RunDirectory(path).read("history")), final_sha256(path)
+
+
+class Killed(BaseException):
+    """Ends a run where a test wants it to end."""
+
+
+def test_the_history_is_one_record_an_epoch(straight):
+    history, _ = outcome(straight)
+    assert [(record["epoch"], record["step"]) for record in history] == [(1, 10), (2, 20), (3, 30)]
+    rates = [record["learning_rate"] for record in history]
+    assert rates == pytest.approx([1e-3 * share for share in (21 / 25, 11 / 25, 1 / 25)])
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    assert history[-1]["validation_accuracy"] > 0.2
+
+
+def test_a_run_that_ends_anywhere_goes_on_to_the_same_bits(straight, digits, tmp_path, monkeypatch):
+    """The state is lost before or after a save: within an epoch, at its end, at a new phase."""
+    save = checkpoints.Checkpoints.save
+    path = tmp_path / "run"
+    for step, saves in [(9, True), (10, False), (18, True), (30, False)]:
+
+        def save_until(self, at, state, meta, step=step, saves=saves):
+            if at != step or saves:
+                save(self, at, state, meta)
+            if at == step:
+                raise Killed
+
+        monkeypatch.setattr(checkpoints.Checkpoints, "save", save_until)
+        with pytest.raises(Killed):
+            trainer(CONFIG, digits, path).run()
+    monkeypatch.setattr(checkpoints.Checkpoints, "save", save)
+    history = trainer(CONFIG, digits, path).run()
+    assert outcome(path) == outcome(straight)
+    assert run.RunDirectory(path).read("history") == history
+
+
+def test_a_finished_run_trains_no_more(straight, digits, monkeypatch):
+    before = sorted(str(x) for x in straight.rglob("*"))
+    monkeypatch.setattr(loop.Trainer, "_train", None)
+    assert without_seconds(trainer(CONFIG, digits, straight).run()) == outcome(straight)[0]
+    assert sorted(str(x) for x in straight.rglob("*")) == before
+
+
+def plain(epochs: int, **changes) -> experiment.Experiment:
+    """Returns an experiment that depends on the number of epochs in nothing."""
+    config = experiment.Experiment(
+        dataset=experiment.Dataset(batch_size=32),
+        model=experiment.Model(name="mlp"),
+        train=experiment.Train(epochs=epochs),
+    )
+    return experiment.replace(config, changes)
+
+
+def test_an_extended_run_is_the_longer_run_also_with_streamed_data(digits, tmp_path):
+    trainer(plain(1), digits, tmp_path / "extended").run()
+    streamed = plain(2, **{"dataset.resident_limit": 0})
+    trainer(streamed, digits, tmp_path / "extended").run()
+    trainer(plain(2), digits, tmp_path / "straight").run()
+    assert outcome(tmp_path / "extended") == outcome(tmp_path / "straight")
+
+
+def test_a_signal_in_an_evaluation_stops_after_it(digits, tmp_path, monkeypatch):
+    number = signal.SIGTERM
+    evaluate = evaluator.Evaluator.__call__
+
+    def evaluate_and_signal(self, variables, feed):
+        os.kill(os.getpid(), number)
+        return evaluate(self, variables, feed)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(evaluator.Evaluator, "__call__", evaluate_and_signal)
+    with pytest.raises(loop.Interrupted) as stop:
+        trainer(plain(2), digits, tmp_path / "run").run()
+    assert (stop.value.signal_number, stop.value.step) == (number, 10)
+    assert signal.getsignal(number) == before
+    directory = run.RunDirectory(tmp_path / "run")
+    assert [record["step"] for record in directory.read("history")] == [10]
+    # A signal in the last evaluation comes too late to stop anything.
+    assert len(trainer(plain(2), digits, tmp_path / "run").run()) == 2
+
+
+def test_the_last_update_is_not_finite(digits, tmp_path):
+    """No step follows that would see it, and it must not become a checkpoint."""
+    changes = {
+        "dataset.batch_size": 316,
+        "optimizer.name": "sgd",
+        "optimizer.learning_rate": 1e38,
+    }
+    with pytest.raises(RunError, match=r"validation loss is not finite at step 1 .*1e\+38"):
+        trainer(plain(1, **changes), digits, tmp_path / "run").run()
+    assert run.RunDirectory(tmp_path / "run").status() == "diverged"
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused(digits, tmp_path, monkeypatch):
+    mesh = jax.sharding.AbstractMesh((3,), ("data",))
+    monkeypatch.setattr(loop.distributed, "make_mesh", lambda: mesh)
+    with pytest.raises(UsageError, match=r"batch_size=32 cannot be split .* such as 30 or 33"):
+        trainer(plain(1), digits, tmp_path / "run")
+
+
+def test_the_order_of_examples_goes_on_where_a_run_resumes(digits, tmp_path):
+    one = trainer(dataclasses.replace(CONFIG, seed=9), digits, tmp_path / "run")
+    whole = list(itertools.islice(one._indices(0), 25))
+    for start in (1, 10, 17):
+        part = list(itertools.islice(one._indices(start), 25 - start))
+        for a, b in zip(part, whole[start:], strict=True):
+            assert (a.positions == b.positions).all()
+            assert (a.weights == b.weights).all()
+    seen = [int(p) for b in whole[:10] for p, w in zip(*b, strict=True) if w]
+    assert sorted(seen) == list(range(316))

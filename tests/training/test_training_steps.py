@@ -1,0 +1,199 @@
+"""The train step against optax and the definitions."""
+
+import dataclasses
+import json
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cnn_jax import build, distributed, experiment, models
+from cnn_jax.data import augment
+from cnn_jax.data.batches import Batch
+from cnn_jax.training import freezing, steps
+
+CONFIG = experiment.Experiment(model=experiment.Model(name="mlp"))
+
+
+@pytest.fixture(scope="module")
+def info(digits):
+    return digits.info
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (12, 8, 8, 1), np.uint8)
+    return Batch(images, generator.integers(0, 10, 12, np.int32), np.ones(12, np.float32))
+
+
+made: dict[Any, Any] = {}  # compiling is what takes time here
+
+
+def make(info, changes: dict[str, Any] | None = None, model: Any = None):
+    """Returns (assembly, first state, jitted step, hyperparameters)."""
+    key = None if model else json.dumps(changes)
+    if key in made:
+        return made[key]
+    config = experiment.replace(CONFIG, changes or {})
+    assembly = build.assemble(config, info)
+    if model is not None:
+        images = jax.ShapeDtypeStruct((1, *info.image_shape), jnp.float32)
+        shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+        paths = list(freezing.flatten(shapes["params"]))
+        phases = freezing.plan(config.transfer, paths, model.stage_names)
+        assembly = dataclasses.replace(assembly, model=model, shapes=shapes, phases=phases)
+    whole = distributed.replicated(distributed.make_mesh())
+    state = build.initial_state(assembly, config, None, whole)
+    step = jax.jit(steps.make_train_step(assembly, config, steps_per_epoch=10))
+    made[key] = assembly, state, step, steps.Hyperparameters.of(config)
+    return made[key]
+
+
+def assert_close(a, b, **tolerance):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
+
+
+@pytest.mark.parametrize(
+    ("changes", "tx", "smoothing"),
+    [
+        ({}, optax.adam(1e-3), 0.0),
+        (
+            {"optimizer.name": "sgd", "train.label_smoothing": 0.1, "optimizer.clip_norm": 0.5},
+            optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(1e-3, 0.9, nesterov=True)),
+            0.1,
+        ),
+    ],
+)
+def test_steps_are_those_of_optax(changes, tx, smoothing, info, batch):
+    assembly, state, step, hyper = make(info, changes)
+    params, opt_state = state.params, tx.init(state.params)
+
+    @jax.jit
+    def reference(params, opt_state):
+        def loss(params):
+            images = augment.normalize(batch.images, "unit", info.mean, info.std)
+            logits: Any = assembly.model.apply({"params": params}, images)
+            targets = optax.smooth_labels(jax.nn.one_hot(batch.labels, 10), smoothing)
+            return jnp.mean(optax.softmax_cross_entropy(logits, targets))
+
+        value, gradients = jax.value_and_grad(loss)(params)
+        updates, opt_state = tx.update(gradients, opt_state, params)
+        return value, optax.tree.norm(gradients), optax.apply_updates(params, updates), opt_state
+
+    for number in range(1, 4):
+        value, norm, params, opt_state = reference(params, opt_state)
+        before = state.interval
+        state = step(state, batch, hyper)
+        assert int(state.step) == number
+        got = (float(state.interval.loss) - float(before.loss)) / 12
+        assert got == pytest.approx(float(value), rel=1e-5)
+        assert float(state.gradient_norm) == pytest.approx(float(norm), rel=1e-4)
+    assert_close(state.params, params, atol=2e-6)
+    assert float(state.epoch.examples) == 36
+    assert int(state.nonfinite_step) == -1
+
+
+def test_clipping_bounds_the_update(info, batch):
+    changes = {"optimizer.name": "sgd", "optimizer.momentum": 0.0, "optimizer.clip_norm": 1e-3}
+    _, state, step, hyper = make(info, changes)
+    after = step(state, batch, hyper._replace(learning_rate=jnp.float32(1)))
+    change = jax.tree.map(jnp.subtract, after.params, state.params)
+    assert float(after.gradient_norm) > 0.01  # the norm that is shown is that before clipping
+    assert float(optax.tree.norm(change)) == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_examples_of_weight_zero_do_not_count(info, batch):
+    _, state, step, hyper = make(info)
+    want = step(state, Batch(*(part[:7] for part in batch)), hyper)
+    weights = np.concatenate([np.ones(7), np.zeros(5)]).astype(np.float32)
+    got = step(state, batch._replace(weights=weights), hyper)
+    assert_close(got.params, want.params, atol=1e-6)
+    assert_close(got.epoch, want.epoch, rtol=1e-5)
+    assert float(got.epoch.examples) == 7
+
+
+def test_the_moving_average_is_its_formula(info, batch):
+    """Its decay is at most (1 + t) / (10 + t), t the updates before."""
+    _, state, step, hyper = make(info, {"optimizer.ema_decay": 0.15})
+    average = freezing.flatten(state.params)
+    for t in range(4):
+        state = step(state, batch, hyper)
+        decay = min(0.15, (1 + t) / (10 + t))
+        params = freezing.flatten(state.params)
+        average = {path: decay * average[path] + (1 - decay) * params[path] for path in params}
+    assert_close(state.ema_params, average, atol=1e-6)
+    assert_close(freezing.flatten(state.variables()["params"]), average, atol=1e-6)
+
+
+def test_one_compilation_serves_all_hyperparameters(info, batch):
+    changes = {"optimizer.name": "adamw", "optimizer.weight_decay": 0.1}
+    _, state, step, hyper = make(info, changes)
+    kernels = []
+    for learning_rate, decay, smoothing in [(1e-3, 0.1, 0.0), (1e-2, 0.1, 0.0), (1e-2, 0.5, 0.2)]:
+        values = (learning_rate, decay, smoothing)
+        hyper = steps.Hyperparameters(*(jnp.asarray(value, jnp.float32) for value in values))
+        kernels.append(step(state, batch, hyper).params["head"]["logits"]["kernel"])
+    assert step._cache_size() == 1
+    assert len({kernel.tobytes() for kernel in map(np.asarray, kernels)}) == 3
+
+
+def test_the_first_step_that_is_not_finite_is_remembered(info, batch):
+    _, state, step, hyper = make(info, {"optimizer.name": "sgd"})
+    state = step(state, batch, hyper)
+    bad = hyper._replace(learning_rate=jnp.float32(1e38))
+    state = step(state, batch, bad)  # finite still: the update is what is too large
+    assert int(state.nonfinite_step) == -1
+    for _ in range(2):
+        state = step(state, batch, hyper)
+        assert int(state.nonfinite_step) == 2
+
+
+def test_a_step_is_a_pure_function_and_its_randomness_that_of_its_number(info, batch):
+    changes = {"model.dropout_rate": 0.5, "dataset.crop_padding": 2}
+    _, state, step, hyper = make(info, changes)
+    one, again = step(state, batch, hyper), step(state, batch, hyper)
+    jax.tree.map(np.testing.assert_array_equal, one.params, again.params)
+    later = step(state.replace(step=jnp.int32(1)), batch, hyper)
+    assert float(later.epoch.loss) != float(one.epoch.loss)
+    np.testing.assert_array_equal(jax.random.key_data(one.key), jax.random.key_data(state.key))
+
+
+def test_bfloat16_computes_in_it_and_keeps_float32(info, batch):
+    _, exact, exact_step, hyper = make(info)
+    assembly, state, step, hyper = make(info, {"train.precision": "bfloat16"})
+    assert assembly.preprocess(batch.images, None).dtype == jnp.bfloat16
+    for _ in range(3):
+        state, exact = step(state, batch, hyper), exact_step(exact, batch, hyper)
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
+    assert float(state.epoch.loss) == pytest.approx(float(exact.epoch.loss), rel=0.02)
+    assert float(state.epoch.loss) != float(exact.epoch.loss)
+
+
+class Normalized(nn.Module):
+    """A backbone with batch normalisation."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        x = nn.Conv(4, (3, 3), strides=2)(x)
+        return nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(x))
+
+
+def test_batch_statistics_move_and_serve_evaluation(info, batch):
+    model = models.Classifier(Normalized(), models.create("mlp", 10).head)
+    assembly, state, step, hyper = make(info, model=model)
+    images = augment.normalize(batch.images, "unit", info.mean, info.std)
+    convolution = nn.Conv(4, (3, 3), strides=2)
+    found = convolution.apply({"params": state.params["backbone"]["Conv_0"]}, images)
+    mean = np.mean(np.asarray(found), axis=(0, 1, 2))
+    after = step(state, batch, hyper)
+    np.testing.assert_allclose(after.batch_stats["backbone"]["norm"]["mean"], 0.1 * mean, atol=1e-6)
+    train_mode: Any = assembly.model.apply(
+        state.variables(), images, train=True, mutable=["batch_stats"]
+    )
+    eval_mode: Any = assembly.model.apply(after.variables(), images)
+    assert not np.allclose(train_mode[0], eval_mode)
