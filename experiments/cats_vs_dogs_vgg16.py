@@ -7,6 +7,6 @@ EXPERIMENT = Experiment(
     dataset=Dataset(name="cats_vs_dogs", image_size=160, batch_size=32, eval_batch_size=50),
     model=Model(name="vgg16", head="pooled", dropout_rate=0.2),
     transfer=Transfer(weights="imagenet", freeze="backbone"),
-    optimizer=Optimizer(learning_rate=3e-3, schedule="cosine"),
+    optimizer=Optimizer(learning_rate=1e-2, schedule="cosine"),
     train=Train(epochs=10, loss="binary_cross_entropy"),
 )
