@@ -1,4 +1,16 @@
-"""How far does the study guide's small CNN come on CIFAR-10 in five epochs?"""
+"""How far does the study guide's small CNN come on CIFAR-10 in five epochs?
+
+Two blocks of two convolutions, 58,389 parameters, Adam, batches of 50, as the guide has it. Like
+the guide it validates on the test split, so its figures are test figures and nothing may be
+selected by them; leave `validation_split` out (--dataset.validation_split=none) to hold out a part
+of 'train' instead.
+
+    python launch.py --config=cifar10_cnn --workdir=runs/cifar10_cnn
+
+Expected validation accuracy after the fifth epoch: 0.640 to 0.676, mean 0.654 (three seeds).
+Keras on TensorFlow, run as the guide writes it on the same images: 0.656 and 0.645 (two seeds).
+The guide itself prints 0.6112, 0.6368 and 0.6776 over its first epochs.
+"""
 
 from cnn_jax.experiment import Dataset, Experiment, Model, Train
 
