@@ -360,15 +360,7 @@ def predict(invocation: Invocation) -> int:
     images, paths, failures = [], [], []
     for path in invocation.arguments:
         try:
-            size = height if height == width else None  # such a data set was not resized
-            image = folder.read_image(path, size, channels)
-            if image.shape != info.image_shape:
-                raise folder.ImageError(
-                    path,
-                    f"is {image.shape[0]} x {image.shape[1]} pixels, but {config.model.name} was "
-                    f"trained on {height} x {width}",
-                )
-            images.append(image)
+            images.append(folder.read_image(path, (height, width), channels))
             paths.append(path)
         except folder.ImageError as error:
             if on_error == "refuse":

@@ -405,6 +405,23 @@ def test_predict_agrees_with_evaluate(main, finished, digits, tmp_path, capsys):
     np.testing.assert_array_equal(found, confusion)
 
 
+def test_predict_resizes_to_the_height_and_width_trained_on(main, tmp_path, capsys):
+    for name, value in (("dark", 0), ("light", 255)):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(6):
+            image = Image.new("RGB", (9, 4), (value, value, value))
+            image.save(tmp_path / "images" / name / f"{i}.png")
+    settings = ["--dataset.name=folder", "--dataset.path=images", "--dataset.image_size=none"]
+    settings += ["--dataset.batch_size=2", "--model.name=mlp", "--train.epochs=2", "--quiet"]
+    assert main("train", "--workdir=run", *settings) == 0
+    Image.new("RGB", (30, 50), "white").save(tmp_path / "large.png")
+    capsys.readouterr()
+    arguments = ["--format=json", "images/light/0.png", "large.png"]
+    assert main("predict", "--workdir=run", *arguments) == 0
+    small, large = json.loads(capsys.readouterr().out)["predictions"]
+    assert large["probabilities"] == small["probabilities"]
+
+
 def test_a_file_that_is_no_image_is_refused_in_one_line(main, trained, images, capsys):
     assert main("predict", f"--workdir={trained[0]}", *images, "bad.png") == 1
     out, err = capsys.readouterr()

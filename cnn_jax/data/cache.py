@@ -1,8 +1,8 @@
 """Decoded images on disk: made once, verified whenever they are opened.
 
-Below `$CNN_JAX_CACHE` (else `$XDG_CACHE_HOME/cnn_jax`, else `~/.cache/cnn_jax`), each split of each
-data set at each size has a directory: images.npy, labels.npy, examples.json (ids, and what was
-skipped) and meta.json (the key, and the sha256 of the other three).
+In the folder `arrays` of `runtime.cache_dir()`, each split of each data set at each size has a
+directory: images.npy, labels.npy, examples.json (ids, and what was skipped) and meta.json (the key,
+and the sha256 of the other three).
 """
 
 import contextlib
@@ -20,17 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL
 from absl import logging
-from tqdm import tqdm
 
-from cnn_jax.data.images import ImageError, read_image
+from cnn_jax import runtime
+from cnn_jax.data.images import DECODER, ImageError, read_image
 from cnn_jax.data.splits import Split
 from cnn_jax.errors import RunError
+from cnn_jax.reporting import progress
 
 _FILES = ("images.npy", "labels.npy", "examples.json")
 _TASK = 32  # images a thread takes at a time: small ones decode faster than they are handed over
-_FORMAT = 1  # one more whenever the same encoded images come out as other arrays
+_FORMAT = 2  # one more whenever the same encoded images come out as other arrays
 _MAKING = ".making-"
 _ABANDONED_SECONDS = 24 * 3600
 
@@ -58,13 +58,6 @@ class Encoded:
     blocks: Callable[[], Iterator[tuple[list[str], list[int], list[bytes] | list[Path]]]]
 
 
-def root() -> Path:
-    """Returns the directory of all caches; it need not exist."""
-    if own := os.environ.get("CNN_JAX_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "cnn_jax"
-
-
 def cores() -> int:
     """Returns the number of cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -89,7 +82,7 @@ def open_or_decode(encoded: Encoded, size: int | None, on_error: str) -> tuple[S
     """
     key = {
         "format": _FORMAT,
-        "pillow": PIL.__version__,
+        "decoder": DECODER,
         "name": encoded.name,
         "version": encoded.version,
         "split": encoded.split,
@@ -101,7 +94,9 @@ def open_or_decode(encoded: Encoded, size: int | None, on_error: str) -> tuple[S
     text = json.dumps(key, sort_keys=True)
     names = [encoded.name, encoded.version, encoded.split, str(size or "stored")]
     label = "-".join(name.replace("/", "_") for name in names if name)
-    path = root() / "arrays" / f"{label}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    path = (
+        runtime.cache_dir() / "arrays" / f"{label}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    )
     problem: Exception | None = None
     try:
         for _ in range(3):  # made anew where damaged, and once more if another process interferes
@@ -194,14 +189,7 @@ def _decode(encoded: Encoded, size: int | None, on_error: str, folder: Path) -> 
     labels: list[int] = []
     ids: list[str] = []
     bad: list[ImageError] = []
-    bar = tqdm(
-        total=encoded.num_examples,
-        desc=f"decoding {where}",
-        unit=" images",
-        delay=1,
-        leave=False,
-        disable=None,
-    )
+    bar = progress.Counter(encoded.num_examples, f"decoding {where}")
     with bar, ThreadPoolExecutor(cores()) as pool:
         for block_ids, block_labels, sources in encoded.blocks():
             tasks = list(zip(block_ids, sources, strict=True))

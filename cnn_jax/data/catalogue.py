@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cnn_jax import experiment
-from cnn_jax.data import cache
+from cnn_jax import experiment, runtime
 from cnn_jax.data.cache import Encoded
 from cnn_jax.data.sources import Source
 from cnn_jax.errors import RunError, UsageError
@@ -53,7 +52,7 @@ def source(config: experiment.Dataset) -> Source:
         raise unknown(name)
     places = [place]
     if name == "digits":
-        places.append(cache.root() / "tensorflow_datasets")
+        places.append(runtime.cache_dir() / "tensorflow_datasets")
     path = next((p for p in (find(p, **match.groupdict()) for p in places) if p), None)
     if path is None:
         from cnn_jax.data import prepare  # imports TFDS, which takes seconds

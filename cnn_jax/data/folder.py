@@ -14,7 +14,7 @@ from cnn_jax import experiment
 from cnn_jax.data.cache import Encoded
 from cnn_jax.data.images import ImageError, read_image
 from cnn_jax.data.sources import Source
-from cnn_jax.errors import RunError
+from cnn_jax.errors import RunError, UsageError
 
 __all__ = ["ImageError", "read_image", "source"]
 
@@ -28,10 +28,13 @@ def source(config: experiment.Dataset) -> Source:
     """Lists the images of `config.path`; none is opened yet.
 
     Raises:
+        UsageError: no path is given.
         RunError: there is no such folder, its layout is another, a class is empty or missing in
             validation or test (with `on_error=skip` these are notes), or a link leaves the folder.
     """
-    root = Path(str(config.path)).expanduser()
+    if not config.path:
+        raise UsageError("--dataset.name=folder needs --dataset.path=DIR")
+    root = Path(config.path).expanduser()
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
         raise RunError(f"--dataset.path={config.path} {what}; {_LAYOUTS}")

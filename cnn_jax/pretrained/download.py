@@ -11,6 +11,7 @@ import requests
 import tqdm
 from absl import logging
 
+from cnn_jax import runtime
 from cnn_jax.errors import RunError
 from cnn_jax.pretrained.catalogue import Entry
 
@@ -19,14 +20,10 @@ _READ_SECONDS = 30
 _CHUNK = 1 << 20
 
 
-def cache_dir() -> Path:
-    """Returns where weights are kept: $CNN_JAX_CACHE/weights, else ~/.cache/cnn_jax/weights."""
-    root = os.environ.get("CNN_JAX_CACHE")
-    return (Path(root) if root else Path.home() / ".cache" / "cnn_jax") / "weights"
-
-
 def fetch(entry: Entry) -> Path:
     """Returns the file of an entry, whose checksum holds, downloading it where it is missing.
+
+    It is kept in the folder `weights` of `runtime.cache_dir()`.
 
     A download writes to `NAME.part` beside its destination, goes on from there after a break, and
     takes its place only after the checksum held. One process downloads, others wait for it. A file
@@ -35,7 +32,7 @@ def fetch(entry: Entry) -> Path:
     Raises:
         RunError: the server cannot be reached, or what it sends is not the file of the catalogue.
     """
-    folder = cache_dir()
+    folder = runtime.cache_dir() / "weights"
     path = folder / entry.name
     if _verified(path, entry):
         return path

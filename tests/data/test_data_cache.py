@@ -83,6 +83,14 @@ def test_size_and_treatment_of_errors_count_too():
     assert counted.reads == 3
 
 
+def test_another_decoder_decodes_anew(monkeypatch):
+    source, counted = encoded(IMAGES)
+    cache.open_or_decode(source, None, "refuse")
+    monkeypatch.setattr(cache, "DECODER", f"{cache.DECODER}.1")
+    cache.open_or_decode(source, None, "refuse")
+    assert counted.reads == 2
+
+
 def flip_byte(path):
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
@@ -157,16 +165,6 @@ def test_a_place_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setenv("CNN_JAX_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(RunError, match="CNN_JAX_CACHE"):
         cache.open_or_decode(encoded(IMAGES)[0], None, "refuse")
-
-
-def test_where_the_cache_is(monkeypatch, tmp_path):
-    assert cache.root() == tmp_path / "cache"
-    monkeypatch.delenv("CNN_JAX_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache.root() == tmp_path / "xdg" / "cnn_jax"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert cache.root() == tmp_path / "home" / ".cache" / "cnn_jax"
 
 
 def test_another_process_that_was_faster_serves_both(tmp_path):

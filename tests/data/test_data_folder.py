@@ -61,6 +61,12 @@ def test_splits_classes_and_pixels_are_those_of_the_folder(split):
             assert info.class_names[label] == Path(name).parent.name
 
 
+def test_no_path_is_asked_for_in_one_line():
+    with pytest.raises(UsageError) as caught:
+        load(Dataset(name="folder"))
+    assert str(caught.value) == "--dataset.name=folder needs --dataset.path=DIR"
+
+
 def test_val_is_validation_and_test_may_be_absent(split):
     (split / "validation").rename(split / "val")
     (split / "test").rename(split.parent / "elsewhere")

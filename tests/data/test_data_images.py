@@ -9,7 +9,7 @@ import zlib
 import jax
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from cnn_jax.data.folder import ImageError, read_image
 from cnn_jax.errors import RunError
@@ -83,14 +83,18 @@ def test_cmyk_jpeg_becomes_rgb():
     assert abs(image.astype(int) - [200, 100, 50]).max() < 6
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_photographs_are_turned_upright(orientation):
+def turned(upright, orientation):
+    """What a camera stores of an image beside this EXIF orientation."""
     undo = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
             4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
             6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
             8: Image.Transpose.ROTATE_270}  # fmt: skip
-    upright = Image.fromarray(RGB)
-    stored = upright.transpose(undo[orientation]) if orientation in undo else upright
+    return upright.transpose(undo[orientation]) if orientation in undo else upright
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_turned_upright(orientation):
+    stored = turned(Image.fromarray(RGB), orientation)
     exif = Image.Exif()
     exif[0x0112] = orientation
     np.testing.assert_array_equal(read_image(encode(stored, exif=exif)), RGB)
@@ -103,6 +107,89 @@ def test_resizing_is_bilinear_with_antialiasing(size):
         image.astype(np.float32), (size, size, 3), "linear", antialias=True
     )
     np.testing.assert_allclose(read_image(encode(image), size), reference, atol=1.01)
+
+
+def photograph(height, width):
+    """Smooth areas, edges, a fine texture and noise, as a photograph has."""
+    rng = np.random.default_rng(2)
+    coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3)).astype(np.uint8))
+    image = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(float)
+    y, x = np.mgrid[:height, :width]
+    image[(y - 0.4 * height) ** 2 + (x - 0.6 * width) ** 2 < (0.2 * height) ** 2] *= 0.3
+    image += (12 * np.sin(0.9 * x + 0.5 * y))[..., None] + rng.normal(0, 6, image.shape)
+    return Image.fromarray(image.clip(0, 255).astype(np.uint8))
+
+
+def full_decode_resized(data, size):
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
+
+
+@pytest.mark.parametrize("shape", [(331, 497), (500, 375), (257, 1023)])
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"progressive": True}])
+def test_large_jpegs_decoded_at_reduced_size_stay_close_to_the_full_decode(shape, options):
+    data = encode(photograph(*shape), "JPEG", quality=90, **options)
+    for size in (16, 31, 64):
+        error = np.abs(read_image(data, size).astype(int) - full_decode_resized(data, size))
+        assert error.mean() < 0.6
+        assert error.max() <= 8
+
+
+@pytest.mark.parametrize("size", [84, 150, 224, 400])
+def test_jpegs_less_than_four_times_the_target_are_exactly_the_full_decode_resized(size):
+    data = encode(photograph(335, 497), "JPEG")
+    np.testing.assert_array_equal(read_image(data, size), full_decode_resized(data, size))
+
+
+def test_reduced_decoding_is_used(monkeypatch):
+    decoded = []
+    load = JpegImagePlugin.JpegImageFile.load
+
+    def spy(self):
+        decoded.append(self.size)
+        return load(self)
+
+    monkeypatch.setattr(JpegImagePlugin.JpegImageFile, "load", spy)
+    data = encode(photograph(331, 497), "JPEG")
+    for size, expected in ((83, (497, 331)), (82, (249, 166)), (41, (125, 83)), (9, (63, 42))):
+        decoded.clear()
+        read_image(data, size)
+        assert set(decoded) == {expected}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_resized_photographs_are_upright(orientation, kind):
+    upright = photograph(333, 221)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(turned(upright, orientation), kind, exif=exif)
+    image = read_image(data, (30, 20))
+    reference = np.asarray(upright.resize((20, 30), Image.Resampling.BILINEAR)).astype(int)
+    np.testing.assert_allclose(image, reference, atol=1 if kind == "PNG" else 16)
+    assert np.abs(image - reference).mean() < 1.5
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_size_is_height_and_width(kind):
+    image = read_image(encode(photograph(120, 200), kind), (12, 40))
+    assert image.shape == (12, 40, 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_large_grey_and_cmyk_jpegs_become_rgb(mode):
+    data = encode(photograph(400, 300).convert(mode), "JPEG")
+    error = np.abs(read_image(data, 32).astype(int) - full_decode_resized(data, 32))
+    assert error.mean() < 0.6
+    if mode == "L":
+        assert (np.ptp(read_image(data, 32), axis=-1) == 0).all()
+
+
+def test_a_truncated_large_jpeg_is_refused_at_any_size():
+    data = encode(photograph(400, 300), "JPEG")[:-3000]
+    for size in (None, 300, 32):
+        with pytest.raises(ImageError, match="truncated"):
+            read_image(data, size)
 
 
 def huge_png():

@@ -15,6 +15,7 @@ import time
 import numpy as np
 import pytest
 
+from cnn_jax import runtime
 from cnn_jax.errors import RunError
 from cnn_jax.pretrained import catalogue, download
 
@@ -126,7 +127,7 @@ def test_a_broken_download_is_resumed_with_a_range_request(server):
     server.break_after = 1_200_000
     with pytest.raises(RunError, match=r"weights\.h5 is not in"):
         download.fetch(entry)
-    part = download.cache_dir() / "weights.h5.part"
+    part = runtime.cache_dir() / "weights" / "weights.h5.part"
     size = part.stat().st_size
     assert 0 < size <= 1_200_000
     server.break_after = None
@@ -142,7 +143,7 @@ def _fetch(url, report=None):
 
 
 def test_a_killed_download_is_resumed(server):
-    part = download.cache_dir() / "weights.h5.part"
+    part = runtime.cache_dir() / "weights" / "weights.h5.part"
     server.break_after = 2_000_000
     server.hang = threading.Event()
     process = multiprocessing.get_context("spawn").Process(target=_fetch, args=(server.url,))
@@ -155,14 +156,14 @@ def test_a_killed_download_is_resumed(server):
     process.join()
     server.hang.set()
     size = part.stat().st_size
-    assert not (download.cache_dir() / "weights.h5").exists()
+    assert not (runtime.cache_dir() / "weights" / "weights.h5").exists()
     server.break_after = server.hang = None
     assert download.fetch(entry_of(server.url)).read_bytes() == CONTENT
     assert server.ranges == [None, f"bytes={size}-"]
 
 
 def test_a_server_without_ranges_starts_over(server):
-    part = download.cache_dir() / "weights.h5.part"
+    part = runtime.cache_dir() / "weights" / "weights.h5.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"x" * 1000)
     server.ignore_range = True
@@ -170,7 +171,7 @@ def test_a_server_without_ranges_starts_over(server):
 
 
 def test_a_part_of_another_file_is_discarded(server, caplog):
-    part = download.cache_dir() / "weights.h5.part"
+    part = runtime.cache_dir() / "weights" / "weights.h5.part"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"x" * 1000)
     assert download.fetch(entry_of(server.url)).read_bytes() == CONTENT
@@ -184,7 +185,7 @@ def test_wrong_checksum_or_size_is_refused_and_nothing_left_in_its_place(server)
         download.fetch(entry_of(server.url, md5=wrong))
     with pytest.raises(RunError, match="has 3000000 bytes"):
         download.fetch(entry_of(server.url, size=2_999_999))
-    assert not (download.cache_dir() / "weights.h5").exists()
+    assert not (runtime.cache_dir() / "weights" / "weights.h5").exists()
 
 
 def test_sha256_is_used_where_it_is_known(server):
@@ -228,7 +229,8 @@ def test_offline_is_one_line_that_says_what_to_do(server):
             download.fetch(entry)
     message = str(error.value)
     assert "\n" not in message
-    for part in [entry.name, entry.url, entry.md5, os.fspath(download.cache_dir() / entry.name)]:
+    path = runtime.cache_dir() / "weights" / entry.name
+    for part in [entry.name, entry.url, entry.md5, os.fspath(path)]:
         assert part in message
     assert "refused" in message
 
