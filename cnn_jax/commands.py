@@ -14,7 +14,7 @@ import numpy as np
 from absl import flags as absl_flags
 from absl import logging
 
-from cnn_jax import build, data, distributed, experiment, flags, run, runtime
+from cnn_jax import advise, build, data, distributed, experiment, flags, run, runtime
 from cnn_jax.data import batches, folder
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.evaluation import metrics
@@ -42,6 +42,7 @@ def run_command(invocation: Invocation) -> int:
         "evaluate": evaluate,
         "predict": predict,
         "describe": describe,
+        "advise": lambda invocation: advise.run_command(invocation, _train_in),
     }
     return commands[invocation.command](invocation)
 
@@ -53,11 +54,22 @@ def train(invocation: Invocation) -> int:
         directory = run.new_directory(config.name)
     else:
         directory = run.RunDirectory(invocation.workdir)
+    return _train_in(directory, config, invocation)
+
+
+def _train_in(
+    directory: run.RunDirectory, config: experiment.Experiment, invocation: Invocation
+) -> int:
+    """Starts or resumes one run and returns the exit code; a finished run is left as it is.
+
+    Of the invocation it reads `quiet` alone.
+    """
     started = directory.exists()
     if started:
         config = _check_unchanged(directory, config)
         if _is_finished(directory, config):
-            _say_finished(directory)
+            if not invocation.quiet:
+                _say_finished(directory)
             return 0
     loaded = data.load(config.dataset)
     if started:
@@ -254,6 +266,9 @@ def _finish(
         f"validation accuracy {last['validation_accuracy']:.4f} after {len(history)} epochs, "
         f"best {best['validation_accuracy']:.4f} after {best['epoch']}; {seconds:.0f} s",
     )
+    probe = directory.read("result").get("probe")
+    if probe is not None:
+        _say(invocation, f"the probe on the same frozen features had {probe['accuracy']:.4f}")
     _say(invocation, f"figures    {run.shown(directory.figures)}/")
     _say(invocation, f"evaluate   {run.command_line('evaluate', directory.path)}")
     _say(invocation, f"curves     tensorboard --logdir {run.shown(directory.path)}")

@@ -5,6 +5,7 @@ opened or has to be closed. Colours are told apart by colour-blind readers and i
 meaning hangs on colour alone.
 """
 
+import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,15 @@ from cnn_jax.errors import RunError
 
 # The palette of Okabe and Ito, "Color Universal Design" (2008).
 _BLUE, _ORANGE, _GREEN, _RED = "#0072B2", "#D55E00", "#00735C", "#B3261E"
+
+# (colour, marker, dashes) of lines that are told apart in grey print too.
+_LINES = (
+    (_BLUE, "o", "-"),
+    (_ORANGE, "s", "--"),
+    (_GREEN, "^", "-."),
+    ("#CC79A7", "D", "-"),
+    ("#555555", "v", ":"),
+)
 
 
 def image_grid(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> Figure:
@@ -167,6 +177,43 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
         axes.grid(color="0.9")
         axes.legend()
         _despine(axes)
+    return figure
+
+
+def learning_curves(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[int, float, float]]]],
+) -> Figure:
+    """Returns accuracy over the number of training images, a line each with a band of ± std.
+
+    Args:
+        panels: {title of the panel: {name of the line: (images, mean, std) of each point}}; of one
+            line in all panels the colour and the marker are the same.
+    """
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    styles = dict(zip(names, itertools.cycle(_LINES), strict=False))
+    sizes = sorted({n for lines in panels.values() for line in lines.values() for n, *_ in line})
+    figure = Figure(figsize=(1.2 + 4.6 * len(panels), 4.6), layout="constrained")
+    axes_of = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (title, lines) in zip(axes_of, panels.items(), strict=True):
+        for name, points in lines.items():
+            images, mean, std = (np.array(column) for column in zip(*points, strict=True))
+            colour, marker, dashes = styles[name]
+            axes.plot(images, mean, dashes, color=colour, marker=marker, label=name)
+            if len(images) > 1:
+                axes.fill_between(images, mean - std, mean + std, color=colour, alpha=0.15, lw=0)
+            else:
+                axes.errorbar(images, mean, std, color=colour, capsize=4)
+        axes.set_xscale("log")
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.set_xticks([], minor=True)
+        axes.set_title(title, fontsize=12, parse_math=False)
+        axes.set_xlabel("training images (log scale)")
+        axes.grid(color="0.9")
+        _despine(axes)
+    axes_of[0].set_ylabel("validation accuracy")
+    handles = {h.get_label(): h for axes in axes_of for h in axes.get_lines() if h.get_label()}
+    shown = [handles[name] for name in names]
+    figure.legend(shown, names, loc="outside lower center", ncols=min(5, len(names)), frameon=False)
     return figure
 
 
