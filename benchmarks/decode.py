@@ -33,12 +33,15 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from cnn_jax import runtime
-from cnn_jax.data import images
-from cnn_jax.data.cache import cores
-from cnn_jax.reporting import tables
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
-RESULT = pathlib.Path(__file__).resolve().parent / "results" / "decode.json"
+from cnn_jax import runtime  # noqa: E402
+from cnn_jax.data import images  # noqa: E402
+from cnn_jax.data.cache import cores  # noqa: E402
+from cnn_jax.reporting import tables  # noqa: E402
+
+RESULT = ROOT / "benchmarks" / "results" / "decode.json"
 PACKAGES = ("pillow", "simplejpeg", "opencv-python-headless", "cykooz-resizer", "numpy")
 Decoder = Callable[[bytes], np.ndarray]
 
