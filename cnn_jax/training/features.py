@@ -22,7 +22,7 @@ from absl import logging
 
 from cnn_jax import experiment, run, runtime
 from cnn_jax.build import Assembly
-from cnn_jax.data import Data, Split
+from cnn_jax.data import Data, Split, splits
 from cnn_jax.errors import RunError
 from cnn_jax.reporting import progress
 from cnn_jax.training import checkpoints, freezing
@@ -87,13 +87,14 @@ def cache_splits(
         ),
         "model": config.model.name,
         "stages": cut,
-        "data": info.digest,
         "image_shape": info.image_shape,
-        "normalize": [assembly.normalize, info.mean, info.std],
+        # Statistics of the training images only where they are used: subsets of them differ.
+        "normalize": [assembly.normalize]
+        + ([info.mean, info.std] if assembly.normalize == "standardize" else []),
         "precision": config.train.precision,
     }
     dataset = config.dataset
-    augmentation = [dataset.flip, dataset.crop_padding, dataset.cutout]
+    augmentation = [dataset.flip, dataset.crop_padding, dataset.cutout, info.mean]
     made = {}
     for name in ("train", "validation"):
         views = transfer.cache_views if name == "train" else 0
@@ -112,7 +113,9 @@ def cache_splits(
                 f"{size / 2**20:,.0f} MiB",
                 flush=True,
             )
-        key = cache_key(**common, split=name, views=views, augmentation=views and augmentation)
+        # Of this split alone: training sets of different sizes share one validation split.
+        digest = splits.digest({name: split})
+        key = cache_key(**common, data=digest, views=views, augmentation=views and augmentation)
         made[name] = cached(split, max(views, 1), compute, shape, key, f"features of {name}", quiet)
     return made
 
