@@ -108,7 +108,7 @@ def _no_late_noise() -> Iterator[None]:
     """Keeps off stderr what tensorstore's reads under way say after another one has failed."""
     before = sys.unraisablehook
 
-    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+    def hook(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             before(unraisable)
 
@@ -132,12 +132,11 @@ def _read(folder: pathlib.Path) -> tuple[Leaves, dict[str, Any]]:
     if missing:
         raise ValueError(f"it has no {' and no '.join(sorted(missing))}")
     meta = _read_meta(folder)
-    handler = ocp.PyTreeCheckpointHandler()
     path = epath.Path(folder / "state")
-    stored = handler.metadata(path)
-    to_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored.tree)
-    tree = handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=to_host))
-    handler.close()
+    with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler, _no_late_noise():
+        stored = handler.metadata(path)
+        to_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored.tree)
+        tree = handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=to_host))
     leaves = _leaves(tree)
     if _digest(leaves) != meta["sha256"]:
         raise ValueError("the sha256 of its state is not the one that was saved")
