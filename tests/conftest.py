@@ -11,28 +11,9 @@ import jax
 import pytest
 
 from cnn_jax import data, experiment
+from tests.tiny import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
-
-# A run with everything that a resume could get wrong: augmentation, dropout, a moving average and a
-# schedule. 60 steps, 20 an epoch.
-SETTINGS = (
-    "--model.name=mlp",
-    "--model.dropout_rate=0.2",
-    "--dataset.image_size=none",
-    "--dataset.train_examples=316",
-    "--dataset.batch_size=16",
-    "--dataset.flip",
-    "--dataset.crop_padding=1",
-    "--dataset.cutout=2",
-    "--dataset.normalize=standardize",
-    "--optimizer.ema_decay=0.9",
-    "--optimizer.schedule=cosine",
-    "--optimizer.warmup_epochs=0.5",
-    "--train.epochs=3",
-    "--seed=7",
-)
-STEPS = 60
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SETTINGS, STEPS
 from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
 from cnn_jax import data, experiment, run
 from cnn_jax.training import loop
+from tests.tiny import SETTINGS, STEPS
 
 
 def read(path: Path):

@@ -1,4 +1,4 @@
-"""A network with VGG's parts and names and hardly any weights, so that tests of training are quick."""
+"""What makes tests of training quick: a small run, and a network with VGG's parts and names."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -6,6 +6,26 @@ import jax.numpy as jnp
 from cnn_jax.models import Classifier, Entry
 from cnn_jax.models.heads import PooledHead
 from cnn_jax.models.vgg import VGGBlock
+
+# A run with everything that a resume could get wrong: augmentation, dropout, a moving average and a
+# schedule. 60 steps, 20 an epoch.
+SETTINGS = (
+    "--model.name=mlp",
+    "--model.dropout_rate=0.2",
+    "--dataset.image_size=none",
+    "--dataset.train_examples=316",
+    "--dataset.batch_size=16",
+    "--dataset.flip",
+    "--dataset.crop_padding=1",
+    "--dataset.cutout=2",
+    "--dataset.normalize=standardize",
+    "--optimizer.ema_decay=0.9",
+    "--optimizer.schedule=cosine",
+    "--optimizer.warmup_epochs=0.5",
+    "--train.epochs=3",
+    "--seed=7",
+)
+STEPS = 60
 
 
 class TinyVGG(nn.Module):

@@ -160,7 +160,7 @@ def test_views_of_augmented_images_are_cycled_through(tmp_path):
 
 def test_views_need_room(monkeypatch):
     monkeypatch.setattr(features.shutil, "disk_usage", lambda _: type("U", (), {"free": 10}))
-    with pytest.raises(Exception, match="feature cache needs .* GiB"):
+    with pytest.raises(Exception, match=r"feature cache needs .* GiB"):
         extract([])
 
 
