@@ -23,7 +23,9 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FLAGS = [
     "--config=cifar10_cnn",
-    "--dataset.train_examples=2000",
+    "--dataset.train_examples=1000",
+    "--dataset.validation_split=none",
+    "--dataset.validation_fraction=0.02",
     "--train.epochs=3",
     "--checkpoint.every_steps=7",
     "--dataset.flip",
@@ -77,7 +79,8 @@ def main() -> int:
         print(f"a run of {seconds:.1f} s, its final state {wanted[0][:16]}", flush=True)
         for number in range(1, options.kills + 1):
             workdir = base / f"kill-{number}"
-            moment = draw.uniform(0.15, 1.0) * seconds
+            # Start-up is most of so short a run: the moments are those of steps, saves, validations.
+            moment = draw.uniform(0.3, 1.0) * seconds
             process = start(workdir, flags)
             time.sleep(moment)
             process.send_signal(signal.SIGKILL)

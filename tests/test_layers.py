@@ -1,3 +1,5 @@
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -47,8 +49,10 @@ def test_conv_is_linens(strides, padding):
     ours = layers.Conv(5, (3, 2), strides=strides, padding=padding, activation="relu")
     params = ours.init(jax.random.key(1), x)
     linen = nn.Conv(5, (3, 2), strides=strides, padding=padding)
-    want = nn.relu(linen.apply(params, x))
-    np.testing.assert_allclose(ours.apply(params, x), want, atol=1e-6)
+    linear: Any = linen.apply(params, x)
+    want: Any = nn.relu(linear)
+    got: Any = ours.apply(params, x)
+    np.testing.assert_allclose(got, want, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [8, 9])
@@ -70,7 +74,8 @@ def test_pooling_before_bias_and_relu_is_pooling_after_them(size):
 
 
 def test_parameters_have_linens_names_and_keras_initialisation():
-    params = layers.Conv(4, (3, 3)).init(jax.random.key(0), jnp.zeros((1, 8, 8, 2)))["params"]
+    variables: Any = layers.Conv(4, (3, 3)).init(jax.random.key(0), jnp.zeros((1, 8, 8, 2)))
+    params = variables["params"]
     assert {k: v.shape for k, v in params.items()} == {"kernel": (3, 3, 2, 4), "bias": (4,)}
     limit = np.sqrt(6 / (3 * 3 * 2 + 3 * 3 * 4))  # Glorot and Bengio 2010
     assert 0.8 * limit < np.abs(params["kernel"]).max() <= limit
@@ -82,24 +87,29 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters():
     x = jnp.ones((1, 8, 8, 2))
     params = model.init(jax.random.key(0), x)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
-    assert model.apply(params, x).dtype == jnp.bfloat16
-    gradient = jax.grad(lambda p: model.apply(p, x).astype(jnp.float32).sum())(params)
+
+    def out(params) -> Any:
+        return model.apply(params, x)
+
+    assert out(params).dtype == jnp.bfloat16
+    gradient = jax.grad(lambda p: out(p).astype(jnp.float32).sum())(params)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(gradient))
 
 
 def test_average_pooling_and_global_pooling():
     x = jnp.arange(2 * 4 * 4 * 1, dtype=jnp.float32).reshape(2, 4, 4, 1)
-    averaged = layers.AvgPool((2, 2)).apply({}, x)
+    averaged: Any = layers.AvgPool((2, 2)).apply({}, x)
     np.testing.assert_allclose(averaged[0, 0, 0, 0], (0 + 1 + 4 + 5) / 4)
-    np.testing.assert_allclose(layers.GlobalAveragePool().apply({}, x)[:, 0], [7.5, 23.5])
-    same = layers.AvgPool((3, 3), (2, 2), "SAME").apply({}, jnp.ones((1, 5, 5, 1)))
+    pooled: Any = layers.GlobalAveragePool().apply({}, x)
+    np.testing.assert_allclose(pooled[:, 0], [7.5, 23.5])
+    same: Any = layers.AvgPool((3, 3), (2, 2), "SAME").apply({}, jnp.ones((1, 5, 5, 1)))
     np.testing.assert_allclose(same, 1)  # padding does not count
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 def test_other_platforms_get_plain_pooling(platform):
     def gradient(x):
-        return jax.grad(lambda x: jnp.sum(layers.max_pool(x, (2, 2)) ** 2))(x)
+        return jax.grad(lambda x: jnp.sum(jnp.square(layers.max_pool(x, (2, 2)))))(x)
 
     def text(name):
         shape = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
