@@ -79,7 +79,7 @@ def main() -> int:
         print(f"a run of {seconds:.1f} s, its final state {wanted[0][:16]}", flush=True)
         for number in range(1, options.kills + 1):
             workdir = base / f"kill-{number}"
-            # Start-up is most of so short a run: the moments are those of steps, saves, validations.
+            # Start-up is most of so short a run: the moments are those of what comes after it.
             moment = draw.uniform(0.3, 1.0) * seconds
             process = start(workdir, flags)
             time.sleep(moment)
