@@ -383,7 +383,8 @@ def _train_all(
     go_on = f"go on with all of them: {run.command_line('advise', directory.path)}"
     for number, trial in enumerate(trials, start=1):
         inner = run.RunDirectory(directory.path / "runs" / trial.name)
-        what = f"{trial.strategy}, {trial.images:,} images, {trial.epochs} epochs"
+        plural = "s"[: trial.epochs > 1]
+        what = f"{trial.strategy}, {trial.images:,} images, {trial.epochs} epoch{plural}"
         left = _time_left(trials[number - 1 :], flops, outcomes)
         say(f"run {number} of {len(trials)}: {what}, seed {trial.seed}{left}")
         try:
