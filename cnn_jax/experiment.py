@@ -291,7 +291,7 @@ class Advise:
     @property
     def chosen(self) -> list[str]:
         """The strategies, in the order given."""
-        return (",".join(STRATEGIES) if self.strategies == "all" else self.strategies).split(",")
+        return list(STRATEGIES) if self.strategies == "all" else self.strategies.split(",")
 
     def sizes(self, whole: int) -> list[int]:
         """Returns the sizes, ascending and each once, of a training set of so many images."""
@@ -300,7 +300,7 @@ class Advise:
     @property
     def budgets(self) -> list[str]:
         """The budgets, in the order given."""
-        return self.budget.split(",")
+        return list(map(str, self.budget.split(",")))
 
 
 def _check_combinations(e: Experiment) -> None:

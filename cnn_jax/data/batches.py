@@ -102,8 +102,9 @@ class Feed:
 
     def _read(self, batch: BatchIndices) -> Batch:
         order = np.argsort(batch.positions)  # a memory map reads faster in order
-        images = np.empty((len(order), *self._split.images.shape[1:]), np.uint8)
-        images[order] = self._split.images[batch.positions[order]]
+        stored = self._split.images
+        images = np.empty((len(order), *stored.shape[1:]), stored.dtype)
+        images[order] = stored[batch.positions[order]]
         host = Batch(images, self._split.labels[batch.positions], batch.weights)
         return distributed.put(host, self._sharding)
 

@@ -25,14 +25,15 @@ def test_every_example_counts_exactly_once_an_epoch(examples, size):
     np.testing.assert_array_equal(counted, 1)
 
 
-def make_split(n=23):
+def make_split(n=23, dtype=np.uint8):
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (n, 4, 5, 3), dtype=np.uint8)
+    images = (rng.random((n, 4, 5, 3)) * 256).astype(dtype)
     return Split(images, np.arange(n, dtype=np.int32), [str(i) for i in range(n)])
 
 
-def test_streamed_batches_are_the_resident_ones():
-    split, mesh = make_split(), distributed.make_mesh()
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_streamed_batches_are_the_resident_ones(dtype):
+    split, mesh = make_split(dtype=dtype), distributed.make_mesh()
     order = batches.epoch_order(0, 0, 23)
 
     def all_batches(limit):
