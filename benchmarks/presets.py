@@ -57,7 +57,6 @@ def summary(preset: str, directories: list[run.RunDirectory], note: str) -> dict
             for directory in directories
             if (probe := directory.read("result", {}).get("probe"))
         ],
-        "seconds": [history[-1]["seconds"] for history in histories],
         "data": directories[0].read("data")["sizes"],
         # Without paths, which say something of one machine only.
         "changed": {
@@ -97,7 +96,7 @@ def write(records: list[dict]) -> None:
         "Validation accuracy after the last epoch, made by `python benchmarks/presets.py` on real "
         f"data.\nOn {records[-1]['processor']}; {packages}.\n\n"
         f"{tables.markdown(rows, headers)}\n\n"
-        "[presets.json](presets.json) has every seed, every epoch, the flags and the seconds.\n"
+        "[presets.json](presets.json) has every seed, every epoch and what was changed by flags.\n"
     )
 
 

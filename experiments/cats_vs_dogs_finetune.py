@@ -1,4 +1,12 @@
-"""Does fine-tuning the last block beat a frozen backbone on cats and dogs?"""
+"""Does fine-tuning the last block beat a frozen backbone on cats and dogs?
+
+Three epochs train the head; then block5 is set free at a fiftieth of the head's learning rate. The
+first four blocks stay frozen throughout, so their features are computed once.
+
+    python launch.py --config=cats_vs_dogs_finetune --workdir=runs/cats_vs_dogs_finetune
+
+Not measured with this code yet; compare with `cats_vs_dogs_vgg16`.
+"""
 
 from cnn_jax.experiment import Dataset, Experiment, Model, Optimizer, Train, Transfer
 

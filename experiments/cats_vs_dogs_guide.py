@@ -1,4 +1,13 @@
-"""What does the transfer guide's recipe reach, exactly as it is written?"""
+"""What does the transfer guide's recipe reach, exactly as it is written?
+
+Frozen VGG16, global average pooling, dropout 0.2, one logit, Adam 1e-4, ten epochs, and images
+scaled to [-1, 1], which is not how VGG16 was trained. `cats_vs_dogs_vgg16` is the same network with
+the weights' own scaling and a learning rate that converges.
+
+    python launch.py --config=cats_vs_dogs_guide --workdir=runs/cats_vs_dogs_guide
+
+Not measured with this code yet. On 2,000 photographs, 630 steps of 1e-4 are far from converged.
+"""
 
 from cnn_jax.experiment import Dataset, Experiment, Model, Optimizer, Train, Transfer
 
