@@ -22,7 +22,7 @@ from cnn_jax.evaluation.evaluator import Evaluation, Evaluator
 from cnn_jax.flags import Invocation
 from cnn_jax.pretrained import loading
 from cnn_jax.reporting import figures, groups, results, summary, tables
-from cnn_jax.training import checkpoints, loop
+from cnn_jax.training import checkpoints, features, loop
 
 
 def run_command(invocation: Invocation) -> int:
@@ -94,8 +94,8 @@ def _train_in(
                 f"weights    {about_weights['source']}; images scaled as {assembly.normalize} "
                 f"({about_weights['preprocessing_reason']})",
             )
-        if config.transfer.freeze != "none" or config.transfer.lr_scale:
-            _say(invocation, groups.render(groups.rows(assembly, config)))
+        for line in _transfer_report(config, assembly):
+            _say(invocation, line)
         if distributed.is_primary():
             directory.write("config", experiment.to_dict(config))
             directory.write("data", loaded.info.to_dict())
@@ -159,6 +159,14 @@ def _assemble(
 ) -> build.Assembly:
     known = None if about_weights is None else about_weights["preprocessing"]
     return build.assemble(config, info, known)
+
+
+def _transfer_report(config: experiment.Experiment, assembly: build.Assembly) -> list[str]:
+    """Returns what is trained and what it costs, where not everything is trained alike."""
+    if config.transfer.freeze == "none" and not config.transfer.lr_scale:
+        return []
+    table = groups.render(groups.rows(assembly, config))
+    return [table, *groups.step_costs(assembly, features.cut(config, assembly))]
 
 
 def _say(invocation: Invocation, line: str) -> None:
@@ -428,10 +436,12 @@ def predict(invocation: Invocation) -> int:
 
 def describe(invocation: Invocation) -> int:
     """Prints configuration, layers, data, steps and memory without training."""
+    directory = run.RunDirectory(invocation.workdir or ".")
+    if invocation.workdir is not None and invocation.config is None:
+        directory.check_exists()
     config = _experiment(invocation)
     loaded = data.load(config.dataset)
     info = loaded.info
-    directory = run.RunDirectory(invocation.workdir or ".")
     assembly = _assemble(config, info, _weights(config, directory)[1])
     model = assembly.model
     mesh = distributed.make_mesh()
@@ -440,8 +450,8 @@ def describe(invocation: Invocation) -> int:
     print(f"{config.model.name} on images of {info.image_shape} (height, width, channels)")
     rows = summary.layer_table(model, info.image_shape)
     print(summary.render(rows))
-    if config.transfer.freeze != "none" or config.transfer.lr_scale:
-        print(f"\n{groups.render(groups.rows(assembly, config))}")
+    for line in _transfer_report(config, assembly):
+        print(line)
     steps = batches.steps_per_epoch(len(loaded.splits["train"].labels), config.dataset.batch_size)
     print(f"\ndata       {info.name} {info.version}, classes: {', '.join(info.class_names)}")
     for name, size in info.sizes.items():

@@ -1,7 +1,7 @@
 """What does a small CNN make of my own folder of images?
 
 The study guide's CNN on 64 x 64 images, standardised, mirrored and shifted at random, with a
-learning rate that falls to 0 over 20 epochs.
+learning rate that falls to 0 over ten epochs.
 
     python launch.py --config=folder_cnn --dataset.path=photos --workdir=runs/folder_cnn
 
@@ -23,5 +23,5 @@ EXPERIMENT = Experiment(
     ),
     model=Model(name="study_cnn"),
     optimizer=Optimizer(schedule="cosine", warmup_epochs=1),
-    train=Train(epochs=20),
+    train=Train(epochs=10),
 )

@@ -5,7 +5,7 @@ from typing import Any
 
 from cnn_jax import experiment
 from cnn_jax.build import Assembly
-from cnn_jax.reporting import tables
+from cnn_jax.reporting import summary, tables
 from cnn_jax.training import freezing
 
 # Numbers that the optimizer keeps for each trainable parameter.
@@ -46,6 +46,28 @@ def rows(assembly: Assembly, config: experiment.Experiment) -> list[dict[str, An
         if group is not None:
             parts[key]["optimizer_bytes"] += 4 * size * slots(config.optimizer)
     return list(parts.values())
+
+
+def step_costs(assembly: Assembly, cut: int) -> list[str]:
+    """Returns a line for each phase: the FLOPs of its step against those of a full fine-tune.
+
+    Args:
+        assembly: model and phases.
+        cut: so many of the backbone's first stages are cached and not run.
+    """
+    table = summary.layer_table(assembly.model, assembly.image_shape)
+    everything = freezing.flatten(assembly.shapes["params"])
+    full = summary.step_flops(table, everything)["total"]
+    lines = []
+    for phase in assembly.phases:
+        names = assembly.model.stage_names
+        cost = summary.step_flops(table, phase.groups, names, cut)["total"]
+        cached = f", {cut} of {len(names)} stages cached" if cut else ""
+        lines.append(
+            f"from epoch {phase.first_epoch + 1}: {cost / 1e6:,.1f} MFLOP an image and step, "
+            f"{cost / full:.2%} of a full fine-tune ({full / 1e6:,.1f}){cached}"
+        )
+    return lines
 
 
 def render(records: list[dict[str, Any]]) -> str:

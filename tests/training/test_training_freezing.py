@@ -236,3 +236,14 @@ def test_frozen_batch_norm_is_in_evaluation_mode(freeze, moves):
         old = state.batch_stats["backbone"][f"{name}_norm"]["mean"]
         new = after.batch_stats["backbone"][f"{name}_norm"]["mean"]
         assert np.array_equal(old, new) == (moves not in ("both", name))
+
+
+def test_the_cost_of_a_step_is_told_phase_by_phase():
+    _, assembly = small(freeze="backbone", unfreeze="3:block5")
+    first, second = groups.step_costs(assembly, cut=4)
+    assert first.startswith("from epoch 1: ")
+    assert second.startswith("from epoch 3: ")
+    assert "4 of 5 stages cached" in first
+    shares = [float(line.split("step, ")[1].split("%")[0]) for line in (first, second)]
+    assert 0 < shares[0] < shares[1] < 100
+    assert "100.00%" in groups.step_costs(small()[1], cut=0)[0]
