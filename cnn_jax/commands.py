@@ -437,8 +437,8 @@ def predict(invocation: Invocation) -> int:
 def describe(invocation: Invocation) -> int:
     """Prints configuration, layers, data, steps and memory without training."""
     directory = run.RunDirectory(invocation.workdir or ".")
-    if invocation.workdir is not None and invocation.config is None:
-        directory.check_exists()
+    if invocation.workdir is not None and not (invocation.config or invocation.overrides):
+        directory.check_exists()  # nothing else says what to describe
     config = _experiment(invocation)
     loaded = data.load(config.dataset)
     info = loaded.info

@@ -442,6 +442,8 @@ def test_describe_prints_a_run_to_be_and_writes_nothing(main, tmp_path, capsys):
     parameters = 64 * 512 + 512 + 512 * 256 + 256 + 256 * 10 + 10
     assert f"{parameters:,}" in out
     assert "MiB" in out
+    assert main("describe", "--workdir=new") == 2
+    assert "not a run directory" in error_line(capsys.readouterr().err)
     assert list(tmp_path.iterdir()) == []
 
 
