@@ -5,8 +5,9 @@ learning rate that falls to 0 over ten epochs.
 
     python launch.py --config=folder_cnn --dataset.path=photos --workdir=runs/folder_cnn
 
-What to expect depends on the folder; not measured on a public one yet. With fewer than some
-thousand images, start from pretrained weights instead: see `cats_vs_dogs_vgg16`.
+What to expect depends on the folder. On 2,000 + 1,000 photographs of cats and dogs it reached a
+validation accuracy of 0.732 (one seed only), where frozen pretrained features reach 0.975: with a
+few thousand images start from pretrained weights instead, see `cats_vs_dogs_vgg16`.
 """
 
 from cnn_jax.experiment import Dataset, Experiment, Model, Optimizer, Train

@@ -251,12 +251,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(main, tmp_path, capsys):
 
 
 def stop_at(process, directory: Path, step: int, number: signal.Signals) -> tuple[str, str]:
-    """Sends a signal when a checkpoint of this step or a later one is there."""
-    folder = directory / "checkpoints"
+    """Sends a signal when this very process has come to a step; an earlier one may be past it."""
+    path = directory / "status.json"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
-        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-        if any(name.isdecimal() and int(name) >= step for name in names):
+        status = read(path) if path.exists() else {}
+        if status.get("pid") == process.pid and status.get("step", -1) >= step:
             break
         time.sleep(0.001)
     process.send_signal(number)
