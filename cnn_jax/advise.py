@@ -247,7 +247,7 @@ def run_command(invocation: Invocation, train_in: TrainIn) -> int:
             f"--advise.examples={options.examples}: {info.name} has {whole:,} images of "
             f"{classes} classes to train on"
         )
-    weights = build.load_weights(base)
+    weights = loading.load(base.transfer.weights, base.model.name, base.transfer.include)
     plain = experiment.replace(
         base, {"transfer.freeze": "none", "transfer.unfreeze": None, "transfer.cache_views": 0}
     )

@@ -118,13 +118,6 @@ def make_preprocess(config: experiment.Experiment, info: DataInfo, normalize: st
     return preprocess
 
 
-def load_weights(config: experiment.Experiment) -> loading.Weights:
-    """Returns the pretrained weights of an experiment that has some, with their top if wanted."""
-    include = config.transfer.include
-    include_top = include is not None and not include.startswith("backbone")
-    return loading.load(str(config.transfer.weights), config.model.name, include_top)
-
-
 def initial_state(
     assembly: Assembly,
     config: experiment.Experiment,

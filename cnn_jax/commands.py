@@ -144,7 +144,7 @@ def _weights(
     about = directory.read("weights")
     if about is not None and checkpoints.best_step(directory.checkpoints) is not None:
         return None, about
-    weights = build.load_weights(config)
+    weights = loading.load(config.transfer.weights, config.model.name, config.transfer.include)
     about = {
         "source": weights.source,
         "sha256": weights.sha256,

@@ -187,8 +187,8 @@ class Dense(nn.Module):
         return _activate(x, self.activation)
 
 
-class MaxPool(nn.Module):
-    """Max-pooling.
+class _Pool(nn.Module):
+    """What pooling layers have in common.
 
     Attributes:
         window: (height, width).
@@ -199,6 +199,10 @@ class MaxPool(nn.Module):
     window: tuple[int, int] = (2, 2)
     strides: tuple[int, int] | None = None
     padding: Literal["VALID", "SAME"] = "VALID"
+
+
+class MaxPool(_Pool):
+    """Max-pooling."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps `[batch, height, width, channels]` to `[batch, height', width', channels]`."""
@@ -207,18 +211,8 @@ class MaxPool(nn.Module):
         return nn.max_pool(x, self.window, self.strides or self.window, self.padding)
 
 
-class AvgPool(nn.Module):
-    """Average pooling; padded positions do not count towards the average.
-
-    Attributes:
-        window: (height, width).
-        strides: (vertical, horizontal); None: the window.
-        padding: VALID or SAME.
-    """
-
-    window: tuple[int, int] = (2, 2)
-    strides: tuple[int, int] | None = None
-    padding: Literal["VALID", "SAME"] = "VALID"
+class AvgPool(_Pool):
+    """Average pooling; padded positions do not count towards the average."""
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps `[batch, height, width, channels]` to `[batch, height', width', channels]`."""

@@ -52,7 +52,7 @@ class Weights:
     classes: int | None
 
 
-def load(source: str, model: str, include_top: bool = False) -> Weights:
+def load(source: str, model: str, include: str | None = None) -> Weights:
     """Reads the weights of a model.
 
     Args:
@@ -60,13 +60,18 @@ def load(source: str, model: str, include_top: bool = False) -> Weights:
             HDF5 file (its old layout or Keras 3's `.weights.h5`), of a safetensors file with
             torchvision's names, or of a run directory. What a file is, is judged by its content.
         model: the registered model to read them for.
-        include_top: for "imagenet": the file with the classifier of the original classes.
+        include: the pattern that `merge` is going to select with; where it matches a layer of the
+            head, "imagenet" is the file with the classifier of the original classes.
 
     Raises:
         UsageError: the path does not exist, or the format is not one of these.
         RunError: the file is damaged, or could not be downloaded.
     """
     if source == "imagenet":
+        include_top = include is not None and any(
+            layer.path.startswith("head/") and matches(include, layer.path)
+            for layer in layouts.find(model)
+        )
         entry = catalogue.find(model, include_top)
         path = download.fetch(entry)
     else:
