@@ -1,5 +1,6 @@
 # make run    set up, train LeNet-5 on handwritten digits, evaluate it
 # make test   set up, then lint, types and tests
+# make test-slow   the tests that `make test` leaves out: networks that take minutes to compile
 # Both need Python 3.11 or newer; PYTHON=... and VENV=... choose another interpreter or folder.
 
 VENV ?= .venv
@@ -7,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 RUN_DIR ?= runs/digits_lenet
 
-.PHONY: run test lint format clean
+.PHONY: run test test-slow lint format clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/installed
@@ -16,6 +17,9 @@ run: $(VENV)/installed
 
 test: lint
 	$(VENV)/bin/python -m pytest
+
+test-slow: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pytest -m slow
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

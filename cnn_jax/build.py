@@ -1,7 +1,7 @@
 """What an Experiment, a data set and weights come to: model, preprocessing, phases, first state."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -41,7 +41,10 @@ class Assembly:
 
 
 def assemble(
-    config: experiment.Experiment, info: DataInfo, weights_preprocessing: str | None = None
+    config: experiment.Experiment,
+    info: DataInfo,
+    weights_preprocessing: str | None = None,
+    weights_options: Mapping[str, Any] | None = None,
 ) -> Assembly:
     """Returns the parts of an experiment on a data set.
 
@@ -49,6 +52,7 @@ def assemble(
         config: the experiment.
         info: of the data set.
         weights_preprocessing: the scaling that belongs to the pretrained weights, where known.
+        weights_options: options of the model that belong to them.
 
     Raises:
         UsageError: the model, the loss, the data set and what is frozen do not fit together.
@@ -67,8 +71,8 @@ def assemble(
         config.model.name,
         outputs,
         head=config.model.head,
-        dropout_rate=config.model.dropout_rate,
         dtype=jnp.dtype(config.train.precision),
+        **_model_options(config, weights_options or {}),
     )
     images = jax.ShapeDtypeStruct((1, *info.image_shape), jnp.float32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)
@@ -82,6 +86,22 @@ def assemble(
         normalize=normalize,
         preprocess=make_preprocess(config, info, normalize),
     )
+
+
+def _model_options(
+    config: experiment.Experiment, weights_options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns the model's options: those of the flags, and those that the weights need."""
+    options = config.model.options()
+    for name, value in weights_options.items():
+        if options[name] not in (None, value):
+            raise UsageError(
+                f"--model.{name}={options[name]}: the weights of "
+                f"--transfer.weights={config.transfer.weights} were trained with {value}; "
+                "leave the flag out"
+            )
+        options[name] = value
+    return options
 
 
 def _normalization(config: experiment.Experiment, weights_preprocessing: str | None) -> str:

@@ -117,6 +117,22 @@ class Model:
         minimum=0,
         below=1,
     )
+    bottleneck_stride: Literal["3x3", "1x1"] | None = _field(
+        None,
+        "the convolution of a ResNet's bottleneck that has the stride; none: what the weights "
+        "were trained with, else 3x3 (v1.5)",
+    )
+    auxiliary: bool | None = _field(
+        None,
+        "GoogLeNet's auxiliary classifiers in training; none: on, unless --model.head is given",
+    )
+    local_response_norm: bool | None = _field(
+        None, "AlexNet's normalisation across channels; none: off"
+    )
+
+    def options(self) -> dict[str, Any]:
+        """Returns all but name and head, as `models.create` takes them."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)[2:]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -402,7 +418,7 @@ def replace(experiment: Experiment, changes: dict[str, Any]) -> Experiment:
 def field_type(field: dataclasses.Field) -> tuple[type, bool, tuple[str, ...]]:
     """Returns (scalar type, whether None is legal, the choices or ()) of a leaf field."""
     kind: Any = field.type
-    optional = isinstance(kind, types.UnionType)
+    optional = typing.get_origin(kind) in (types.UnionType, typing.Union)
     if optional:
         kind = next(arg for arg in typing.get_args(kind) if arg is not type(None))
     if typing.get_origin(kind) is Literal:

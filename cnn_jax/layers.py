@@ -22,6 +22,8 @@ Activation = Literal["relu"] | None
 # Keras' defaults, which the study guides' figures come from.
 default_kernel_init = nn.initializers.glorot_uniform()
 default_bias_init = nn.initializers.zeros_init()
+# He et al. 2015, arXiv:1502.01852, for networks of ReLU and batch normalisation.
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def _reference_max_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
@@ -187,18 +189,114 @@ class Dense(nn.Module):
         return _activate(x, self.activation)
 
 
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last, then optionally an activation.
+
+    While training, mean and (biased) variance of the batch are used, and the running ones move
+    towards them; in evaluation the running ones are used. Source: Ioffe and Szegedy 2015,
+    arXiv:1502.03167.
+
+    Attributes:
+        epsilon: added to the variance.
+        momentum: share of the old in the new running statistics.
+        use_scale: whether channels have a learned scale besides their bias.
+        activation: None or "relu".
+        dtype: of what it gives; statistics and parameters are float32.
+        scale_init: of the scale.
+    """
+
+    epsilon: float = 1e-5
+    momentum: float = 0.9
+    use_scale: bool = True
+    activation: Activation = None
+    dtype: Any = jnp.float32
+    scale_init: Callable[..., jax.Array] = nn.initializers.ones_init()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Maps `[..., channels]` to the same shape; `train` chooses the statistics."""
+        shape = (x.shape[-1],)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        x = x.astype(jnp.float32)
+        if train:
+            axes = tuple(range(x.ndim - 1))
+            mean = jnp.mean(x, axes)
+            var = jnp.mean(jnp.square(x - mean), axes)
+            keep = self.momentum
+            running_mean.value = keep * running_mean.value + (1 - keep) * mean
+            running_var.value = keep * running_var.value + (1 - keep) * var
+        else:
+            mean, var = running_mean.value, running_var.value
+        factor = jax.lax.rsqrt(var + self.epsilon)
+        if self.use_scale:
+            factor *= self.param("scale", self.scale_init, shape)
+        x = (x - mean) * factor + self.param("bias", default_bias_init, shape)
+        return _activate(x.astype(self.dtype), self.activation)
+
+
+class ConvBatchNorm(nn.Module):
+    """Convolution, batch normalisation and activation, with parameters `conv` and `bn`.
+
+    Attributes:
+        features: output channels.
+        kernel_size: (height, width).
+        strides: (vertical, horizontal).
+        padding: VALID, SAME, or ((top, bottom), (left, right)).
+        use_bias: whether the convolution has a bias, which the normalisation takes away again.
+        use_scale: whether the normalisation has a learned scale.
+        epsilon: of the normalisation.
+        activation: None or "relu".
+        dtype: of the computation; parameters are float32.
+    """
+
+    features: int
+    kernel_size: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    padding: Padding = "SAME"
+    use_bias: bool = False
+    use_scale: bool = True
+    epsilon: float = 1e-5
+    activation: Activation = "relu"
+    dtype: Any = jnp.float32
+    kernel_init: Callable[..., jax.Array] = default_kernel_init
+    scale_init: Callable[..., jax.Array] = nn.initializers.ones_init()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Maps `[batch, height, width, in]` to `[batch, height', width', features]`."""
+        x = Conv(
+            self.features,
+            self.kernel_size,
+            self.strides,
+            self.padding,
+            use_bias=self.use_bias,
+            dtype=self.dtype,
+            kernel_init=self.kernel_init,
+            name="conv",
+        )(x)
+        return BatchNorm(
+            self.epsilon,
+            use_scale=self.use_scale,
+            activation=self.activation,
+            dtype=self.dtype,
+            scale_init=self.scale_init,
+            name="bn",
+        )(x, train)
+
+
 class _Pool(nn.Module):
     """What pooling layers have in common.
 
     Attributes:
         window: (height, width).
         strides: (vertical, horizontal); None: the window.
-        padding: VALID or SAME.
+        padding: VALID, SAME, or ((top, bottom), (left, right)).
     """
 
     window: tuple[int, int] = (2, 2)
     strides: tuple[int, int] | None = None
-    padding: Literal["VALID", "SAME"] = "VALID"
+    padding: Padding = "VALID"
 
 
 class MaxPool(_Pool):
@@ -208,7 +306,8 @@ class MaxPool(_Pool):
         """Maps `[batch, height, width, channels]` to `[batch, height', width', channels]`."""
         if self.padding == "VALID" and self.strides in (None, self.window):
             return max_pool(x, self.window)
-        return nn.max_pool(x, self.window, self.strides or self.window, self.padding)
+        padding: Any = self.padding  # Linen's type for it is narrower than what it takes
+        return nn.max_pool(x, self.window, self.strides or self.window, padding)
 
 
 class AvgPool(_Pool):
@@ -217,7 +316,8 @@ class AvgPool(_Pool):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps `[batch, height, width, channels]` to `[batch, height', width', channels]`."""
         strides = self.strides or self.window
-        return nn.avg_pool(x, self.window, strides, self.padding, count_include_pad=False)
+        padding: Any = self.padding
+        return nn.avg_pool(x, self.window, strides, padding, count_include_pad=False)
 
 
 class GlobalAveragePool(nn.Module):

@@ -1,7 +1,7 @@
 """What does the transfer guide's other head, Dense 128 and ten classes, make of CIFAR-10?
 
 224 x 224 images, frozen VGG16, global average pooling, Dense 128 with ReLU, ten classes; 2,000
-training images, because enlarging CIFAR-10 by seven is dear.
+training and 1,000 validation images, because enlarging CIFAR-10 by seven is dear.
 
     python launch.py --config=vgg16_dense128 --workdir=runs/vgg16_dense128
 
@@ -13,7 +13,12 @@ from cnn_jax.experiment import Dataset, Experiment, Model, Optimizer, Train, Tra
 EXPERIMENT = Experiment(
     name="vgg16_dense128",
     dataset=Dataset(
-        name="cifar10", image_size=224, batch_size=32, eval_batch_size=50, train_examples=2000
+        name="cifar10",
+        image_size=224,
+        batch_size=32,
+        eval_batch_size=50,
+        train_examples=2000,
+        validation_fraction=0.02,
     ),
     model=Model(name="vgg16", head="pooled_dense128"),
     transfer=Transfer(weights="imagenet", freeze="backbone"),

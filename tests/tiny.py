@@ -1,9 +1,11 @@
 """What makes tests of training quick: a small run, and a network with VGG's parts and names."""
 
-import flax.linen as nn
+from typing import Any
+
 import jax.numpy as jnp
 
 from cnn_jax.models import Classifier, Entry
+from cnn_jax.models.classifier import Stages
 from cnn_jax.models.heads import PooledHead
 from cnn_jax.models.vgg import VGGBlock
 
@@ -28,22 +30,21 @@ SETTINGS = (
 STEPS = 60
 
 
-class TinyVGG(nn.Module):
+class TinyVGG(Stages):
     """Five blocks of one convolution with four filters."""
 
-    stage_names = ("block1", "block2", "block3", "block4", "block5")
-    dtype: object = jnp.float32
+    dtype: Any = jnp.float32
 
-    @nn.compact
-    def __call__(self, x, train=False, start=0, stop=None):
-        del train
-        for name in self.stage_names[start:stop]:
-            x = VGGBlock(4, 1, self.dtype, name=name)(x)
-        return x
+    @property
+    def stage_names(self):
+        return ("block1", "block2", "block3", "block4", "block5")
+
+    def stage(self, name):
+        return VGGBlock(4, 1, dtype=self.dtype, name=name)
 
 
 def build(num_outputs, dtype=jnp.float32, dropout_rate=0.0):
     return Classifier(TinyVGG(dtype), PooledHead(num_outputs, dropout_rate=dropout_rate))
 
 
-ENTRY = Entry(build, (32, 32, 3), (32, 32), "made for tests", dropout_rate=0.0)
+ENTRY = Entry(build, (32, 32, 3), (32, 32), "made for tests", 1, 0, 0, {"dropout_rate": 0.0})

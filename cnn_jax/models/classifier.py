@@ -1,5 +1,7 @@
 """What every model is: a backbone that makes features, and a head that makes logits of them."""
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -7,6 +9,41 @@ import jax
 import jax.numpy as jnp
 
 from cnn_jax.layers import Dense, Flatten
+
+# The share of an auxiliary classifier's loss in the training loss; GoogLeNet's, section 5.
+AUXILIARY_WEIGHT = 0.3
+
+
+class Stages(nn.Module):
+    """A backbone of named stages, each of which takes what the one before it gives.
+
+    A family gives `stage_names` and `stage`.
+    """
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """The stages by the name of their parameters."""
+        raise NotImplementedError
+
+    def stage(self, name: str) -> nn.Module:
+        """Returns a stage, called with (features, train)."""
+        raise NotImplementedError
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, train: bool = False, start: int = 0, stop: int | None = None
+    ) -> jax.Array:
+        """Maps images `[batch, height, width, channels]` to a feature map.
+
+        Args:
+            x: images, or the output of the stage before `start`.
+            train: whether batch normalisation and dropout act as in training.
+            start: the first stage to run.
+            stop: the stage to stop before; None: all.
+        """
+        for name in self.stage_names[start:stop]:
+            x = self.stage(name)(x, train)
+        return x
 
 
 class Classifier(nn.Module):
@@ -17,10 +54,14 @@ class Classifier(nn.Module):
     Attributes:
         backbone: called with (images, train), gives the features.
         head: called with (features, train), gives the logits.
+        auxiliary: classifiers that help training, by the stage whose output they see. Their logits
+            are sown into the collection "auxiliary" in training, where their stage is trained; in
+            evaluation they do not run. Their parameters stand in `auxiliary_STAGE`.
     """
 
     backbone: nn.Module
     head: nn.Module
+    auxiliary: Mapping[str, nn.Module] = dataclasses.field(default_factory=dict)
 
     @property
     def stage_names(self) -> tuple[str, ...]:
@@ -39,7 +80,17 @@ class Classifier(nn.Module):
             start: the first stage to run; the number of stages leaves the head alone.
             frozen: so many of the first stages are run as in evaluation, whatever `train` says.
         """
-        features = self.forward_features(inputs, train, start=start, frozen=frozen)
+        x = inputs
+        if train or self.is_initializing():
+            for name, classifier in self.auxiliary.items():
+                stop = self.stage_names.index(name) + 1
+                if stop > max(start, frozen):
+                    x = self.forward_features(x, train, start=start, stop=stop, frozen=frozen)
+                    start = stop
+                    logits = classifier(x, train).astype(jnp.float32)
+                    if train:
+                        self.sow("auxiliary", name, logits)
+        features = self.forward_features(x, train, start=start, frozen=frozen)
         return self.forward_head(features, train)
 
     def forward_features(

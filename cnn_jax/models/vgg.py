@@ -2,7 +2,9 @@
 
 Source: Simonyan and Zisserman 2014, arXiv:1409.1556; configurations A (11 layers with weights),
 B (13), D (16) and E (19). The parameters have the names of Keras Applications, grouped by block, so
-that `block[1-4]` selects the first four; `pretrained` knows where their ImageNet weights are.
+that `block[1-4]` selects the first four; `pretrained` knows where their ImageNet weights are. The
+forms with batch normalisation are torchvision's, whose convolutions keep a bias that the
+normalisation takes away again.
 """
 
 import functools
@@ -12,8 +14,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cnn_jax.layers import Conv, Dense, Dropout, Flatten
-from cnn_jax.models.classifier import Classifier
+from cnn_jax.layers import (
+    Conv,
+    ConvBatchNorm,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool,
+    he_normal,
+)
+from cnn_jax.models.classifier import Classifier, Stages
+from cnn_jax.models.heads import PooledHead
 
 # Convolutions in each block; every convolution of a block has the filters of FILTERS.
 STAGES: dict[str, tuple[int, ...]] = {
@@ -30,56 +41,63 @@ class VGGBlock(nn.Module):
 
     filters: int
     convolutions: int
+    batch_norm: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Maps `[batch, height, width, in]` to `[batch, height // 2, width // 2, filters]`."""
         for number in range(1, self.convolutions + 1):
-            x = Conv(
-                self.filters,
-                (3, 3),
-                padding="SAME",
-                activation="relu",
-                pool=(2, 2) if number == self.convolutions else None,
-                dtype=self.dtype,
-                name=f"conv{number}",
-            )(x)
+            name, last = f"conv{number}", number == self.convolutions
+            if self.batch_norm:
+                # A scale may be negative, so pooling cannot come before it.
+                x = ConvBatchNorm(
+                    self.filters,
+                    (3, 3),
+                    use_bias=True,
+                    kernel_init=he_normal,
+                    dtype=self.dtype,
+                    name=name,
+                )(x, train)
+                if last:
+                    x = MaxPool(name="pool")(x)
+            else:
+                x = Conv(
+                    self.filters,
+                    (3, 3),
+                    padding="SAME",
+                    activation="relu",
+                    pool=(2, 2) if last else None,
+                    dtype=self.dtype,
+                    name=name,
+                )(x)
         return x
 
 
-class VGG(nn.Module):
+class VGG(Stages):
     """The five blocks: an image of 224 x 224 gives a feature map of 7 x 7 x 512.
 
     Attributes:
         stages: convolutions in each block.
+        batch_norm: whether every convolution is followed by batch normalisation.
         dtype: of the computation.
     """
 
     stages: tuple[int, ...]
+    batch_norm: bool = False
     dtype: Any = jnp.float32
 
-    stage_names = ("block1", "block2", "block3", "block4", "block5")
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """In the order in which an image passes them."""
+        return ("block1", "block2", "block3", "block4", "block5")
 
-    @nn.compact
-    def __call__(
-        self, x: jax.Array, train: bool = False, start: int = 0, stop: int | None = None
-    ) -> jax.Array:
-        """Maps images `[batch, height, width, 3]` to `[batch, height // 32, width // 32, 512]`.
-
-        Args:
-            x: images, or the output of the stage before `start`.
-            train: has no effect: nothing here differs in training.
-            start: the first block to run.
-            stop: the block to stop before; None: all.
-        """
-        del train
-        blocks = list(zip(FILTERS, self.stages, strict=True))
-        for number in range(start, len(blocks) if stop is None else stop):
-            filters, convolutions = blocks[number]
-            name = self.stage_names[number]
-            x = VGGBlock(filters, convolutions, self.dtype, name=name)(x)
-        return x
+    def stage(self, name: str) -> nn.Module:
+        """Returns a block."""
+        number = self.stage_names.index(name)
+        return VGGBlock(
+            FILTERS[number], self.stages[number], self.batch_norm, self.dtype, name=name
+        )
 
 
 class VGGHead(nn.Module):
@@ -108,11 +126,30 @@ class VGGHead(nn.Module):
 
 
 def _vgg(
-    name: str, num_outputs: int, dtype: Any = jnp.float32, dropout_rate: float = 0.5
+    name: str,
+    batch_norm: bool,
+    num_outputs: int,
+    dtype: Any = jnp.float32,
+    dropout_rate: float = 0.5,
 ) -> Classifier:
     return Classifier(
-        VGG(STAGES[name], dtype), VGGHead(num_outputs, dropout_rate=dropout_rate, dtype=dtype)
+        VGG(STAGES[name], batch_norm, dtype),
+        VGGHead(num_outputs, dropout_rate=dropout_rate, dtype=dtype),
     )
 
 
-vgg11, vgg13, vgg16, vgg19 = (functools.partial(_vgg, name) for name in STAGES)
+vgg11, vgg13, vgg16, vgg19 = (functools.partial(_vgg, name, False) for name in STAGES)
+vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn = (functools.partial(_vgg, name, True) for name in STAGES)
+
+
+def vgg16_bn_cifar(
+    num_outputs: int, dtype: Any = jnp.float32, dropout_rate: float = 0.5
+) -> Classifier:
+    """The form for 32 x 32 images, whose last map is 1 x 1 x 512: dropout and logits, no more.
+
+    Source: the shape that is common for CIFAR-10, after Liu and Deng 2015 ("Very deep
+    convolutional neural network based image classification using small training sample size"),
+    without their hidden layer and their dropout between convolutions.
+    """
+    backbone = VGG(STAGES["vgg16"], True, dtype)
+    return Classifier(backbone, PooledHead(num_outputs, dropout_rate=dropout_rate, dtype=dtype))

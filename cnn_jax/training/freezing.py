@@ -14,6 +14,7 @@ from flax import traverse_util
 
 from cnn_jax import experiment, patterns
 from cnn_jax.errors import UsageError
+from cnn_jax.layers import BatchNorm
 
 
 class Group(NamedTuple):
@@ -149,13 +150,11 @@ def frozen_batch_norm(phase: Phase) -> Iterator[None]:
 
     def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
         module = context.module
-        if isinstance(module, nn.BatchNorm) and context.method_name == "__call__":
+        if isinstance(module, BatchNorm) and context.method_name == "__call__":
             inside = "/".join(module.path) + "/"
             if not any(path.startswith(inside) for path in phase.groups):
-                if module.use_running_average is None:
-                    kwargs = {**kwargs, "use_running_average": True}
-                else:  # set at construction; this bound copy lives for this call alone
-                    object.__setattr__(module, "use_running_average", True)
+                x, _ = args
+                args = (x, False)
         return call(*args, **kwargs)
 
     with nn.intercept_methods(intercept):

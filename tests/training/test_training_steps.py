@@ -14,6 +14,7 @@ import pytest
 from cnn_jax import build, distributed, experiment, models
 from cnn_jax.data import augment
 from cnn_jax.data.batches import Batch
+from cnn_jax.layers import BatchNorm
 from cnn_jax.training import freezing, steps
 
 CONFIG = experiment.Experiment(model=experiment.Model(name="mlp"))
@@ -180,7 +181,7 @@ class Normalized(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         x = nn.Conv(4, (3, 3), strides=2)(x)
-        return nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, name="norm")(x))
+        return BatchNorm(activation="relu", name="norm")(x, train)
 
 
 def test_batch_statistics_move_and_serve_evaluation(info, batch):
