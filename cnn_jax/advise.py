@@ -108,7 +108,8 @@ def configure(
         base: what all strategies have in common.
         strategy: one of `experiment.STRATEGIES`.
         stages: of `trained_stages`.
-        lr_scale: of the pretrained parameters that are trained.
+        lr_scale: of the backbone's parameters that are trained, pretrained or not: the head's rate
+            is too high for a deep network.
         **changes: `epochs`, `images` (None: as in the base) and `seed` of the run.
     """
     blocks = {"last_block": 1, "last_two_blocks": 2}.get(strategy)
@@ -118,8 +119,6 @@ def configure(
     elif blocks is not None:
         free = "|".join(re.escape(name) for name in stages[-blocks:])
         freeze = f"backbone/(?!(?:{free})/).+"  # also what stands before the first stage
-    elif strategy == "scratch":
-        scale = None
     settings: dict[str, Any] = {
         "transfer.freeze": freeze,
         "transfer.unfreeze": None,

@@ -284,7 +284,7 @@ class Advise:
     )
     backbone_lr_scale: float = _field(
         0.1,
-        "learning rate of pretrained blocks that are trained, as a share of the head's",
+        "learning rate of the backbone where it is trained, as a share of the head's",
         above=0,
     )
 

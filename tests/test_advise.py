@@ -81,7 +81,7 @@ def made(**settings):
         ("last_block", STAGES[:4], {"head": 1, "block5": 0.25}),
         ("last_two_blocks", STAGES[:3], {"head": 1, "block4": 0.25, "block5": 0.25}),
         ("everything", [], {"head": 1, **dict.fromkeys(STAGES, 0.25)}),
-        ("scratch", [], {"head": 1, **dict.fromkeys(STAGES, 1)}),
+        ("scratch", [], {"head": 1, **dict.fromkeys(STAGES, 0.25)}),
     ],
 )
 def test_what_a_strategy_trains_and_at_which_rate(strategy, frozen, scales):
