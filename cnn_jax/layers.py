@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 Padding = Literal["VALID", "SAME"] | Sequence[tuple[int, int]]
-Activation = Literal["relu"] | None
+Activation = Literal["relu", "gelu"] | None
 
 # Keras' defaults, which the study guides' figures come from.
 default_kernel_init = nn.initializers.glorot_uniform()
@@ -109,15 +109,17 @@ add_bias.defvjp(lambda x, bias: (x + bias, bias), _add_bias_backward)
 
 
 def _activate(x: jax.Array, activation: Activation) -> jax.Array:
+    if activation == "gelu":
+        return nn.gelu(x, approximate=False)
     return nn.relu(x) if activation == "relu" else x
 
 
 class Conv(nn.Module):
     """2-D convolution, then optionally max-pooling, bias and activation.
 
-    With `pool`, pooling comes before bias and ReLU. Both are monotone in each channel, so the
-    function is that of convolution, bias, ReLU and pooling in their usual order, and a quarter of
-    the numbers passes through bias and ReLU.
+    With `pool`, pooling comes before bias and activation. Bias and ReLU are monotone in each
+    channel, so with them the function is that of convolution, bias, ReLU and pooling in their usual
+    order, and a quarter of the numbers passes through bias and ReLU.
 
     Attributes:
         features: output channels.
@@ -125,7 +127,7 @@ class Conv(nn.Module):
         strides: (vertical, horizontal).
         padding: VALID, SAME, or ((top, bottom), (left, right)).
         use_bias: whether a bias is added.
-        activation: None or "relu".
+        activation: None, "relu" or "gelu" (the exact one).
         pool: None, or the window of a max-pool with stride = window.
         dtype: of the computation; parameters are float32.
     """
@@ -167,7 +169,7 @@ class Dense(nn.Module):
     Attributes:
         features: outputs.
         use_bias: whether a bias is added.
-        activation: None or "relu".
+        activation: None, "relu" or "gelu" (the exact one).
         dtype: of the computation; parameters are float32.
     """
 
@@ -200,7 +202,7 @@ class BatchNorm(nn.Module):
         epsilon: added to the variance.
         momentum: share of the old in the new running statistics.
         use_scale: whether channels have a learned scale besides their bias.
-        activation: None or "relu".
+        activation: None, "relu" or "gelu" (the exact one).
         dtype: of what it gives; statistics and parameters are float32.
         scale_init: of the scale.
     """
@@ -246,7 +248,7 @@ class ConvBatchNorm(nn.Module):
         use_bias: whether the convolution has a bias, which the normalisation takes away again.
         use_scale: whether the normalisation has a learned scale.
         epsilon: of the normalisation.
-        activation: None or "relu".
+        activation: None, "relu" or "gelu" (the exact one).
         dtype: of the computation; parameters are float32.
     """
 

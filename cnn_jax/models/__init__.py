@@ -12,7 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from cnn_jax.errors import UsageError
-from cnn_jax.models import densenet, heads, inception, resnet, vgg
+from cnn_jax.models import airbench, densenet, heads, inception, resnet, vgg
 from cnn_jax.models.alexnet import alexnet
 from cnn_jax.models.classifier import AUXILIARY_WEIGHT, Classifier
 from cnn_jax.models.lenet import lenet5
@@ -95,6 +95,16 @@ REGISTRY: dict[str, Entry] = {
         10,
         585_526,
         95_853_264,
+    ),
+    "airbench": Entry(
+        airbench.airbench94,
+        _CIFAR,
+        (25, 25),
+        "Jordan 2024",
+        10,
+        1_971_640,
+        236_294_720,
+        published="CIFAR-10 94.01 % (6 views)",
     ),
     "alexnet": Entry(
         alexnet,

@@ -1,0 +1,174 @@
+"""The network of airbench: CIFAR-10 to 94 % for the least computation.
+
+Source: Jordan 2024, arXiv:2404.00498 ("94% on CIFAR-10 in 3.29 seconds on a single GPU"), appendix
+A, and its repository's airbench94. Three ideas in it are of architecture:
+
+* The first convolution is not learned: its filters whiten 2 x 2 patches of the training images, so
+  that what follows sees uncorrelated values of variance one. `Airbench.initial_values` computes
+  them from images; a preset freezes them.
+* The first filters of each further convolution start as the identity (dirac), so that the network
+  passes its input through before it has learned anything.
+* Normalisation has no scale, follows its statistics quickly, and stands behind the max-pool, where
+  there is a quarter of the values.
+
+At 32 x 32 x 3 with ten classes it has 1,971,640 learned parameters.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnn_jax.layers import BatchNorm, Conv, Dense, Flatten, MaxPool
+from cnn_jax.models.classifier import Classifier, Stages
+
+WHITENING = (2, 2)
+_WHITENING_EPSILON = 5e-4
+# torch's default for convolutions and dense layers: uniform within 1 / sqrt(fan in).
+_torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def dirac(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    """Draws a kernel `[height, width, in, out]` whose first `in` filters are the identity."""
+    height, width, inputs, outputs = shape
+    same = min(inputs, outputs)
+    kernel = _torch_uniform(key, shape, dtype)
+    identity = jnp.zeros((height, width, inputs, same), dtype)
+    identity = identity.at[height // 2, width // 2, :same].set(jnp.eye(same, dtype=dtype))
+    return kernel.at[..., :same].set(identity)
+
+
+def whitening_filters(images: np.ndarray, window: tuple[int, int] = WHITENING) -> np.ndarray:
+    """Returns the kernel that whitens the patches of images.
+
+    Args:
+        images: float `[n, height, width, channels]`, scaled as the network gets them.
+        window: (height, width) of a patch.
+
+    Returns:
+        float32 `[*window, channels, 2 * patch size]`: the eigenvectors of the patches' second
+        moments over the roots of their eigenvalues, the largest first; and the same, negated.
+    """
+    height, width = window
+    patches = np.lib.stride_tricks.sliding_window_view(images, window, axis=(1, 2))
+    # [n, height', width', channels, *window] -> rows in the order of a kernel.
+    rows = patches.transpose(0, 1, 2, 4, 5, 3).reshape(-1, height * width * images.shape[-1])
+    rows = rows.astype(np.float64)
+    values, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
+    scaled = vectors[:, ::-1] / np.sqrt(values[::-1] + _WHITENING_EPSILON)
+    kernel = np.concatenate([scaled, -scaled], axis=1).astype(np.float32)
+    return kernel.reshape(height, width, images.shape[-1], -1)
+
+
+class WhiteningStem(nn.Module):
+    """A valid 2 x 2 convolution with as many filters as twice the patch has values, and GELU."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Maps `[batch, height, width, in]` to `[batch, height - 1, width - 1, 8 * in]`."""
+        del train
+        filters = 2 * WHITENING[0] * WHITENING[1] * x.shape[-1]
+        return Conv(
+            filters,
+            WHITENING,
+            activation="gelu",
+            dtype=self.dtype,
+            kernel_init=_torch_uniform,
+            name="conv",
+        )(x)
+
+
+class AirbenchBlock(nn.Module):
+    """Convolution, max-pool, normalisation, GELU; convolution, normalisation, GELU.
+
+    Attributes:
+        filters: of both convolutions.
+        dtype: of the computation.
+    """
+
+    filters: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Maps `[batch, height, width, in]` to `[batch, height // 2, width // 2, filters]`."""
+        for number in (1, 2):
+            x = Conv(
+                self.filters,
+                (3, 3),
+                padding="SAME",
+                use_bias=False,
+                pool=(2, 2) if number == 1 else None,
+                dtype=self.dtype,
+                kernel_init=dirac,
+                name=f"conv{number}",
+            )(x)
+            x = BatchNorm(
+                1e-12,
+                momentum=0.6,
+                use_scale=False,
+                activation="gelu",
+                dtype=self.dtype,
+                name=f"bn{number}",
+            )(x, train)
+        return x
+
+
+class Airbench(Stages):
+    """The stem and three blocks: 32 x 32 images give feature maps of 3 x 3.
+
+    Attributes:
+        filters: of each block.
+        dtype: of the computation.
+    """
+
+    filters: tuple[int, int, int] = (64, 256, 256)
+    dtype: Any = jnp.float32
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """In the order in which an image passes them."""
+        return ("stem", "block1", "block2", "block3")
+
+    def stage(self, name: str) -> nn.Module:
+        """Returns the stem or a block."""
+        if name == "stem":
+            return WhiteningStem(self.dtype, name=name)
+        number = self.stage_names.index(name)
+        return AirbenchBlock(self.filters[number - 1], self.dtype, name=name)
+
+    def initial_values(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the parameters that start from data, by their path in the backbone.
+
+        Args:
+            images: float `[n, height, width, channels]`, scaled as the network gets them.
+        """
+        return {"stem/conv/kernel": whitening_filters(images)}
+
+
+class AirbenchHead(nn.Module):
+    """A 3 x 3 max-pool and logits without bias, divided by nine.
+
+    Attributes:
+        num_outputs: logits for an image.
+    """
+
+    num_outputs: int
+
+    @nn.compact
+    def __call__(self, features: jax.Array, train: bool = False) -> jax.Array:
+        """Maps `[batch, height, width, channels]` to logits `[batch, num_outputs]`."""
+        del train
+        x = MaxPool((3, 3), name="pool")(features)
+        x = Flatten(name="flatten")(x)
+        logits = Dense(self.num_outputs, use_bias=False, kernel_init=_torch_uniform, name="logits")
+        return logits(x) / 9
+
+
+def airbench94(num_outputs: int, dtype: Any = jnp.float32) -> Classifier:
+    """Whitening, three blocks of 64, 256 and 256 filters, logits."""
+    return Classifier(Airbench(dtype=dtype), AirbenchHead(num_outputs))

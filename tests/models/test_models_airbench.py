@@ -1,0 +1,60 @@
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnn_jax import models
+from cnn_jax.models import airbench
+from cnn_jax.reporting import summary
+
+
+def test_whitening_filters_whiten():
+    """Correlated colours and neighbouring pixels come out uncorrelated with variance one."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(64, 12, 12, 3)).astype(np.float32) @ rng.normal(size=(3, 3))
+    images = 9 * (images + np.roll(images, 1, axis=2))
+    kernel = airbench.whitening_filters(images)
+    assert (kernel.shape, kernel.dtype) == ((2, 2, 3, 24), np.dtype("float32"))
+    np.testing.assert_array_equal(kernel[..., 12:], -kernel[..., :12])
+    given = jax.lax.conv_general_dilated(
+        jnp.asarray(images, jnp.float32),
+        jnp.asarray(kernel[..., :12]),
+        (1, 1),
+        "VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    rows = np.asarray(given).reshape(-1, 12)
+    np.testing.assert_allclose(rows.T @ rows / len(rows), np.eye(12), atol=0.02)
+
+
+def test_whitening_of_constant_images_is_finite():
+    assert np.isfinite(airbench.whitening_filters(np.zeros((2, 8, 8, 3), np.float32))).all()
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(4, 6), (6, 4), (5, 5)])
+def test_dirac_passes_its_input_through(inputs, outputs):
+    kernel = airbench.dirac(jax.random.key(0), (3, 3, inputs, outputs))
+    x = np.random.default_rng(0).normal(size=(2, 5, 5, inputs)).astype(np.float32)
+    y = jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    same = min(inputs, outputs)
+    np.testing.assert_array_equal(y[..., :same], x[..., :same])
+    rest = np.asarray(kernel[..., same:])
+    assert (np.abs(rest) <= 1 / np.sqrt(9 * inputs)).all()
+    assert rest.size == 0 or rest.std() > 0
+
+
+def test_parts_are_those_of_the_paper():
+    rows = {
+        row.name: row for row in summary.layer_table(models.create("airbench", 10), (32, 32, 3))
+    }
+    assert rows["backbone/stem/conv"].output_shape == (31, 31, 24)
+    assert rows["backbone/block3/bn2"].output_shape == (3, 3, 256)
+    assert rows["head/logits"].parameters == 2560  # no bias
+    assert rows["backbone/block1/bn1"].parameters == 64  # no scale
+    backbone: Any = models.create("airbench", 10).backbone
+    values = backbone.initial_values(np.zeros((2, 8, 8, 3)))
+    assert values.keys() == {"stem/conv/kernel"}
