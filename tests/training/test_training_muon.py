@@ -1,0 +1,49 @@
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cnn_jax.training import muon
+
+
+@pytest.mark.parametrize("shape", [(8, 30), (30, 8), (5, 5)])
+def test_orthogonalise_keeps_singular_vectors_and_evens_out_values(shape):
+    matrix = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+    given = np.asarray(muon.orthogonalise(jnp.asarray(matrix)))
+    core = u.T @ given @ vt.T
+    np.testing.assert_allclose(core, np.diag(np.diag(core)), atol=1e-4)
+    values = np.diag(core)
+    # The same odd polynomial, applied to each singular value alone.
+    x = s / np.linalg.norm(matrix)
+    for _ in range(3):
+        x = 3.4445 * x - 4.7750 * x**3 + 2.0315 * x**5
+    np.testing.assert_allclose(values, x, rtol=1e-3, atol=1e-4)
+    assert values.max() < 1.4
+    assert values.max() / values.min() < s.max() / s.min()
+
+
+def test_momentum_is_nesterovs_and_kernels_are_rows_of_filters():
+    rng = np.random.default_rng(0)
+    g1, g2 = rng.normal(size=(2, 3, 3, 4, 6)).astype(np.float32)
+    transform = muon.scale_by_muon(momentum=0.6)
+    state = transform.init({"w": jnp.zeros((3, 3, 4, 6))})
+    _, state = transform.update({"w": jnp.asarray(g1)}, state)
+    update: Any = transform.update({"w": jnp.asarray(g2)}, state)[0]
+    buffer = 0.6 * g1 + g2
+    ahead = g2 + 0.6 * buffer
+    filters = jnp.asarray(ahead.reshape(36, 6).T)
+    expected = np.asarray(muon.orthogonalise(filters)).T.reshape(3, 3, 4, 6)
+    np.testing.assert_allclose(update["w"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_keep_norm_takes_the_step_from_a_kernel_of_known_norm():
+    kernel = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3, 4, 16)), jnp.float32)
+    chain = optax.chain(optax.sgd(0.1), muon.keep_norm())
+    gradient = jnp.ones_like(kernel)
+    updates, _ = jax.jit(chain.update)(gradient, chain.init(kernel), kernel)
+    moved: Any = optax.apply_updates(kernel, updates)
+    assert np.linalg.norm(moved + 0.1) == pytest.approx(4, rel=1e-5)
