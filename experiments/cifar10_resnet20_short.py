@@ -1,0 +1,34 @@
+"""How far does ResNet-20 come on CIFAR-10 in a tenth of its epochs?
+
+`cifar10_resnet20` in 16 epochs in place of 164: the learning rate rises to 0.1 over four of them
+and falls to 0 along a line, which short runs are better served by than by steps; all else is the
+same, validation on the test split included.
+
+    python launch.py --config=cifar10_resnet20_short --workdir=runs/cifar10_resnet20_short
+
+Expected test accuracy: not measured yet.
+"""
+
+from cnn_jax.experiment import Dataset, Experiment, Model, Optimizer, Train
+
+EXPERIMENT = Experiment(
+    name="cifar10_resnet20_short",
+    dataset=Dataset(
+        name="cifar10",
+        batch_size=128,
+        validation_split="test",
+        normalize="standardize",
+        flip=True,
+        crop_padding=4,
+    ),
+    model=Model(name="resnet20"),
+    optimizer=Optimizer(
+        name="sgd",
+        learning_rate=0.1,
+        momentum=0.9,
+        weight_decay=1e-4,
+        schedule="triangular",
+        warmup_epochs=4,
+    ),
+    train=Train(epochs=16),
+)
