@@ -84,6 +84,11 @@ class Dataset:
         "torch: ImageNet's mean and std",
     )
     flip: bool = _field(False, "mirror each training image left to right with probability 1/2")
+    alternate_flip: bool = _field(
+        False,
+        "mirror each training image in every other epoch, rather than by chance; which of them in "
+        "the first is drawn once",
+    )
     crop_padding: int = _field(
         0, "pad training images by so many reflected pixels, then crop at random", minimum=0
     )
@@ -99,6 +104,11 @@ class Dataset:
         minimum=0,
         resumable=True,
     )
+
+    @property
+    def augments(self) -> bool:
+        """Whether training images differ from epoch to epoch."""
+        return bool(self.flip or self.alternate_flip or self.crop_padding or self.cutout)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,9 +187,13 @@ class Optimizer:
         "decay of kernels: decoupled for adamw, added to the gradient for sgd",
         minimum=0,
     )
-    schedule: Literal["constant", "cosine", "triangular"] = _field(
+    schedule: Literal["constant", "cosine", "triangular", "step"] = _field(
         "constant",
-        "learning rate over the run: constant, cosine to 0, or linear up then linear to 0",
+        "learning rate over the run: constant, cosine to 0, linear up then linear to 0, or a tenth "
+        "of it from each of the milestones on",
+    )
+    milestones: str | None = _field(
+        None, "shares of the run at which 'step' falls, such as 0.5,0.75; none: 0.5,0.75"
     )
     warmup_epochs: float = _field(
         0.0, "epochs of linear warm-up (the rising side of 'triangular')", minimum=0
@@ -193,6 +207,13 @@ class Optimizer:
         above=0,
         below=1,
     )
+
+    @property
+    def milestone_shares(self) -> tuple[float, ...]:
+        """The milestones as shares of the run, ascending; none for other schedules."""
+        if self.schedule != "step":
+            return ()
+        return (0.5, 0.75) if self.milestones is None else patterns.parse_shares(self.milestones)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -325,7 +346,7 @@ def _check_combinations(e: Experiment) -> None:
     unfreeze = patterns.parse_unfreeze(x.unfreeze)
     patterns.parse_lr_scale(x.lr_scale)
     patterns.matches(x.freeze, "")
-    augments = d.flip or d.crop_padding or d.cutout
+    patterns.parse_shares(o.milestones)
     wrong = [
         (
             d.name != "folder" and d.path is not None,
@@ -351,7 +372,11 @@ def _check_combinations(e: Experiment) -> None:
         ),
         (
             o.schedule == "constant" and o.warmup_epochs > 0,
-            "--optimizer.warmup_epochs needs --optimizer.schedule=cosine or triangular",
+            "--optimizer.warmup_epochs needs --optimizer.schedule=cosine, triangular or step",
+        ),
+        (
+            o.schedule != "step" and o.milestones is not None,
+            "--optimizer.milestones needs --optimizer.schedule=step",
         ),
         (
             t.loss == "binary_cross_entropy" and t.label_smoothing > 0,
@@ -370,8 +395,16 @@ def _check_combinations(e: Experiment) -> None:
             f"--transfer.unfreeze={x.unfreeze} goes beyond --train.epochs={t.epochs}",
         ),
         (
-            x.cache_views > 0 and not augments,
+            d.flip and d.alternate_flip,
+            "--dataset.flip and --dataset.alternate_flip are two ways to mirror: give one of them",
+        ),
+        (
+            x.cache_views > 0 and not d.augments,
             "--transfer.cache_views needs augmentation (--dataset.flip, crop_padding or cutout)",
+        ),
+        (
+            x.cache_views > 0 and d.alternate_flip,
+            "--transfer.cache_views mirrors by chance: use --dataset.flip, not alternate_flip",
         ),
         (
             x.cache_views > 0 and (x.freeze == "none" or not x.cache_features),

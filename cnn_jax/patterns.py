@@ -1,5 +1,6 @@
-"""The small languages of the transfer flags: path patterns, and lists of them with numbers."""
+"""The small languages of the flags: patterns of paths, lists of them with numbers, and shares."""
 
+import itertools
 import re
 
 from cnn_jax.errors import UsageError
@@ -37,6 +38,25 @@ def parse_unfreeze(text: str | None) -> list[tuple[int, str]]:
         matches(pattern, "")
         pairs.append((int(epoch), pattern.strip()))
     return sorted(pairs, key=lambda pair: pair[0])
+
+
+def parse_shares(text: str | None) -> tuple[float, ...]:
+    """Returns the numbers of "0.5,0.75".
+
+    Raises:
+        UsageError: they are not ascending numbers between 0 and 1.
+    """
+    try:
+        shares = [float(part) for part in text.split(",")] if text is not None else []
+    except ValueError:
+        shares = [0.0]
+    bounds = [0.0, *shares, 1.0]
+    if not all(before < after for before, after in itertools.pairwise(bounds)):
+        raise UsageError(
+            "--optimizer.milestones takes ascending shares of the run between 0 and 1, such as "
+            f"0.5,0.75, not {text!r}"
+        )
+    return tuple(shares)
 
 
 def parse_lr_scale(text: str | None) -> list[tuple[str, float]]:

@@ -47,12 +47,27 @@ def test_illegal_settings_are_named(values, said):
         ({"optimizer": Optimizer(schedule="cosine", warmup_epochs=5)}, "less than --train.epochs"),
         ({"optimizer": Optimizer(weight_decay=0.1)}, "no effect with adam"),
         ({"optimizer": Optimizer(warmup_epochs=1)}, "needs --optimizer.schedule"),
+        ({"optimizer": Optimizer(milestones="0.5")}, "milestones needs --optimizer.schedule=step"),
         ({"train": Train(loss="binary_cross_entropy", label_smoothing=0.1)}, "label_smoothing"),
     ],
 )
 def test_settings_that_exclude_each_other_are_refused(parts, said):
     with pytest.raises(UsageError, match=said):
         Experiment(**parts)
+
+
+@pytest.mark.parametrize(
+    "text", ["0.75,0.5", "0.5,0.5", "0,0.5", "0.5,1", "half", "", "0.5,", "nan"]
+)
+def test_milestones_that_are_no_ascending_shares_are_refused(text):
+    with pytest.raises(UsageError, match="ascending shares of the run between 0 and 1"):
+        Experiment(optimizer=Optimizer(schedule="step", milestones=text))
+
+
+def test_milestones_have_a_default_and_belong_to_one_schedule():
+    assert Optimizer(schedule="step").milestone_shares == (0.5, 0.75)
+    assert Optimizer(schedule="step", milestones="0.3, 0.6,0.9").milestone_shares == (0.3, 0.6, 0.9)
+    assert Optimizer(schedule="cosine").milestone_shares == ()
 
 
 def test_replace_takes_dotted_paths_and_validates():

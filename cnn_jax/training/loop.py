@@ -320,6 +320,7 @@ class Trainer:
             schedule=config.schedule,
             warmup_steps=round(config.warmup_epochs * self.steps_per_epoch),
             total_steps=self.total_steps,
+            milestones=config.milestone_shares,
         )
         return config.learning_rate * float(factor)
 

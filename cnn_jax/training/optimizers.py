@@ -3,7 +3,7 @@
 Learning rate and weight decay may be traced arrays: one compilation serves every value of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,22 +14,32 @@ from cnn_jax.training.freezing import Group
 
 
 def schedule_factor(
-    step: jax.Array, *, schedule: str, warmup_steps: int, total_steps: int
+    step: jax.Array,
+    *,
+    schedule: str,
+    warmup_steps: int,
+    total_steps: int,
+    milestones: Sequence[float] = (),
 ) -> jax.Array:
     """Returns the learning rate at a step, as a share of its peak, float32 [].
 
     Args:
         step: int32 [], the number of updates made before.
-        schedule: constant, cosine or triangular (both end at 0, the latter along a line).
+        schedule: constant, cosine or triangular (both end at 0, the latter along a line), or step.
         warmup_steps: updates over which the rate rises along a line to its peak.
         total_steps: updates of the whole run.
+        milestones: shares of the whole run; from each of them on, "step" has a tenth of the rate.
     """
     if schedule == "constant":
         return jnp.ones((), jnp.float32)
     step = step.astype(jnp.float32)
     rise = (step + 1) / max(warmup_steps, 1)
     progress = jnp.clip((step - warmup_steps) / max(total_steps - warmup_steps, 1), 0, 1)
-    fall = (1 + jnp.cos(jnp.pi * progress)) / 2 if schedule == "cosine" else 1 - progress
+    if schedule == "step":
+        passed = [step >= round(share * total_steps) for share in milestones]
+        fall = jnp.prod(jnp.where(jnp.asarray(passed, bool), 0.1, 1.0))
+    else:
+        fall = (1 + jnp.cos(jnp.pi * progress)) / 2 if schedule == "cosine" else 1 - progress
     return jnp.where(step < warmup_steps, rise, fall)
 
 

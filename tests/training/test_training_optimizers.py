@@ -82,6 +82,18 @@ def test_triangular_schedule_rises_to_one_and_falls_to_zero():
     np.testing.assert_allclose(got, [0.25, 0.5, 0.75, 1, 1, 0.75, 0.5, 0.25, 0], atol=1e-6)
 
 
+def test_step_schedule_is_optaxs_and_falls_at_the_milestones():
+    got = factors(schedule="step", warmup_steps=0, total_steps=64, milestones=(0.5, 0.75))
+    want = optax.piecewise_constant_schedule(1.0, {32: 0.1, 48: 0.1})
+    np.testing.assert_allclose(got, [np.asarray(want(s)).item() for s in range(65)], rtol=1e-6)
+    assert [round(got[s], 6) for s in (31, 32, 47, 48)] == [1, 0.1, 0.1, 0.01]
+
+
+def test_step_schedule_may_warm_up_and_have_one_milestone():
+    got = factors(schedule="step", warmup_steps=2, total_steps=6, milestones=(0.5,))
+    np.testing.assert_allclose(got, [0.5, 1, 1, 0.1, 0.1, 0.1, 0.1], rtol=1e-6)
+
+
 def test_cosine_schedule_is_optaxs():
     got = factors(schedule="cosine", warmup_steps=0, total_steps=10)
     want = optax.cosine_decay_schedule(1.0, 10)
