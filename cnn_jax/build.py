@@ -15,8 +15,9 @@ from cnn_jax.errors import UsageError
 from cnn_jax.pretrained import loading
 from cnn_jax.training import freezing, optimizers, state
 
-# (images uint8, key or None when not training) -> float images as the model takes them.
-Preprocess = Callable[[jax.Array, jax.Array | None], jax.Array]
+# (images uint8, key or None when not training[, which to mirror: bool [batch]]) -> float images as
+# the model takes them.
+Preprocess = Callable[..., jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +124,9 @@ def make_preprocess(config: experiment.Experiment, info: DataInfo, normalize: st
     dataset = config.dataset
     dtype = jnp.dtype(config.train.precision)
 
-    def preprocess(images: jax.Array, key: jax.Array | None) -> jax.Array:
+    def preprocess(
+        images: jax.Array, key: jax.Array | None, mirrored: jax.Array | None = None
+    ) -> jax.Array:
         if key is not None:
             images = augment.augment(
                 images,
@@ -132,6 +135,7 @@ def make_preprocess(config: experiment.Experiment, info: DataInfo, normalize: st
                 crop_padding=dataset.crop_padding,
                 cutout=dataset.cutout,
                 fill=tuple(255 * mean for mean in info.mean),
+                mirrored=mirrored,
             )
         return augment.normalize(images, normalize, info.mean, info.std, dtype)
 

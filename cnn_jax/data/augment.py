@@ -53,6 +53,24 @@ def _reflect(index: jax.Array, size: int) -> jax.Array:
     return jnp.minimum(index, period - index)
 
 
+def alternate(key: jax.Array, positions: jax.Array, epoch: jax.Array) -> jax.Array:
+    """Returns which images are mirrored in an epoch, bool [n], where mirroring alternates.
+
+    Each image is as drawn once in even epochs and the other way in odd ones, so that in two epochs
+    in a row it is seen from both sides. Source: Jordan 2024, arXiv:2404.00498, section 3.6.
+
+    Args:
+        key: of the run.
+        positions: int32 [n], of the images in their split.
+        epoch: int32 [], from 0.
+    """
+
+    def drawn(position: jax.Array) -> jax.Array:
+        return jax.random.bernoulli(jax.random.fold_in(key, position))
+
+    return jax.vmap(drawn)(positions) ^ (epoch % 2 == 1)
+
+
 def augment(
     images: jax.Array,
     key: jax.Array,
@@ -61,6 +79,7 @@ def augment(
     crop_padding: int,
     cutout: int,
     fill: ArrayLike | Sequence[float] = 0,
+    mirrored: jax.Array | None = None,
 ) -> jax.Array:
     """Mirrors, crops and blanks images at random, each image by itself.
 
@@ -76,6 +95,7 @@ def augment(
             Taylor 2017, section 3.2).
         fill: scalar or [channels], what cutout puts there, in the images' own units. The train
             split's mean (`255 * info.mean`) becomes zero where images are standardized.
+        mirrored: bool [n], which images to mirror, in place of `flip`'s chance.
 
     Returns:
         Images of the same shape and dtype; the very same where nothing is asked for.
@@ -83,7 +103,9 @@ def augment(
     n, height, width, channels = images.shape
     flip_key, crop_key, cutout_key = jax.random.split(key, 3)
 
-    if flip or crop_padding:
+    if flip:
+        mirrored = jax.random.bernoulli(flip_key, 0.5, (n,))
+    if mirrored is not None or crop_padding:
         rows = jnp.broadcast_to(jnp.arange(height), (n, height))
         columns = jnp.broadcast_to(jnp.arange(width), (n, width))
         if crop_padding:
@@ -93,9 +115,8 @@ def augment(
             columns = _reflect(columns + shift[1], width)
             # Whole rows, then whole pixels: about half the time of padding and slicing on a CPU.
             images = jax.vmap(lambda image, index: image[index])(images, rows)
-        if flip:
-            mirrored = jax.random.bernoulli(flip_key, 0.5, (n, 1))
-            columns = jnp.where(mirrored, columns[:, ::-1], columns)
+        if mirrored is not None:
+            columns = jnp.where(mirrored[:, None], columns[:, ::-1], columns)
         images = jax.vmap(lambda image, index: image[:, index])(images, columns)
 
     if cutout:

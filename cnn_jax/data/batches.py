@@ -66,11 +66,13 @@ class Batch(NamedTuple):
         images: uint8 [batch, height, width, channels].
         labels: int32 [batch].
         weights: float32 [batch], 1 or 0; an example of weight 0 does not count.
+        positions: int32 [batch], of the examples in their split, or None.
     """
 
     images: Any
     labels: Any
     weights: Any
+    positions: Any = None
 
 
 class Feed:
@@ -105,7 +107,7 @@ class Feed:
         stored = self._split.images
         images = np.empty((len(order), *stored.shape[1:]), stored.dtype)
         images[order] = stored[batch.positions[order]]
-        host = Batch(images, self._split.labels[batch.positions], batch.weights)
+        host = Batch(images, self._split.labels[batch.positions], batch.weights, batch.positions)
         return distributed.put(host, self._sharding)
 
 
@@ -115,7 +117,7 @@ def fetch(resident: Any, batch: Any) -> Batch:
         return batch
     images, labels = resident
     positions, weights = batch
-    return Batch(images[positions], labels[positions], weights)
+    return Batch(images[positions], labels[positions], weights, positions)
 
 
 def _ahead(items: Iterator[Any], depth: int = 2) -> Iterator[Any]:

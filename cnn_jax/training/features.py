@@ -37,8 +37,7 @@ def cut(config: experiment.Experiment, assembly: Assembly) -> int:
     anew in every epoch there is nothing to cache, unless `cache_views` fixes the views.
     """
     dataset, transfer = config.dataset, config.transfer
-    augments = dataset.flip or dataset.crop_padding or dataset.cutout
-    if not transfer.cache_features or (augments and not transfer.cache_views):
+    if not transfer.cache_features or (dataset.augments and not transfer.cache_views):
         return 0
     return min(phase.frozen_stages for phase in assembly.phases)
 

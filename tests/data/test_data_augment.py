@@ -136,3 +136,27 @@ def test_cutout_puts_the_fill_of_each_channel():
 def test_images_of_one_batch_are_augmented_independently():
     y = np.asarray(augment(images(200), jax.random.key(8), flip=True, crop_padding=2, cutout=2))
     assert len(np.unique(y.reshape(200, -1), axis=0)) > 150
+
+
+def test_alternating_mirrors_show_every_image_from_both_sides_in_two_epochs():
+    positions = jnp.arange(1000)
+    first, second, third = (
+        np.asarray(module.alternate(jax.random.key(3), positions, jnp.asarray(epoch)))
+        for epoch in range(3)
+    )
+    np.testing.assert_array_equal(first, ~second)
+    np.testing.assert_array_equal(first, third)
+    assert 400 < first.sum() < 600
+    shuffled = module.alternate(jax.random.key(3), positions[::-1], jnp.asarray(0))
+    np.testing.assert_array_equal(shuffled, first[::-1])
+    images = np.random.default_rng(0).integers(0, 256, (1000, 2, 3, 1), np.uint8)
+    given = module.augment(
+        jnp.asarray(images),
+        jax.random.key(0),
+        flip=False,
+        crop_padding=0,
+        cutout=0,
+        mirrored=jnp.asarray(first),
+    )
+    np.testing.assert_array_equal(given[first], images[first][:, :, ::-1])
+    np.testing.assert_array_equal(given[~first], images[~first])

@@ -110,7 +110,7 @@ def test_clipping_bounds_the_update(info, batch):
 
 def test_examples_of_weight_zero_do_not_count(info, batch):
     _, state, step, hyper = make(info)
-    want = step(state, Batch(*(part[:7] for part in batch)), hyper)
+    want = step(state, Batch(*(part[:7] for part in batch[:3])), hyper)
     weights = np.concatenate([np.ones(7), np.zeros(5)]).astype(np.float32)
     got = step(state, batch._replace(weights=weights), hyper)
     assert_close(got.params, want.params, atol=1e-6)
@@ -198,3 +198,23 @@ def test_batch_statistics_move_and_serve_evaluation(info, batch):
     )
     eval_mode: Any = assembly.model.apply(after.variables(), images)
     assert not np.allclose(train_mode[0], eval_mode)
+
+
+def test_mirrors_alternate_from_epoch_to_epoch(info, batch):
+    """Parameters that only see whether images were mirrored."""
+    assembly, state, _, hyper = make(info, {"dataset.alternate_flip": True})
+    seen = []
+
+    def preprocess(images, key, mirrored=None):
+        seen.append(mirrored)
+        return assembly.preprocess(images, key, mirrored)
+
+    watched = dataclasses.replace(assembly, preprocess=preprocess)
+    config = experiment.replace(CONFIG, {"dataset.alternate_flip": True})
+    step = steps.make_train_step(watched, config, steps_per_epoch=2)
+    positions = jnp.arange(len(batch.labels))
+    for number in range(4):
+        step(state.replace(step=jnp.asarray(number)), batch._replace(positions=positions), hyper)
+    np.testing.assert_array_equal(seen[0], seen[1])
+    np.testing.assert_array_equal(seen[0], ~seen[2])
+    np.testing.assert_array_equal(seen[2], seen[3])
