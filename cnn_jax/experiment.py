@@ -84,6 +84,11 @@ class Dataset:
         "torch: ImageNet's mean and std",
     )
     flip: bool = _field(False, "mirror each training image left to right with probability 1/2")
+    alternate_flip: bool = _field(
+        False,
+        "mirror each training image in every other epoch, rather than by chance; which of them in "
+        "the first is drawn once",
+    )
     crop_padding: int = _field(
         0, "pad training images by so many reflected pixels, then crop at random", minimum=0
     )
@@ -99,6 +104,11 @@ class Dataset:
         minimum=0,
         resumable=True,
     )
+
+    @property
+    def augments(self) -> bool:
+        """Whether training images differ from epoch to epoch."""
+        return bool(self.flip or self.alternate_flip or self.crop_padding or self.cutout)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -325,7 +335,6 @@ class Advise:
         return sorted({whole if n == "all" else int(n) for n in self.examples.split(",")})
 
     @property
-    augments = d.flip or d.crop_padding or d.cutout
     def budgets(self) -> list[str]:
         """The budgets, in the order given."""
         return list(map(str, self.budget.split(",")))
@@ -386,8 +395,16 @@ def _check_combinations(e: Experiment) -> None:
             f"--transfer.unfreeze={x.unfreeze} goes beyond --train.epochs={t.epochs}",
         ),
         (
-            x.cache_views > 0 and not augments,
+            d.flip and d.alternate_flip,
+            "--dataset.flip and --dataset.alternate_flip are two ways to mirror: give one of them",
+        ),
+        (
+            x.cache_views > 0 and not d.augments,
             "--transfer.cache_views needs augmentation (--dataset.flip, crop_padding or cutout)",
+        ),
+        (
+            x.cache_views > 0 and d.alternate_flip,
+            "--transfer.cache_views mirrors by chance: use --dataset.flip, not alternate_flip",
         ),
         (
             x.cache_views > 0 and (x.freeze == "none" or not x.cache_features),

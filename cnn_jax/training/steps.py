@@ -9,6 +9,7 @@ import optax
 
 from cnn_jax import experiment, models
 from cnn_jax.build import Assembly
+from cnn_jax.data import augment
 from cnn_jax.data.batches import Batch
 from cnn_jax.evaluation import metrics
 from cnn_jax.training import freezing, optimizers
@@ -62,7 +63,13 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch, hyper: Hyperparameters) -> TrainState:
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-        inputs = batch.images if start else assembly.preprocess(batch.images, augment_key)
+        mirrored = None
+        if config.dataset.alternate_flip:
+            epoch = state.step // steps_per_epoch
+            mirrored = augment.alternate(state.key, batch.positions, epoch)
+        inputs = batch.images
+        if not start:
+            inputs = assembly.preprocess(batch.images, augment_key, mirrored)
         trainable, frozen = freezing.split(state.params, this)
 
         def mean_loss(trainable: dict[str, jax.Array]):
