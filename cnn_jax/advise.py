@@ -250,8 +250,8 @@ def run_command(invocation: Invocation, train_in: TrainIn) -> int:
     plain = experiment.replace(
         base, {"transfer.freeze": "none", "transfer.unfreeze": None, "transfer.cache_views": 0}
     )
-    assembly = build.assemble(plain, info, weights.preprocessing)
-    loading.merge(assembly.shapes["params"], weights, base.transfer.include)
+    assembly = build.assemble(plain, info, weights.preprocessing, weights.options)
+    loading.merge(assembly.shapes, weights, base.transfer.include)
     stages = trained_stages(assembly)
     chosen, notes = available(options.chosen, stages)
     if not chosen:
@@ -263,7 +263,8 @@ def run_command(invocation: Invocation, train_in: TrainIn) -> int:
 
     def cost_of(strategy: str, images: int) -> Cost:
         config = experiment_of(strategy)
-        return cost(config, build.assemble(config, info, weights.preprocessing), rows, images)
+        assembly = build.assemble(config, info, weights.preprocessing, weights.options)
+        return cost(config, assembly, rows, images)
 
     reference = "last_block" if len(stages) > 1 else "everything"
     costs = {n: {name: cost_of(name, n) for name in chosen} for n in sizes}

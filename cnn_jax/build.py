@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import NamedSharding
 
 from cnn_jax import experiment, models, runtime
@@ -150,25 +149,22 @@ def initial_state(
 ) -> state.TrainState:
     """Returns the state before the first step, on the devices.
 
-    Only the parameters that no weights replace are drawn at random.
+    Only what no weights replace, parameters and batch statistics, starts as the model has it.
     """
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
     loaded: dict[str, Any] = {}
     if weights is not None:
-        flat = freezing.flatten(assembly.shapes["params"])
-        merged = freezing.flatten(
-            loading.merge(assembly.shapes["params"], weights, config.transfer.include)
-        )
+        flat = freezing.flatten(assembly.shapes)
+        merged = freezing.flatten(loading.merge(assembly.shapes, weights, config.transfer.include))
         loaded = {path: leaf for path, leaf in merged.items() if leaf is not flat[path]}
 
     def create(loaded: dict[str, Any], init_key: jax.Array, run_key: jax.Array) -> state.TrainState:
-        variables = dict(assembly.model.init(init_key, jnp.zeros((1, *assembly.image_shape))))
-        params = {**freezing.flatten(variables["params"]), **loaded}
-        variables["params"] = freezing.unflatten(params)
+        variables = assembly.model.init(init_key, jnp.zeros((1, *assembly.image_shape)))
+        variables = freezing.unflatten({**freezing.flatten(variables), **loaded})
         return new_state(assembly, config, variables, run_key)
 
     jitted = jax.jit(create, out_shardings=sharding, compiler_options=runtime.compiler_options())
-    return jitted({path: np.asarray(leaf) for path, leaf in loaded.items()}, init_key, run_key)
+    return jitted(loaded, init_key, run_key)
 
 
 def new_state(

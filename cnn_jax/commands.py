@@ -77,7 +77,7 @@ def _train_in(
     weights, about_weights = _weights(config, directory)
     assembly = _assemble(config, loaded.info, about_weights)
     if weights is not None:
-        loading.merge(assembly.shapes["params"], weights, config.transfer.include)
+        loading.merge(assembly.shapes, weights, config.transfer.include)
     trainer = loop.Trainer(config, loaded, assembly, weights, directory, invocation.quiet)
     directory.create()
     with directory.locked():
@@ -150,6 +150,7 @@ def _weights(
         "sha256": weights.sha256,
         "preprocessing": weights.preprocessing,
         "preprocessing_reason": weights.preprocessing_reason,
+        "options": dict(weights.options),
     }
     return weights, about
 
@@ -157,8 +158,8 @@ def _weights(
 def _assemble(
     config: experiment.Experiment, info: data.DataInfo, about_weights: dict[str, Any] | None
 ) -> build.Assembly:
-    known = None if about_weights is None else about_weights["preprocessing"]
-    return build.assemble(config, info, known)
+    about = about_weights or {}
+    return build.assemble(config, info, about.get("preprocessing"), about.get("options"))
 
 
 def _transfer_report(config: experiment.Experiment, assembly: build.Assembly) -> list[str]:

@@ -60,7 +60,7 @@ def fetch(entry: Entry) -> Path:
 def _verified(path: Path, entry: Entry) -> bool:
     if not path.exists():
         return False
-    if path.stat().st_size == entry.size and _checksum_holds(path, entry):
+    if entry.size in (None, path.stat().st_size) and _checksum_holds(path, entry):
         return True
     algorithm = entry.checksum.partition(":")[0]
     logging.warning("%s is damaged: its size or %s is another; fetching it anew", path, algorithm)
@@ -111,30 +111,38 @@ def _retrieve(path: Path, part: Path, entry: Entry) -> None:
 
 
 def _stream(url: str, part: Path, entry: Entry, path: Path) -> None:
-    """Completes `part` to the entry's size, from where it ends."""
+    """Completes `part`, from where it ends, to the entry's size or else what the server says."""
     offset = part.stat().st_size if part.exists() else 0
-    if offset > entry.size:
+    size = entry.size
+    if size is None and offset and _checksum_holds(part, entry):
+        return
+    if size is not None and offset > size:
         offset = 0
-    if offset == entry.size:
+    if offset == size:
         return
     headers = {"Accept-Encoding": "identity"}
     if offset:
         headers["Range"] = f"bytes={offset}-"
     timeout = (_CONNECT_SECONDS, _READ_SECONDS)
     with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
+        if response.status_code == 416 and size is None:
+            part.unlink()
+            raise ValueError("the part does not end within the server's file")
         response.raise_for_status()
         if response.status_code != 206:
             offset = 0
         elif not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
             raise _wrong(path, entry, "the server sent another part than asked for")
         length = response.headers.get("Content-Length")
-        if length is not None and offset + int(length) != entry.size:
+        if length is not None and size is None:
+            size = offset + int(length)
+        elif length is not None and offset + int(length) != size:
             raise _wrong(path, entry, f"the server's file has {offset + int(length)} bytes")
         with (
             part.open("ab" if offset else "wb") as file,
             tqdm.tqdm(
                 desc=entry.name,
-                total=entry.size,
+                total=size,
                 initial=offset,
                 unit="B",
                 unit_scale=True,
@@ -143,12 +151,12 @@ def _stream(url: str, part: Path, entry: Entry, path: Path) -> None:
         ):
             for chunk in response.iter_content(_CHUNK):
                 offset += len(chunk)
-                if offset > entry.size:  # before it fills the disk
-                    raise _wrong(path, entry, f"the server sends more than {entry.size} bytes")
+                if size is not None and offset > size:  # before it fills the disk
+                    raise _wrong(path, entry, f"the server sends more than {size} bytes")
                 file.write(chunk)
                 bar.update(len(chunk))
-    if offset != entry.size:
-        raise ConnectionError(f"the connection broke after {offset} of {entry.size} bytes")
+    if size is not None and offset != size:
+        raise ConnectionError(f"the connection broke after {offset} of {size} bytes")
 
 
 def _preflight(url: str) -> None:
@@ -175,8 +183,9 @@ def _preflight(url: str) -> None:
 
 
 def _by_hand(path: Path, entry: Entry) -> str:
+    size = "" if entry.size is None else f"{entry.size} bytes, "
     return (
-        f"download it elsewhere ({entry.size} bytes, {entry.checksum}) and put it at {path}, "
+        f"download it elsewhere ({size}{entry.checksum}) and put it at {path}, "
         "or name a file with --transfer.weights=PATH"
     )
 

@@ -1,59 +1,248 @@
-"""What the layers of a model are called in the files of other projects."""
+"""What a model's layers are called in files of other projects, and what else is different there.
+
+Names and conventions are those of Keras Applications 3.15 (`keras/src/applications`) and of
+torchvision 0.28 (`torchvision/models`).
+"""
 
 import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 from cnn_jax.errors import UsageError
-from cnn_jax.models import vgg
+from cnn_jax.models import densenet, inception, resnet, vgg
+from cnn_jax.models.alexnet import CONVOLUTIONS
+from cnn_jax.pretrained.preprocessing import Preprocessing
+
+Source = Literal["keras", "torch"]
+# The kind of a layer, and what Keras calls one that was given no name.
+_AUTOMATIC = {"conv": "conv2d", "dense": "dense", "batch_norm": "batch_normalization"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """One layer with a kernel and a bias, under each of its names.
+    """One layer with parameters, under each of its names.
 
     Attributes:
         path: ours, such as "backbone/block1/conv1".
-        keras: that of Keras Applications, such as "block1_conv1".
-        keras_unnamed: the group in a `.weights.h5` of an early Keras 3, which kept no names:
-            layers are numbered by kind in the order of the model, such as "conv2d_1".
-        torch: torchvision's, such as "features.0".
+        kind: "conv", "dense" or "batch_norm".
+        keras: that of Keras Applications, such as "block1_conv1", or None.
+        torch: torchvision's, such as "features.0", or None.
         flattened: True for the dense layer that takes a flattened feature map, whose rows torch
             has in the order channel, height, width.
+        norm: the path of the normalisation that takes over this convolution's bias, where our
+            convolution has none.
     """
 
     path: str
-    keras: str
-    keras_unnamed: str
-    torch: str
+    kind: Literal["conv", "dense", "batch_norm"]
+    keras: str | None = None
+    torch: str | None = None
     flattened: bool = False
+    norm: str | None = None
 
 
-def _vgg(stages: tuple[int, ...]) -> tuple[Layer, ...]:
-    layers, index = [], 0
+@dataclasses.dataclass(frozen=True)
+class Convention:
+    """What belongs to the files of one source besides the names.
 
-    def unnamed(kind: str, number: int) -> str:
-        return f"{kind}_{number}" if number else kind
+    Attributes:
+        preprocessing: what was done to the pixels in training.
+        options: of the model, without which the weights are another function.
+        epsilon: of the normalisations, what theirs is above ours.
+        automatic: Keras gave convolutions and normalisations their names, "conv2d_17", whose
+            numbers go on from one model of a session to the next: only their order is known.
+        sequential: the layers are one after another, so that a file of an early Keras 3, which kept
+            numbers by kind in the place of names, can be told by them.
+    """
 
+    preprocessing: Preprocessing
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    epsilon: float = 0.0
+    automatic: bool = False
+    sequential: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What is known of one model's files: its layers in order, and each source's convention."""
+
+    layers: tuple[Layer, ...]
+    conventions: Mapping[Source, Convention]
+
+
+def numbered(layers: Iterable[Layer]) -> list[str]:
+    """Returns the names that Keras gives to layers without one: conv2d, conv2d_1, ..., dense."""
+    seen: Counter[str] = Counter()
+    names = []
+    for layer in layers:
+        number = seen[layer.kind]
+        seen[layer.kind] += 1
+        names.append(f"{_AUTOMATIC[layer.kind]}_{number}" if number else _AUTOMATIC[layer.kind])
+    return names
+
+
+def _conv_bn(
+    path: str, keras: str | None, torch: tuple[str, str] | None, bias: bool = False
+) -> list[Layer]:
+    """Returns the layers of a `ConvBatchNorm`; with `bias`, its convolution has its own."""
+    names = (f"{keras}_conv", f"{keras}_bn") if keras else (None, None)
+    torch_names = torch or (None, None)
+    norm = f"{path}/bn"
+    return [
+        Layer(f"{path}/conv", "conv", names[0], torch_names[0], norm=None if bias else norm),
+        Layer(norm, "batch_norm", names[1], torch_names[1]),
+    ]
+
+
+def _vgg(stages: tuple[int, ...], batch_norm: bool) -> Layout:
+    layers: list[Layer] = []
+    index = 0
     for block, convolutions in enumerate(stages, start=1):
         for number in range(1, convolutions + 1):
-            name = unnamed("conv2d", len(layers))
-            ours = f"backbone/block{block}/conv{number}"
-            layers.append(Layer(ours, f"block{block}_conv{number}", name, f"features.{index}"))
-            index += 2  # torchvision counts the ReLU
+            path = f"backbone/block{block}/conv{number}"
+            torch = f"features.{index}"
+            if batch_norm:
+                layers += _conv_bn(path, None, (torch, f"features.{index + 1}"), bias=True)
+            else:
+                layers.append(Layer(path, "conv", f"block{block}_conv{number}", torch))
+            index += 2 + batch_norm  # torchvision counts the ReLU
         index += 1  # and the pool
-    for number, (name, torch) in enumerate([("fc1", 0), ("fc2", 3), ("predictions", 6)]):
-        layers.append(
-            Layer(
-                f"head/{name}", name, unnamed("dense", number), f"classifier.{torch}", number == 0
-            )
-        )
-    return tuple(layers)
+    for name, number in [("fc1", 0), ("fc2", 3), ("predictions", 6)]:
+        layers.append(Layer(f"head/{name}", "dense", name, f"classifier.{number}", number == 0))
+    conventions: dict[Source, Convention] = {"torch": Convention("torch")}
+    if not batch_norm:
+        conventions["keras"] = Convention("caffe", sequential=True)
+    return Layout(tuple(layers), conventions)
 
 
-LAYOUTS: dict[str, tuple[Layer, ...]] = {name: _vgg(stages) for name, stages in vgg.STAGES.items()}
+def _alexnet() -> Layout:
+    layers: list[Layer] = []
+    index = 0
+    for block, (*_, pool) in enumerate(CONVOLUTIONS, start=1):
+        layers.append(Layer(f"backbone/block{block}/conv", "conv", torch=f"features.{index}"))
+        index += 2 + pool  # torchvision counts the ReLU
+    for name, number in [("fc1", 1), ("fc2", 4), ("logits", 6)]:
+        torch = f"classifier.{number}"
+        layers.append(Layer(f"head/{name}", "dense", None, torch, number == 1))
+    return Layout(tuple(layers), {"torch": Convention("torch", {"local_response_norm": False})})
 
 
-def find(model: str) -> tuple[Layer, ...]:
-    """Returns the layers of a model that files of other projects are known for, in order.
+def _googlenet() -> Layout:
+    def conv(path: str, torch: str) -> list[Layer]:
+        return _conv_bn(path, None, (f"{torch}.conv", f"{torch}.bn"))
+
+    branches = {
+        "branch1": "branch1",
+        "branch2_reduce": "branch2.0",
+        "branch2": "branch2.1",
+        "branch3_reduce": "branch3.0",
+        "branch3": "branch3.1",
+        "branch4": "branch4.1",
+    }
+    layers = [layer for n in (1, 2, 3) for layer in conv(f"backbone/stem/conv{n}", f"conv{n}")]
+    for block in inception.GOOGLENET_BLOCKS:
+        for ours, torch in branches.items():
+            layers += conv(f"backbone/{block}/{ours}", f"{block}.{torch}")
+    for number, block in enumerate(inception.GOOGLENET_AUXILIARY, start=1):
+        path, torch = f"auxiliary_{block}", f"aux{number}"
+        layers += conv(f"{path}/conv", f"{torch}.conv")
+        layers.append(Layer(f"{path}/fc1", "dense", None, f"{torch}.fc1", flattened=True))
+        layers.append(Layer(f"{path}/logits", "dense", None, f"{torch}.fc2"))
+    layers.append(Layer("head/logits", "dense", None, "fc"))
+    # Torchvision's scales its input anew inside the network, to what it was trained with.
+    return Layout(tuple(layers), {"torch": Convention("symmetric")})
+
+
+def _inception_v3() -> Layout:
+    """The convolutions in the order in which Keras makes them."""
+    a = "branch1_1 branch5_1 branch5_2 branch3_1 branch3_2 branch3_3 pool_1"
+    b = "branch1_1 branch7_1 branch7_2 branch7_3 " + "".join(f"branch7x2_{n} " for n in range(1, 6))
+    c = "branch1_1 fork1_1 fork1_2a fork1_2b fork2_1 fork2_2 fork2_3a fork2_3b pool_1"
+    stages = {"stem": "conv1 conv2 conv3 conv4 conv5"}
+    stages |= {f"mixed{number}": a for number in (0, 1, 2)}
+    stages |= {"mixed3": "branch3_1 double_1 double_2 double_3"}
+    stages |= {f"mixed{number}": f"{b}pool_1" for number in (4, 5, 6, 7)}
+    stages |= {"mixed8": "branch3_1 branch3_2 branch7_1 branch7_2 branch7_3 branch7_4"}
+    stages |= {f"mixed{number}": c for number in (9, 10)}
+    layers = [
+        layer
+        for stage, names in stages.items()
+        for name in names.split()
+        for layer in _conv_bn(f"backbone/{stage}/{name}", None, None)
+    ]
+    layers = [
+        dataclasses.replace(layer, keras=name)
+        for layer, name in zip(layers, numbered(layers), strict=True)
+    ]
+    layers.append(Layer("head/logits", "dense", "predictions"))
+    return Layout(tuple(layers), {"keras": Convention("symmetric", automatic=True)})
+
+
+def _resnet(blocks: tuple[int, ...], bottleneck: bool) -> Layout:
+    layers = _conv_bn("backbone/stem/conv", "conv1", ("conv1", "bn1"))
+    for stage, count in enumerate(blocks, start=1):
+        for block in range(1, count + 1):
+            path = f"backbone/stage{stage}/block{block}"
+            keras, torch = f"conv{stage + 1}_block{block}", f"layer{stage}.{block - 1}"
+            for n in range(1, 4 if bottleneck else 3):
+                names = (f"{torch}.conv{n}", f"{torch}.bn{n}")
+                layers += _conv_bn(f"{path}/conv{n}", f"{keras}_{n}", names)
+            if block == 1 and (bottleneck or stage > 1):
+                names = (f"{torch}.downsample.0", f"{torch}.downsample.1")
+                layers += _conv_bn(f"{path}/projection", f"{keras}_0", names)
+    layers.append(Layer("head/logits", "dense", "predictions", "fc"))
+    if not bottleneck:
+        return Layout(tuple(layers), {"torch": Convention("torch")})
+    return Layout(
+        tuple(layers),
+        {
+            "keras": Convention("caffe", {"bottleneck_stride": "1x1"}, epsilon=1e-8),
+            "torch": Convention("torch", {"bottleneck_stride": "3x3"}),
+        },
+    )
+
+
+def _densenet(blocks: tuple[int, ...]) -> Layout:
+    layers = _conv_bn("backbone/stem/conv", "conv1", ("features.conv0", "features.norm0"))
+    for block, count in enumerate(blocks, start=1):
+        for number in range(1, count + 1):
+            path = f"backbone/block{block}/layer{number}"
+            keras = f"conv{block + 1}_block{number}"
+            torch = f"features.denseblock{block}.denselayer{number}"
+            layers += [
+                Layer(f"{path}/bn1", "batch_norm", f"{keras}_0_bn", f"{torch}.norm1"),
+                Layer(f"{path}/conv1", "conv", f"{keras}_1_conv", f"{torch}.conv1"),
+                Layer(f"{path}/bn2", "batch_norm", f"{keras}_1_bn", f"{torch}.norm2"),
+                Layer(f"{path}/conv2", "conv", f"{keras}_2_conv", f"{torch}.conv2"),
+            ]
+        path, torch = f"backbone/block{block}", f"features.transition{block}"
+        if block == len(blocks):
+            layers.append(Layer(f"{path}/bn", "batch_norm", "bn", f"features.norm{block + 1}"))
+        else:
+            keras = f"pool{block + 1}"
+            layers.append(Layer(f"{path}/bn", "batch_norm", f"{keras}_bn", f"{torch}.norm"))
+            layers.append(Layer(f"{path}/transition", "conv", f"{keras}_conv", f"{torch}.conv"))
+    layers.append(Layer("head/logits", "dense", "predictions", "classifier"))
+    return Layout(
+        tuple(layers),
+        {"keras": Convention("torch", epsilon=1e-8), "torch": Convention("torch")},
+    )
+
+
+LAYOUTS: dict[str, Layout] = {
+    **{name: _vgg(stages, False) for name, stages in vgg.STAGES.items()},
+    **{f"{name}_bn": _vgg(stages, True) for name, stages in vgg.STAGES.items()},
+    "alexnet": _alexnet(),
+    "googlenet": _googlenet(),
+    "inception_v3": _inception_v3(),
+    **{name: _resnet(*stages) for name, stages in resnet.STAGES.items()},
+    **{name: _densenet(blocks) for name, blocks in densenet.BLOCKS.items()},
+}
+
+
+def find(model: str) -> Layout:
+    """Returns the layout of a model that files of other projects are known for.
 
     Raises:
         UsageError: none are known for it.

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,7 +15,7 @@ import numpy as np
 import safetensors
 from flax import traverse_util
 
-from cnn_jax import experiment
+from cnn_jax import experiment, models, run
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.patterns import matches
 from cnn_jax.pretrained import catalogue, download, layouts
@@ -36,12 +36,15 @@ class Weights:
         arrays: float32 arrays by path in the model, such as "backbone/block1/conv1/kernel":
             convolution kernels [height, width, in, out], dense ones [in, out]. Layers that the
             model does not have stand under their own names: dense ones in "head/", others in
-            "backbone/".
+            "backbone/". Batch normalisations have "scale" and "bias", and the statistics "mean" and
+            "var", which are the source's carried over to our epsilon and to convolutions without a
+            bias: in evaluation they are the same function.
         source: the file, for messages.
         sha256: of the file, hexadecimal; of the parameters for a run directory.
         preprocessing: what was done to the pixels in training, or None where nobody knows.
         preprocessing_reason: how that is known, for the log.
         classes: outputs of the head, or None where the file has no head of the model's.
+        options: of the model, without which these weights are another function.
     """
 
     arrays: dict[str, np.ndarray]
@@ -50,6 +53,7 @@ class Weights:
     preprocessing: Preprocessing | None
     preprocessing_reason: str
     classes: int | None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def load(source: str, model: str, include: str | None = None) -> Weights:
@@ -70,7 +74,7 @@ def load(source: str, model: str, include: str | None = None) -> Weights:
     if source == "imagenet":
         include_top = include is not None and any(
             layer.path.startswith("head/") and matches(include, layer.path)
-            for layer in layouts.find(model)
+            for layer in layouts.find(model).layers
         )
         entry = catalogue.find(model, include_top)
         path = download.fetch(entry)
@@ -80,10 +84,21 @@ def load(source: str, model: str, include: str | None = None) -> Weights:
         return from_run(path, model)
     if not path.is_file():
         raise UsageError(f"--transfer.weights: there is no file or run directory {source}")
-    layers = layouts.find(model)
-    kind = _format(path)
+    layout = layouts.find(model)
+    project = _format(path)
+    if project not in layout.conventions:
+        names = {"keras": "Keras' HDF5", "torch": "torchvision's safetensors"}
+        raise UsageError(
+            f"--transfer.weights: {path} is in {names[project]} layout, which is not known for "
+            f"{model}; take {' or '.join(names[known] for known in layout.conventions)}"
+        )
+    convention = layout.conventions[project]
     try:
-        arrays = _from_keras(path, layers) if kind == "hdf5" else _from_torch(path, layers)
+        if project == "keras":
+            arrays = _from_keras(path, layout.layers, convention)
+        else:
+            arrays = _from_torch(path, layout.layers)
+        _adapt(arrays, layout.layers, convention)
     except (OSError, KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RunError(f"{path} is damaged or not a file of weights: {reason}") from error
@@ -96,13 +111,13 @@ def load(source: str, model: str, include: str | None = None) -> Weights:
     for known in catalogue.ENTRIES:
         if known.md5 == sums["md5"] and known.model == model:
             entry = known
-    preprocessing: Preprocessing
+    preprocessing = convention.preprocessing
     if entry is not None:
-        preprocessing, reason = entry.preprocessing, f"the catalogue's for {entry.name}"
-    elif kind == "hdf5":
-        preprocessing, reason = "caffe", f"assumed: Keras Applications' for {model}"
+        reason = f"the catalogue's for {entry.name}"
+    elif project == "keras":
+        reason = f"assumed: Keras Applications' for {model}"
     else:
-        preprocessing, reason = "torch", "assumed: torchvision's"
+        reason = f"assumed: torchvision's for {model}"
     last = next((arrays[name] for name in arrays if re.fullmatch(_LAST_BIAS, name)), None)
     return Weights(
         arrays=arrays,
@@ -111,14 +126,16 @@ def load(source: str, model: str, include: str | None = None) -> Weights:
         preprocessing=preprocessing,
         preprocessing_reason=reason,
         classes=None if last is None else int(last.size),
+        options=dict(convention.options),
     )
 
 
 def from_run(path: Path, model: str) -> Weights:
-    """Reads the best parameters of a run directory of ours.
+    """Reads the best parameters and batch statistics of a run directory of ours.
 
     The preprocessing is the run's own `dataset.normalize`, where that is one which does not depend
-    on the run's data.
+    on the run's data; with "auto", that of the weights it started from. The options are those of
+    the run's model.
 
     Raises:
         UsageError: the directory is no run, or one of another model.
@@ -138,31 +155,51 @@ def from_run(path: Path, model: str) -> Weights:
         )
     from cnn_jax.training import checkpoints  # loads Orbax, which the other roads do not need
 
-    params = checkpoints.load_parameters(path)  # pyright: ignore[reportAttributeAccessIssue]
-    flat = traverse_util.flatten_dict(params, sep="/")
-    arrays = {name: np.asarray(array) for name, array in flat.items()}
-    normalize = trained.dataset.normalize
+    variables, _ = checkpoints.load_variables(path.resolve() / "checkpoints")
+    arrays = {
+        name.partition("/")[2]: np.asarray(array)
+        for name, array in traverse_util.flatten_dict(variables, sep="/").items()
+    }
+    about = run.RunDirectory(path).read("weights") or {}
+    normalize, reason = trained.dataset.normalize, "the run's"
+    if normalize == "auto" and about.get("preprocessing"):
+        normalize, reason = about["preprocessing"], "by the weights that the run started from,"
     known = normalize in get_args(Preprocessing)
+    # What decides about the function itself; None in the flags is the weights' or the model's own.
+    options = {
+        name: value
+        for name, value in models.REGISTRY[model].options.items()
+        if name in ("bottleneck_stride", "local_response_norm")
+    }
+    given = trained.model.options()
+    for name in options:
+        if given[name] is not None:
+            options[name] = given[name]
+        options[name] = about.get("options", {}).get(name, options[name])
     last = next((arrays[name] for name in arrays if re.fullmatch(_LAST_BIAS, name)), None)
     return Weights(
         arrays=arrays,
         source=str(path),
         sha256=checkpoints.digest(arrays),
         preprocessing=normalize if known else None,  # pyright: ignore[reportArgumentType]
-        preprocessing_reason=f"the run's --dataset.normalize={normalize}",
+        preprocessing_reason=f"{reason} --dataset.normalize={normalize}",
         classes=None if last is None else int(last.size),
+        options=options,
     )
 
 
-def merge(params: dict[str, Any], weights: Weights, include: str | None = None) -> dict[str, Any]:
-    """Returns the parameters with those that a pattern selects replaced by a file's.
+def merge(
+    variables: Mapping[str, Any], weights: Weights, include: str | None = None
+) -> dict[str, Any]:
+    """Returns a model's variables with those that a pattern selects replaced by a file's.
 
     All or nothing: what the pattern selects in the model and in the file must be the same paths and
     the same shapes.
 
     Args:
-        params: nested dict `{"backbone": ..., "head": ...}` of arrays (or, where they are replaced,
-            of anything with shape and dtype).
+        variables: `{"params": ..., "batch_stats": ...}`, nested, of arrays (or, where they are
+            replaced, of anything with shape and dtype); without "batch_stats" for a model that has
+            none. The paths of both begin with "backbone" or "head", and a pattern selects of both.
         weights: of `load`.
         include: a pattern of `matches`; None: the backbone, so that the head stays as it is. ".*"
             takes the head of the file too.
@@ -172,12 +209,13 @@ def merge(params: dict[str, Any], weights: Weights, include: str | None = None) 
         UsageError: the pattern selects nothing of the model.
     """
     pattern = "backbone" if include is None else include
-    flat: dict[str, Any] = dict(traverse_util.flatten_dict(params, sep="/"))
-    ours = {name: leaf for name, leaf in flat.items() if matches(pattern, name)}
+    flat: dict[str, Any] = dict(traverse_util.flatten_dict(variables, sep="/"))
+    full = {name.partition("/")[2]: name for name in flat}  # a path is in one collection alone
+    ours = {path: flat[name] for path, name in full.items() if matches(pattern, path)}
     theirs = {name: leaf for name, leaf in weights.arrays.items() if matches(pattern, name)}
     if not ours:
         raise UsageError(
-            f"--transfer.include={pattern} selects no parameters; there are {_some(flat)}"
+            f"--transfer.include={pattern} selects no parameters; there are {_some(full)}"
         )
     problems = []
     if missing := [name for name in ours if name not in theirs]:
@@ -194,11 +232,11 @@ def merge(params: dict[str, Any], weights: Weights, include: str | None = None) 
     if problems:
         raise RunError(
             f"the weights of {weights.source} do not fit, and none were loaded: "
-            f"{'; '.join(problems)}. The model has {_some(flat)}; the file has "
+            f"{'; '.join(problems)}. The model has {_some(full)}; the file has "
             f"{_some(weights.arrays)}. --transfer.include=PATTERN loads the part whose paths match "
             "(none given: backbone); --model.name and --model.head choose another network"
         )
-    taken = {name: np.asarray(theirs[name], leaf.dtype) for name, leaf in ours.items()}
+    taken = {full[path]: np.asarray(theirs[path], leaf.dtype) for path, leaf in ours.items()}
     return traverse_util.unflatten_dict(flat | taken, sep="/")
 
 
@@ -214,15 +252,15 @@ def _file_hash(path: Path, algorithm: str) -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
-def _format(path: Path) -> str:
-    """Returns "hdf5" or "safetensors"; raises UsageError for everything else."""
+def _format(path: Path) -> layouts.Source:
+    """Returns "keras" for HDF5, "torch" for safetensors; raises UsageError for everything else."""
     with path.open("rb") as file:
         start = file.read(16)
     size = path.stat().st_size
     if h5py.is_hdf5(path):
-        return "hdf5"
+        return "keras"
     if len(start) > 8 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:
-        return "safetensors"
+        return "torch"
     accepted = "take a Keras HDF5 file, a safetensors file or a run directory"
     if not start:
         raise UsageError(f"--transfer.weights: {path} is empty; {accepted}")
@@ -245,33 +283,100 @@ def _format(path: Path) -> str:
     raise UsageError(f"--transfer.weights: {path} is in no known format; {accepted}")
 
 
-def _from_keras(path: Path, layers: tuple[layouts.Layer, ...]) -> dict[str, np.ndarray]:
+def _adapt(
+    arrays: dict[str, np.ndarray],
+    layers: tuple[layouts.Layer, ...],
+    convention: layouts.Convention,
+) -> None:
+    """Makes weights of another project's network those of ours, in place."""
+    for layer in layers:
+        bias, mean, var = f"{layer.path}/bias", f"{layer.norm}/mean", f"{layer.path}/var"
+        if layer.norm and bias in arrays and mean in arrays:
+            arrays[mean] = arrays[mean] - arrays.pop(bias)
+        if layer.kind == "batch_norm" and convention.epsilon and var in arrays:
+            arrays[var] = arrays[var] + np.float32(convention.epsilon)
+
+
+# The arrays of a layer, in its order: (name in the file or "", array).
+_Arrays = list[tuple[str, np.ndarray]]
+_NORM_LEAVES = {"gamma": "scale", "beta": "bias", "moving_mean": "mean", "moving_variance": "var"}
+
+
+def _from_keras(
+    path: Path, layers: tuple[layouts.Layer, ...], convention: layouts.Convention
+) -> dict[str, np.ndarray]:
+    ours = {layer.keras: layer for layer in layers if layer.keras}
     with h5py.File(path, "r") as file:
         root = _child(file, "model_weights") if "model_weights" in file else file
-        pairs = _legacy_layers(root) if _strings(root, "layer_names") else _keras3_layers(file)
-        found: dict[str, list[np.ndarray]] = {}
-        for name, weights in pairs:
+        legacy = _strings(root, "layer_names")
+        triples = _legacy_layers(root, ours) if legacy else _keras3_layers(file)
+        found: dict[str, _Arrays] = {}
+        named = True
+        for name, weights, certain in triples:
+            name = name.replace("/", "_")  # the DenseNet of 2018 has conv1/conv, not conv1_conv
             if weights and name in found:
                 raise ValueError(f"two layers are called {name}")
             if weights:
                 found[name] = weights
-    ours = {layer.keras: layer.path for layer in layers}
-    if not ours.keys() & found.keys():
-        ours = {layer.keras_unnamed: layer.path for layer in layers}
+                named = named and certain
+    if not named and (convention.automatic or not ours.keys() & found.keys()):
+        if not convention.sequential:
+            raise RunError(
+                f"{path} was written by an early Keras 3, which kept no names of layers, and in a "
+                "network with branches their order does not tell which is which; load it there and "
+                "save its weights with a newer Keras"
+            )
+        ours = dict(zip(layouts.numbered(layers), layers, strict=True))
+    elif convention.automatic:
+        found = _renumbered(path, found, ours)
+    for name in _OLD_TOPS & found.keys():
+        if "predictions" in ours and "predictions" not in found:
+            found["predictions"] = found.pop(name)
     arrays = {}
     for name, weights in found.items():
-        place = ours.get(name) or _unknown(name, weights[0])
-        if len(weights) > 2:
-            arrays |= {f"{place}/{number}": array for number, array in enumerate(weights)}
-        else:
-            arrays |= {
-                f"{place}/{leaf}": w for leaf, w in zip(("kernel", "bias"), weights, strict=False)
-            }
+        layer = ours.get(name)
+        first = weights[0][1]
+        place = layer.path if layer else f"{'head' if first.ndim == 2 else 'backbone'}/{name}"
+        norm = layer.kind == "batch_norm" if layer else first.ndim == 1
+        arrays |= {f"{place}/{leaf}": array for leaf, array in _keras_leaves(weights, norm)}
     return arrays
 
 
-def _unknown(name: str, kernel: np.ndarray) -> str:
-    return f"{'head' if kernel.ndim == 2 else 'backbone'}/{name}"
+# What the last layer was called before it was "predictions"; published files keep these names.
+_OLD_TOPS = {"fc1000", "probs"}
+
+
+def _renumbered(
+    path: Path, found: dict[str, _Arrays], ours: Mapping[str, layouts.Layer]
+) -> dict[str, _Arrays]:
+    """Returns layers that Keras numbered, conv2d_95, ..., numbered from 0 as in `ours`."""
+    result = dict(found)
+    for prefix in ("conv2d", "batch_normalization"):
+        automatic = re.compile(rf"{prefix}(?:_(\d+))?")
+        names = {name: int(match[1] or 0) for name in found if (match := automatic.fullmatch(name))}
+        wanted = [name for name in ours if automatic.fullmatch(name)]
+        if names and len(names) != len(wanted):
+            raise RunError(
+                f"{path} has {len(names)} layers called {prefix} with numbers, and the network "
+                f"{len(wanted)}, so that nobody can tell which is which"
+            )
+        for name in names:
+            del result[name]
+        for new, old in zip(wanted, sorted(names, key=lambda name: names[name]), strict=False):
+            result[new] = found[old]
+    return result
+
+
+def _keras_leaves(weights: _Arrays, norm: bool) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields (our name, array); arrays beyond those that a layer has are numbered."""
+    names = ["kernel", "bias"]
+    if norm:
+        inside = [re.search("|".join(_NORM_LEAVES), name) for name, _ in weights]
+        names = [_NORM_LEAVES[match[0]] for match in inside if match]
+        if len(names) != len(weights):
+            names = list(_NORM_LEAVES.values())[-len(weights) :]  # the scale may be missing
+    for number, (_, array) in enumerate(weights):
+        yield (names[number] if number < len(names) else str(number)), array
 
 
 def _child(group: h5py.Group, name: str) -> Any:
@@ -320,26 +425,33 @@ def _strings(group: h5py.Group, name: str) -> list[str]:
     return [v.decode() if isinstance(v, bytes) else str(v) for v in values]
 
 
-def _legacy_layers(root: h5py.Group) -> Iterator[tuple[str, list[np.ndarray]]]:
-    """Yields (layer, its arrays) of the old layout: a group a layer, the order in attributes.
+def _legacy_layers(root: h5py.Group, known: Container[str]) -> Iterator[tuple[str, _Arrays, bool]]:
+    """Yields (layer, its arrays, True) of the old layout: a group a layer, the order in attributes.
 
     A model within a model is one layer, and the parts of its weights' names are the layers.
     """
     reader = _Reader()
     for layer in _strings(root, "layer_names"):
         group = _child(root, layer)
-        names = _strings(group, "weight_names")
-        inner: dict[str, list[np.ndarray]] = {}
-        for name in names:
-            owner = name.rpartition("/")[0].rpartition("/")[2]
-            inner.setdefault(owner, []).extend(reader.read(_child(group, name)))
+        inner: dict[str, _Arrays] = {}
+        for name in _strings(group, "weight_names"):
+            *parts, leaf = name.split("/")
+            owners = ["_".join(parts[start:]) for start in range(len(parts))] or [layer]
+            owner = next((owner for owner in owners if owner in known), owners[-1])
+            inner.setdefault(owner, []).extend(
+                (leaf, array) for array in reader.read(_child(group, name))
+            )
         if len(inner) == 1:
             inner = {layer: next(iter(inner.values()))}
-        yield from inner.items()
+        for name, arrays in inner.items():
+            yield name, arrays, True
 
 
-def _keras3_layers(file: h5py.Group) -> Iterator[tuple[str, list[np.ndarray]]]:
-    """Yields (layer, its arrays) of Keras 3: groups `.../LAYER/vars` with arrays 0, 1, ..."""
+def _keras3_layers(file: h5py.Group) -> Iterator[tuple[str, _Arrays, bool]]:
+    """Yields (layer, its arrays, whether the file says its name) of Keras 3.
+
+    These are groups `.../LAYER/vars` with arrays 0, 1, ...
+    """
     reader = _Reader()
     todo: list[tuple[str, h5py.Group]] = [("", file)]
     seen = 0
@@ -359,16 +471,30 @@ def _keras3_layers(file: h5py.Group) -> Iterator[tuple[str, list[np.ndarray]]]:
             parts = [reader.read(_child(member, str(i))) for i in range(len(member))]
             yield (
                 label.decode() if isinstance(label, bytes) else str(label),
-                [array for part in parts for array in part],
+                [("", array) for part in parts for array in part],
+                "name" in member.attrs,
             )
+
+
+_TORCH_LEAVES = {"weight": "kernel", "bias": "bias"}
+_TORCH_NORM_LEAVES = {
+    "weight": "scale",
+    "bias": "bias",
+    "running_mean": "mean",
+    "running_var": "var",
+}
 
 
 def _from_torch(path: Path, layers: tuple[layouts.Layer, ...]) -> dict[str, np.ndarray]:
     with safetensors.safe_open(path, framework="numpy") as file:
-        names = file.keys()
-        tensors = {name: file.get_tensor(name).astype(np.float32) for name in names}
+        # The DenseNets of 2017 have norm.1 where torchvision now has norm1.
+        names = {
+            re.sub(r"(denselayer\d+\.(?:norm|conv))\.(?=\d\.)", r"\1", name): name
+            for name in file.keys()  # noqa: SIM118 (it is no mapping)
+            if not name.endswith("num_batches_tracked")  # of use only without a momentum
+        }
+        tensors = {new: file.get_tensor(old).astype(np.float32) for new, old in names.items()}
     ours = {layer.torch: layer for layer in layers}
-    leaves = {"weight": "kernel", "bias": "bias"}
     channels = 0
     arrays: dict[str, np.ndarray] = {}
     for layer in layers:  # in order, for the channels of the feature map
@@ -386,13 +512,17 @@ def _from_torch(path: Path, layers: tuple[layouts.Layer, ...]) -> dict[str, np.n
             tensors[f"{layer.torch}.weight"] = maps.transpose(0, 2, 3, 1).reshape(weight.shape)
     for name, tensor in tensors.items():
         owner, _, leaf = name.rpartition(".")
+        layer = ours.get(owner)
+        norm = layer is not None and layer.kind == "batch_norm"
+        leaf = (_TORCH_NORM_LEAVES if norm else _TORCH_LEAVES).get(leaf)
+        if layer and leaf:
+            place = f"{layer.path}/{leaf}"
+        else:
+            weight = tensors.get(f"{owner}.weight", tensor)
+            place = f"{'head' if weight.ndim == 2 else 'backbone'}/{name}"
         if tensor.ndim == 4:
             tensor = tensor.transpose(2, 3, 1, 0)
         elif tensor.ndim == 2:
             tensor = tensor.T
-        if owner in ours and leaf in leaves:
-            place = f"{ours[owner].path}/{leaves[leaf]}"
-        else:
-            place = f"{'backbone' if owner.startswith('features') else 'head'}/{name}"
         arrays[place] = tensor
     return arrays

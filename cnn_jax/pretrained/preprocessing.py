@@ -24,9 +24,9 @@ def preprocess(images: jax.Array | np.ndarray, name: str) -> jax.Array:
         images: `[..., height, width, 3]`, red, green, blue, 0 to 255, any real dtype; for
             "symmetric" of any number of channels.
         name: "caffe": red, green, blue become blue, green, red and ImageNet's means are
-            subtracted, without scaling (VGG, ResNet50); "symmetric": [-1, 1] (InceptionV3, and the
-            study guide's own scaling); "torch": [0, 1], less ImageNet's mean, over its standard
-            deviation (DenseNet, and everything of torchvision).
+            subtracted, without scaling (Keras' VGG and ResNet); "symmetric": [-1, 1]
+            (InceptionV3, GoogLeNet, and the study guide's own scaling); "torch": [0, 1], less
+            ImageNet's mean, over its standard deviation (DenseNet, and the rest of torchvision).
 
     Returns:
         float32 images of the same shape.

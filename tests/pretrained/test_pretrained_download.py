@@ -45,6 +45,8 @@ class Server:
                 start = 0
                 if wanted and not outer.ignore_range:
                     start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])  # pyright: ignore
+                    if start >= len(outer.content):
+                        return self.send_error(416)
                     self.send_response(206)
                     total = len(outer.content)
                     self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
@@ -97,19 +99,41 @@ def test_catalogue_is_complete_and_consistent():
         assert entry.url.startswith("https://")
         assert entry.url.endswith(f"/{entry.name}")
         assert re.fullmatch("[0-9a-f]{32}", entry.md5)
-        assert entry.preprocessing == "caffe"
         assert entry.includes_top == ("notop" not in entry.name) == (entry.classes == 1000)
-    assert len({entry.md5 for entry in catalogue.ENTRIES}) == len(catalogue.ENTRIES) == 4
+        assert entry.size is None or entry.size > 25_000_000
+    assert len({entry.md5 for entry in catalogue.ENTRIES}) == len(catalogue.ENTRIES) == 18
 
 
-@pytest.mark.parametrize("model", ["vgg16", "vgg19"])
-def test_catalogue_has_the_addresses_and_checksums_of_keras(model, keras):
-    module = importlib.import_module(f"keras.src.applications.{model}")
-    source = inspect.getsource(module)
-    for top, path in [(True, module.WEIGHTS_PATH), (False, module.WEIGHTS_PATH_NO_TOP)]:
+@pytest.mark.parametrize(
+    ("model", "module", "preprocessing"),
+    [
+        ("vgg16", "vgg16", "caffe"),
+        ("vgg19", "vgg19", "caffe"),
+        ("resnet50", "resnet", "caffe"),
+        ("resnet101", "resnet", "caffe"),
+        ("resnet152", "resnet", "caffe"),
+        ("inception_v3", "inception_v3", "symmetric"),
+        ("densenet121", "densenet", "torch"),
+        ("densenet169", "densenet", "torch"),
+        ("densenet201", "densenet", "torch"),
+    ],
+)
+def test_catalogue_has_the_addresses_and_checksums_of_keras(model, module, preprocessing, keras):
+    theirs = importlib.import_module(f"keras.src.applications.{module}")
+    source = inspect.getsource(theirs)
+    for top in (True, False):
         entry = catalogue.find(model, top)
-        assert entry.url == path
+        assert entry.preprocessing == preprocessing
+        assert entry.input_size == ((299, 299) if model == "inception_v3" else (224, 224))
+        if module == "resnet":
+            assert theirs.WEIGHTS_HASHES[model][not top] == entry.md5
+            assert f"{theirs.BASE_WEIGHTS_PATH}{entry.name}" == entry.url
+            continue
+        prefix = f"{model.upper()}_WEIGHT" if module == "densenet" else "WEIGHTS"
+        assert getattr(theirs, f"{prefix}_PATH{'' if top else '_NO_TOP'}") == entry.url
         assert f'file_hash="{entry.md5}"' in source
+        if module == "densenet":  # many sums in one file: the one behind this file's name
+            assert entry.md5 in source.partition(f'"{entry.name}",')[2][:200]
 
 
 def test_downloads_once_and_only_the_file_stays(server, tmp_path):
@@ -140,6 +164,27 @@ def _fetch(url, report=None):
     path = download.fetch(entry_of(url))
     if report is not None:
         report.put(hashlib.md5(path.read_bytes()).hexdigest())
+
+
+def test_a_file_of_unknown_size_goes_by_its_checksum(server):
+    entry = entry_of(server.url, size=None)
+    server.break_after = 1_200_000
+    with pytest.raises(RunError, match="more expected"):
+        download.fetch(entry)
+    server.break_after = None
+    assert download.fetch(entry).read_bytes() == CONTENT
+    assert len(server.ranges) == 2
+    path = download.fetch(entry)
+    assert len(server.ranges) == 2
+    path.rename(path.with_name("weights.h5.part"))  # stopped before it was moved to its place
+    assert download.fetch(entry).read_bytes() == CONTENT
+    assert len(server.ranges) == 2
+    path.with_name("weights.h5.part").write_bytes(b"x" * len(CONTENT))  # of another file
+    path.unlink()
+    assert download.fetch(entry).read_bytes() == CONTENT
+    assert server.ranges[2:] == [f"bytes={len(CONTENT)}-", None]
+    with pytest.raises(RunError, match=r"elsewhere \(md5"):
+        download.fetch(entry_of(server.url, name="other.h5", size=None, md5="0" * 32))
 
 
 def test_a_killed_download_is_resumed(server):

@@ -27,7 +27,11 @@ def arrays_for(names, seed=0):
     }
 
 
-NAMES = [layer.keras for layer in layouts.find("vgg16")]
+def keras_names(model):
+    return [str(layer.keras) for layer in layouts.find(model).layers]
+
+
+NAMES = keras_names("vgg16")
 
 
 def write_legacy(path, layers, weight_names="{layer}/{leaf}:0"):
@@ -107,13 +111,14 @@ def test_keras3_file_without_names_goes_by_the_order_of_the_layers(tmp_path):
     layers = arrays_for(NAMES)
     path = tmp_path / "w.weights.h5"
     with h5py.File(path, "w") as file:
-        for layer in layouts.find("vgg16"):
-            for number, array in enumerate(layers[layer.keras]):
-                file[f"layers/{layer.keras_unnamed}/vars/{number}"] = np.float32(array)
+        known = layouts.find("vgg16").layers
+        for name, group in zip(NAMES, layouts.numbered(known), strict=True):
+            for number, array in enumerate(layers[name]):
+                file[f"layers/{group}/vars/{number}"] = np.float32(array)
     arrays = loading.load(str(path), "vgg16").arrays
-    for layer in layouts.find("vgg16"):
+    for layer in layouts.find("vgg16").layers:
         np.testing.assert_array_equal(
-            arrays[f"{layer.path}/kernel"], np.float32(layers[layer.keras][0])
+            arrays[f"{layer.path}/kernel"], np.float32(layers[str(layer.keras)][0])
         )
 
 
@@ -155,7 +160,7 @@ def test_hdf5_files_that_declare_too_much_or_run_in_circles_are_refused(tmp_path
 def test_torch_names_order_of_axes_and_of_the_flattened_map(tmp_path):
     rng = np.random.default_rng(0)
     tensors = {}
-    for layer in layouts.find("vgg11"):
+    for layer in layouts.find("vgg11").layers:
         shape = (5, 3, 3, 2) if "backbone" in layer.path else (6, 7)
         if layer.flattened:
             shape = (6, 5 * 2 * 2)
@@ -181,7 +186,7 @@ def test_torch_names_order_of_axes_and_of_the_flattened_map(tmp_path):
 
 
 def test_layout_of_vgg16_has_torchvisions_numbers():
-    assert [int(x.torch.split(".")[1]) for x in layouts.find("vgg16")[:-3]] == [
+    assert [int(str(x.torch).split(".")[1]) for x in layouts.find("vgg16").layers[:-3]] == [
         *(0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
     ]
 
@@ -274,7 +279,7 @@ def test_imagenet_is_the_catalogues_file_with_its_preprocessing(tmp_path, monkey
 # Merging.
 
 
-def fitting_params(head_outputs=2):
+def fitting(head_outputs=2):
     params: dict[str, Any] = {"backbone": {}, "head": {}}
     for name in NAMES:
         kernel, bias = arrays_for([name])[name]
@@ -285,7 +290,7 @@ def fitting_params(head_outputs=2):
         else:
             params["head"][name] = leaves
     params["head"]["predictions"]["bias"] = np.zeros(head_outputs, "f4")
-    return params
+    return {"params": params}
 
 
 @pytest.fixture
@@ -293,30 +298,31 @@ def weights(tmp_path):
     return loading.load(str(write_legacy(tmp_path / "w.h5", arrays_for(NAMES))), "vgg16")
 
 
-def leaf(params, path) -> Any:
+def leaf(variables, path, collection="params") -> Any:
+    found = variables[collection]
     for part in path.split("/"):
-        params = params[part]
-    return params
+        found = found[part]
+    return found
 
 
 def test_by_default_the_backbone_is_loaded_and_the_head_stays(weights):
-    params = fitting_params(head_outputs=9)
-    merged = loading.merge(params, weights)
+    variables = fitting(head_outputs=9)
+    merged = loading.merge(variables, weights)
     for path, array in weights.arrays.items():
         if path.startswith("backbone"):
             np.testing.assert_array_equal(leaf(merged, path), array)
         else:
-            assert leaf(merged, path) is leaf(params, path)
-    assert not leaf(params, "backbone/block1/conv1/kernel").any()  # the argument is not changed
+            assert leaf(merged, path) is leaf(variables, path)
+    assert not leaf(variables, "backbone/block1/conv1/kernel").any()  # the argument is not changed
 
 
 def test_a_pattern_takes_a_part_and_everything_takes_the_head(weights):
-    merged = loading.merge(fitting_params(), weights, "block[1-3]")
+    merged = loading.merge(fitting(), weights, "block[1-3]")
     loaded = {path for path in weights.arrays if leaf(merged, path).any()}
     assert loaded == {
         path for path in weights.arrays if path[9:15] in ("block1", "block2", "block3")
     }
-    everything = loading.merge(fitting_params(), weights, ".*")
+    everything = loading.merge(fitting(), weights, ".*")
     assert all((leaf(everything, path) == array).all() for path, array in weights.arrays.items())
 
 
@@ -337,12 +343,13 @@ def test_patterns_match_whole_parts_of_a_path(pattern, path, expected):
 
 
 def test_weights_that_do_not_fit_say_what_and_load_nothing(weights):
-    params = fitting_params()
+    variables = fitting()
+    params = variables["params"]
     params["backbone"]["block1"]["conv1"]["kernel"] = np.zeros((3, 3, 1, 2), "f4")
     params["backbone"]["block2"]["conv9"] = {"kernel": np.zeros(1, "f4")}
     del params["backbone"]["block5"]["conv3"]
     with pytest.raises(RunError) as error:
-        loading.merge(params, weights)
+        loading.merge(variables, weights)
     message = str(error.value)
     for text in [
         "the file lacks 1 array (backbone/block2/conv9/kernel)",
@@ -359,24 +366,24 @@ def test_weights_that_do_not_fit_say_what_and_load_nothing(weights):
 
 
 def test_another_number_of_classes_fails_only_where_the_head_is_asked_for(weights):
-    loading.merge(fitting_params(head_outputs=9), weights)
+    loading.merge(fitting(head_outputs=9), weights)
     with pytest.raises(RunError, match=r"predictions/bias has shape \(2,\) .* \(9,\)"):
-        loading.merge(fitting_params(head_outputs=9), weights, ".*")
+        loading.merge(fitting(head_outputs=9), weights, ".*")
 
 
 def test_a_larger_network_of_the_family_does_not_load_in_part(tmp_path):
-    names = [layer.keras for layer in layouts.find("vgg19")]
+    names = keras_names("vgg19")
     path = write_legacy(tmp_path / "w.h5", arrays_for(names))
     weights = loading.load(str(path), "vgg16")
     with pytest.raises(RunError, match=r"the model lacks 6 arrays .*block3_conv4"):
-        loading.merge(fitting_params(), weights)
+        loading.merge(fitting(), weights)
 
 
 def test_patterns_that_select_nothing_or_are_none_are_refused(weights):
     with pytest.raises(UsageError, match="selects no parameters"):
-        loading.merge(fitting_params(), weights, "blok1")
+        loading.merge(fitting(), weights, "blok1")
     with pytest.raises(UsageError, match="regular expression"):
-        loading.merge(fitting_params(), weights, "block[1")
+        loading.merge(fitting(), weights, "block[1")
 
 
 # Run directories.
@@ -392,9 +399,9 @@ def run(tmp_path, monkeypatch):
         "backbone": {"conv1": {"kernel": np.ones((5, 5, 1, 6), "f4")}},
         "head": {"logits": {"kernel": np.ones((84, 10), "f4"), "bias": np.ones(10, "f4")}},
     }
-    monkeypatch.setattr(
-        checkpoints, "load_parameters", lambda path: params if path == tmp_path else None, False
-    )
+    stats = {"backbone": {"bn": {"mean": np.ones(6, "f4")}}}
+    checkpoint = {"params": params, "batch_stats": stats}, 7
+    monkeypatch.setattr(checkpoints, "load_variables", {tmp_path / "checkpoints": checkpoint}.get)
     return tmp_path
 
 
@@ -402,6 +409,7 @@ def test_a_run_directory_gives_its_parameters_and_scaling(run):
     weights = loading.load(str(run), "lenet5")
     assert set(weights.arrays) == {
         "backbone/conv1/kernel",
+        "backbone/bn/mean",
         "head/logits/kernel",
         "head/logits/bias",
     }

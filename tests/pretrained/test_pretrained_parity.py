@@ -46,7 +46,7 @@ def files(theirs):
             legacy_h5_format.save_weights_to_hdf5_group(file, theirs)
         theirs.save_weights(paths["keras3"])
         tensors = {}
-        for layer in layouts.find("vgg16"):
+        for layer in layouts.find("vgg16").layers:
             kernel, bias = theirs.get_layer(layer.keras).get_weights()
             if kernel.ndim == 4:
                 kernel = kernel.transpose(3, 2, 0, 1)
@@ -68,7 +68,7 @@ def loaded(files):
 
 def shapes(model, size):
     image = jax.ShapeDtypeStruct((1, size, size, 3), np.float32)
-    return jax.eval_shape(model.init, jax.random.key(0), image)["params"]
+    return jax.eval_shape(model.init, jax.random.key(0), image)
 
 
 def assert_close(ours, reference):
@@ -89,10 +89,10 @@ def test_all_roads_give_the_same_arrays(loaded):
 
 def test_same_predictions_as_keras_with_the_top(theirs, loaded):
     model = models.create("vgg16", CLASSES)
-    params = loading.merge(shapes(model, SIZE), loaded["legacy"], ".*")
+    variables = loading.merge(shapes(model, SIZE), loaded["legacy"], ".*")
     images = np.random.default_rng(1).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
     x = np.asarray(preprocess(images, "caffe"))
-    logits = jax.jit(model.apply)({"params": params}, x)
+    logits = jax.jit(model.apply)(variables, x)
     assert_close(jax.nn.softmax(logits), theirs(x))
 
 
@@ -107,11 +107,12 @@ def test_same_features_as_keras(keras, theirs, loaded, size):
 
 def assert_features_equal(reference, weights, size):
     model = models.create("vgg16", 1, head="pooled")
-    params = {"backbone": loading.merge(shapes(model, size), weights)["backbone"]}
+    merged = loading.merge(shapes(model, size), weights)
+    variables = {kind: {"backbone": leaves["backbone"]} for kind, leaves in merged.items()}
     images = np.random.default_rng(size).integers(0, 256, (1, size, size, 3), np.uint8)
     x = np.asarray(preprocess(images, "caffe"))
-    features = jax.jit(lambda p, x: model.apply({"params": p}, x, method="forward_features"))
-    assert_close(features(params, x), reference(x))
+    features = jax.jit(lambda v, x: model.apply(v, x, method="forward_features"))
+    assert_close(features(variables, x), reference(x))
 
 
 @pytest.mark.parametrize("size", [97, 160, 224])
