@@ -1,7 +1,9 @@
 """Does fine-tuning the last block beat a frozen backbone on cats and dogs?
 
-Three epochs train the head; then block5 is set free at a fiftieth of the head's learning rate. The
-first four blocks stay frozen throughout, so their features are computed once.
+224 x 224 images, the size that VGG16 was trained at. Three epochs train the head; then block5 is
+set free, at a rate two hundred and fifty times below the head's and falling to 0. The first four
+blocks stay frozen throughout, so their features are computed once. What is validated is a moving
+average of the parameters.
 
     python launch.py --config=cats_vs_dogs_finetune --workdir=runs/cats_vs_dogs_finetune
 
@@ -12,11 +14,11 @@ from cnn_jax.experiment import Dataset, Experiment, Model, Optimizer, Train, Tra
 
 EXPERIMENT = Experiment(
     name="cats_vs_dogs_finetune",
-    dataset=Dataset(name="cats_vs_dogs", image_size=160, batch_size=32, eval_batch_size=50),
+    dataset=Dataset(name="cats_vs_dogs", image_size=224, batch_size=32, eval_batch_size=50),
     model=Model(name="vgg16", head="pooled", dropout_rate=0.2),
     transfer=Transfer(
-        weights="imagenet", freeze="backbone", unfreeze="4:block5", lr_scale="block5:0.02"
+        weights="imagenet", freeze="backbone", unfreeze="4:block5", lr_scale="block5:0.004"
     ),
-    optimizer=Optimizer(learning_rate=3e-3, schedule="cosine"),
-    train=Train(epochs=8, loss="binary_cross_entropy"),
+    optimizer=Optimizer(learning_rate=1e-2, schedule="cosine", ema_decay=0.99),
+    train=Train(epochs=5, loss="binary_cross_entropy"),
 )
