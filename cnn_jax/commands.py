@@ -21,7 +21,7 @@ from cnn_jax.evaluation import metrics
 from cnn_jax.evaluation.evaluator import Evaluation, Evaluator
 from cnn_jax.flags import Invocation
 from cnn_jax.pretrained import loading
-from cnn_jax.reporting import figures, groups, results, summary, tables
+from cnn_jax.reporting import architecture, figures, groups, results, summary, tables, zoo
 from cnn_jax.training import checkpoints, features, loop
 
 
@@ -42,6 +42,7 @@ def run_command(invocation: Invocation) -> int:
         "evaluate": evaluate,
         "predict": predict,
         "describe": describe,
+        "models": list_models,
         "advise": lambda invocation: advise.run_command(invocation, _train_in),
     }
     return commands[invocation.command](invocation)
@@ -435,6 +436,24 @@ def predict(invocation: Invocation) -> int:
     return 1 if failures and not predictions else 0
 
 
+def list_models(invocation: Invocation) -> int:
+    """Prints the registered models and what to do with one."""
+    given = [*invocation.overrides, *(f for f in ("config", "workdir") if getattr(invocation, f))]
+    if given:
+        raise UsageError(
+            f"models lists every model and takes no --{given[0]}; "
+            "python launch.py describe --model.name=NAME shows one"
+        )
+    print(zoo.render())
+    print("\ndescribe   python launch.py describe --model.name=NAME --output=NAME.png")
+    print("train      python launch.py --config=cifar10_cnn --model.name=NAME --workdir=DIR")
+    return 0
+
+
+# Networks with more layers are printed by their blocks.
+_MOST_LAYERS = 40
+
+
 def describe(invocation: Invocation) -> int:
     """Prints configuration, layers, data, steps and memory without training."""
     directory = run.RunDirectory(invocation.workdir or ".")
@@ -450,7 +469,16 @@ def describe(invocation: Invocation) -> int:
     print(experiment.to_json(config))
     print(f"{config.model.name} on images of {info.image_shape} (height, width, channels)")
     rows = summary.layer_table(model, info.image_shape)
-    print(summary.render(rows))
+    blocks = architecture.blocks(rows, model.stage_names)
+    if len(rows) > _MOST_LAYERS and not invocation.layers:
+        print(architecture.render(blocks))
+        print(f"--layers prints all {len(rows)} layers")
+    else:
+        print(summary.render(rows))
+    if invocation.output is not None:
+        title = f"{config.model.name} on {summary.by(info.image_shape)}"
+        figures.save(architecture.draw(title, info.image_shape, blocks), invocation.output)
+        print(f"picture    {invocation.output}")
     for line in _transfer_report(config, assembly):
         print(line)
     steps = batches.steps_per_epoch(len(loaded.splits["train"].labels), config.dataset.batch_size)

@@ -40,6 +40,7 @@ COMMANDS = (
     Command("evaluate", "measure a trained model on every example of a split"),
     Command("predict", "classify image files with a trained model", "IMAGE..."),
     Command("describe", "print configuration, layers, data and memory without training"),
+    Command("models", "list the models: parameters, FLOPs, input, weights, published accuracy"),
     Command("advise", "freeze or fine-tune? trains with every strategy on your data and compares"),
 )
 
@@ -81,6 +82,19 @@ _RUN_FLAGS = (
     _RunFlag(
         "format", "str", "how predictions are printed", "table", ("table", "json"), ("predict",)
     ),
+    _RunFlag(
+        "layers",
+        "bool",
+        "print every layer, also of a network with more than 40 of them",
+        False,
+        commands=("describe",),
+    ),
+    _RunFlag(
+        "output",
+        "file",
+        "where to save a picture of the network, .png or .svg; none: nowhere",
+        commands=("describe",),
+    ),
 )
 
 
@@ -103,6 +117,8 @@ class Invocation:
         checkpoint: "best", "last" or a step.
         split: the split to evaluate; None for the data's own default.
         format: "table" or "json".
+        layers: whether every layer is printed, however many there are.
+        output: the file for a picture of the network; None for no picture.
         advise: {field of experiment.Advise: value} of the flags that were given.
     """
 
@@ -117,6 +133,8 @@ class Invocation:
     checkpoint: str | int = "best"
     split: str | None = None
     format: str = "table"
+    layers: bool = False
+    output: str | None = None
     advise: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -298,6 +316,8 @@ class _RunFlagParser(absl_flags.ArgumentParser):
             if not re.fullmatch(r"[0-9]+", argument):
                 raise UsageError(f"--checkpoint is best, last or a step, not {argument!r}")
             return int(argument)
+        if flag.name == "output" and Path(argument).suffix not in (".png", ".svg"):
+            raise UsageError(f"--output takes a file that ends in .png or .svg, not {argument!r}")
         return argument
 
 

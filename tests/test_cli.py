@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
-from cnn_jax import data, experiment, run
+from cnn_jax import data, experiment, models, run
 from cnn_jax.training import loop
 from tests.tiny import SETTINGS, STEPS
 
@@ -444,6 +444,68 @@ def test_describe_prints_a_run_to_be_and_writes_nothing(main, tmp_path, capsys):
     assert "MiB" in out
     assert main("describe", "--workdir=new") == 2
     assert "not a run directory" in error_line(capsys.readouterr().err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_describe_prints_large_networks_by_their_blocks_or_layers(main, tmp_path, capsys):
+    network = ["--model.name=resnet50", "--dataset.image_size=32", "--dataset.train_examples=316"]
+    assert main("describe", *network) == 0
+    short = capsys.readouterr().out
+    assert "6 blocks of 1x1, 3x3, 1x1" in short
+    assert "backbone/stage3/block1/conv1/conv" not in short
+    assert "--layers prints all" in short
+    assert main("describe", *network, "--layers") == 0
+    long = capsys.readouterr().out
+    assert "backbone/stage3/block1/conv1/conv" in long
+    assert "blocks of" not in long
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_describe_saves_a_picture_where_it_is_told(main, tmp_path, capsys):
+    arguments = ["describe", "--model.name=mlp", "--dataset.image_size=none"]
+    assert main(*arguments, "--output=new/mlp.png") == 0
+    assert "picture    new/mlp.png" in capsys.readouterr().out
+    with Image.open(tmp_path / "new" / "mlp.png") as picture:
+        assert picture.width > 500
+    (tmp_path / "file").write_text("")
+    assert main(*arguments, "--output=file/mlp.svg") == 1
+    assert "file/mlp.svg cannot be written" in error_line(capsys.readouterr().err)
+
+
+def test_models_lists_every_model_without_building_one(main, tmp_path, capsys, monkeypatch):
+    def build(*arguments, **options):
+        raise AssertionError("a model was built")
+
+    monkeypatch.setattr(models.Classifier, "__post_init__", build)
+    assert main("models") == 0
+    out = capsys.readouterr().out
+    assert {line.split()[0] for line in out.splitlines() if line[:2] == "  "} == set(
+        models.REGISTRY
+    )
+    assert "describe --model.name=NAME" in out
+    assert "--config=cifar10_cnn --model.name=NAME" in out
+    assert list(tmp_path.iterdir()) == []
+    for flag in ("--model.name=vgg16", "--config=cifar10_cnn", "--workdir=new"):
+        assert main("models", flag) == 2
+        name = flag.partition("=")[0]
+        assert f"takes no {name}; " in error_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("network", "option"),
+    [
+        ("resnet18", "--model.bottleneck_stride=1x1"),
+        ("vgg16", "--model.auxiliary"),
+        ("resnet50", "--model.local_response_norm"),
+        ("lenet5", "--model.dropout_rate=0.5"),
+    ],
+)
+def test_an_option_that_a_model_has_not_is_refused(main, network, option, tmp_path, capsys):
+    arguments = [f"--model.name={network}", "--dataset.image_size=32", option]
+    for command in ("train", "describe"):
+        assert main(command, *arguments) == 2
+        line = error_line(capsys.readouterr().err)
+        assert f"{option.partition('=')[0]} has no effect on {network}" in line
     assert list(tmp_path.iterdir()) == []
 
 

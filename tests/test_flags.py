@@ -115,6 +115,8 @@ def test_run_flags():
     assert flags.parse(["evaluate", "--split=none", "--platform=none"]).split is None
     assert flags.parse(["predict", "a.png", "--format=json"]).format == "json"
     assert flags.parse(["--noquiet"]).quiet is False
+    got = flags.parse(["describe", "--layers", "--output=a b.svg"])
+    assert (got.layers, got.output) == (True, "a b.svg")
     assert flags.parse(["--workdir=none"]).workdir == "none"
 
 
@@ -124,9 +126,10 @@ def test_the_commands_and_their_arguments():
         "evaluate",
         "predict",
         "describe",
+        "models",
         "advise",
     ]
-    for command in ("train", "evaluate", "describe", "advise"):
+    for command in ("train", "evaluate", "describe", "models", "advise"):
         assert flags.parse([command]).command == command
     got = flags.parse(["predict", "a.png", "--workdir=w", "b c.png", "--", "--odd.png"])
     assert got.command == "predict"
@@ -244,6 +247,11 @@ def test_an_unknown_flag_gets_a_suggestion(argument, suggestion):
         (["predict", "a", "--split=test"], "--split belongs to evaluate, not to predict"),
         (["describe", "--checkpoint=best"], "--checkpoint belongs to evaluate and predict"),
         (["evaluate", "--format=json"], "--format belongs to predict, not to evaluate"),
+        (["train", "--output=a.png"], "--output belongs to describe, not to train"),
+        (["models", "--layers"], "--layers belongs to describe, not to models"),
+        (["describe", "--output=a.jpg"], "a file that ends in .png or .svg, not 'a.jpg'"),
+        (["describe", "--output=png"], "a file that ends in .png or .svg, not 'png'"),
+        (["models", "resnet50"], "models takes no argument, but 'resnet50' was given"),
     ],
 )
 def test_a_mistake_is_named_in_one_line(argv, message):

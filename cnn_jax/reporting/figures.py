@@ -5,6 +5,7 @@ opened or has to be closed. Colours are told apart by colour-blind readers and i
 meaning hangs on colour alone.
 """
 
+import contextlib
 import itertools
 import math
 import os
@@ -297,7 +298,11 @@ def filters(kernel: np.ndarray) -> Figure:
 
 
 def save(figure: Figure, path: str | os.PathLike) -> None:
-    """Writes a figure as PNG; a reader finds the old file or the whole new one.
+    """Writes a figure; a reader finds the old file or the whole new one.
+
+    Args:
+        figure: the figure.
+        path: ends in .svg, or it is a PNG.
 
     Raises:
         RunError: the file cannot be written.
@@ -306,12 +311,14 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(temporary, format="png", dpi=150)
+        kind = "svg" if path.suffix == ".svg" else "png"
+        figure.savefig(temporary, format=kind, dpi=150)
         temporary.replace(path)
     except OSError as error:
         raise RunError(f"the figure {path} cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where the folder could not be made either
+            temporary.unlink(missing_ok=True)
 
 
 def to_array(figure: Figure) -> np.ndarray:

@@ -21,6 +21,9 @@ from cnn_jax.reporting.tables import table
 
 Shape = tuple[int, ...]
 
+# What the names of auxiliary classifiers begin with; the name of their stage follows.
+AUXILIARY = "auxiliary_"
+
 _WITHOUT_PARAMETERS = (
     layers.MaxPool,
     layers.AvgPool,
@@ -61,7 +64,7 @@ class LayerRow:
 
 
 class Totals(NamedTuple):
-    """Sums over a layer table.
+    """Sums over a layer table, with what it has of auxiliary classifiers.
 
     Attributes:
         parameters: how many numbers the model learns.
@@ -79,7 +82,7 @@ def layer_table(model: Classifier, input_shape: Sequence[int]) -> list[LayerRow]
     """Returns a row for every layer, in the order in which an image passes through them.
 
     A convolution that pools is two rows, the convolution and its pool. Modules that only hold
-    others have no row of their own.
+    others have no row of their own. Auxiliary classifiers are in it, behind their stage.
 
     Args:
         model: an image classifier.
@@ -135,6 +138,13 @@ def step_flops(
         "forward", "backward" and their "total".
     """
     run = [row for row in rows if not cut or _is_behind(row.name, stage_names[cut:])]
+    # An auxiliary classifier runs where its stage, or one before it, is trained.
+    idle = tuple(
+        f"{AUXILIARY}{name}/"
+        for number, name in enumerate(stage_names, start=1)
+        if not any(path.startswith(_inside(stage_names[:number])) for path in trainable)
+    )
+    run = [row for row in run if not row.name.startswith(idle)]
     trained = {path.rpartition("/")[0] for path in trainable}
     kernels = {path.rpartition("/")[0] for path in trainable if path.endswith("/kernel")}
     first = next((i for i, row in enumerate(run) if row.name in trained), len(run))
@@ -146,9 +156,12 @@ def step_flops(
 
 def _is_behind(name: str, stages: Sequence[str]) -> bool:
     """Whether a layer belongs to one of these stages, or to no backbone at all."""
-    return not name.startswith("backbone/") or name.startswith(
-        tuple(f"backbone/{stage}/" for stage in stages)
-    )
+    return not name.startswith("backbone/") or name.startswith(_inside(stages))
+
+
+def _inside(stages: Sequence[str]) -> tuple[str, ...]:
+    """Returns what the paths of these stages begin with."""
+    return tuple(f"backbone/{stage}/" if stage else "backbone/" for stage in stages)
 
 
 def memory_estimate(
@@ -196,28 +209,36 @@ def memory_estimate(
 
 
 def render(rows: Sequence[LayerRow]) -> str:
-    """Returns the layer table as text, with a last line of totals.
+    """Returns the layer table as text, with the totals in the end.
 
+    Where there are auxiliary classifiers, the totals are those without them and those with them.
     F, S and P are the window, stride and padding of the output-size formula
     (W - F + 2P) / S + 1; one number stands for both axes where they agree.
     """
     headers = ["layer", "kind", "input", "F", "S", "P", "output", "parameters", "FLOPs"]
-    sums = totals(rows)
+    run = [row for row in rows if not row.name.startswith(AUXILIARY)]
     lines = [
         [
             row.name,
             row.kind,
-            _by(row.input_shape),
+            by(row.input_shape),
             _axes(row.window),
             _axes(row.stride),
             _axes(row.padding),
-            _by(row.output_shape),
+            by(row.output_shape),
             f"{row.parameters:,}",
             f"{row.flops:,}",
         ]
         for row in rows
     ]
-    lines.append(["total", *[""] * 6, f"{sums.parameters:,}", f"{sums.flops:,}"])
+
+    def last_line(name: str, some: Sequence[LayerRow]) -> list[str]:
+        sums = totals(some)
+        return [name, *[""] * 6, f"{sums.parameters:,}", f"{sums.flops:,}"]
+
+    lines.append(last_line("total", run))
+    if len(run) < len(rows):
+        lines.append(last_line("in training", rows))
     return table(lines, headers)
 
 
@@ -274,7 +295,8 @@ def _windowed(
     return LayerRow(name, kind, before, after, window=window, stride=strides, padding=pairs)
 
 
-def _by(shape: Sequence[int]) -> str:
+def by(shape: Sequence[int]) -> str:
+    """Returns a shape as text, such as "28 x 28 x 256"."""
     return " x ".join(map(str, shape))
 
 

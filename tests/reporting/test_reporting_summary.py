@@ -186,6 +186,30 @@ def test_memory_estimate_is_within_a_factor_of_two_of_xlas(name):
     assert 0.5 < ours / analysis.temp_size_in_bytes < 2
 
 
+def test_auxiliary_classifiers_cost_a_step_where_their_stage_is_trained():
+    model = models.create("googlenet", 10)
+    rows = summary.layer_table(model, (64, 64, 3))
+    flops = {
+        name: sum(row.flops for row in rows if row.name.startswith(f"{summary.AUXILIARY}{name}/"))
+        for name in ("inception4a", "inception4d")
+    }
+    assert min(flops.values()) > 0
+    whole = sum(row.flops for row in rows)
+    head = [f"{row.name}/kernel" for row in rows if row.name == "head/logits"]
+    convolutions = [f"{row.name}/kernel" for row in rows if row.kind == "Conv"]
+
+    def forward(*stages: str, cut: int = 0) -> int:
+        trained = [path for path in convolutions if path.split("/")[1] in stages]
+        return summary.step_flops(rows, [*head, *trained], model.stage_names, cut)["forward"]
+
+    assert forward() == whole - sum(flops.values())
+    assert forward("inception4e") == forward()
+    assert forward("inception4b") == whole - flops["inception4a"]
+    assert forward("stem") == whole
+    everything = len(model.stage_names)
+    assert forward(cut=everything) == next(r.flops for r in rows if r.name == "head/logits")
+
+
 def test_render_shows_the_formulas_terms_and_the_totals():
     rows = summary.layer_table(models.create("study_cnn", 10), (32, 32, 3))
     lines = summary.render(rows).splitlines()
