@@ -164,8 +164,9 @@ def draw(title: str, input_shape: Sequence[int], parts: Sequence[Block]) -> Figu
     axes.set_xlim(0, width)
     axes.set_ylim(0, height)
     axes.set_axis_off()
-    operations = f"{flops / 1e9:#.3g} GFLOP" if flops >= 1e9 else f"{flops / 1e6:#.3g} MFLOP"
-    sums = f"{parameters:,} parameters, {operations} an image forward"
+    unit, size = ("GFLOP", 1e9) if flops >= 1e9 else ("MFLOP", 1e6)
+    operations = f"{flops / size:#.3g}".rstrip(".")
+    sums = f"{parameters:,} parameters, {operations} {unit} an image forward"
     if helpers:
         extra = sum(helper.parameters for helper in helpers.values())
         sums += f"; auxiliary classifiers in training: {extra:,} parameters more"

@@ -37,7 +37,7 @@ def render() -> str:
         [
             f"  {name}",
             f"{entry.parameters:,}",
-            f"{entry.flops / 1e9:#.3g}",
+            f"{entry.flops / 1e9:#.3g}".rstrip("."),
             by(entry.input_shape),
             by(entry.smallest),
             "weights" if name in with_weights else "",

@@ -176,6 +176,8 @@ def test_a_picture_says_what_the_registry_says():
     assert any(t.startswith(f"{entry.parameters:,} parameters, 3.00 GFLOP") for t in shown)
     assert sum(text.startswith("auxiliary classifier\n") for text in shown) == 2
     assert "0.833 MFLOP" in draw("lenet5").axes[0].texts[1].get_text()
+    block = architecture.Block("backbone/conv", (8, 8, 3), 1, 1, 236_294_720, "3x3")
+    assert ", 236 MFLOP " in architecture.draw("", (8, 8, 3), [block]).axes[0].texts[1].get_text()
 
 
 def test_boxes_shrink_with_the_map_and_grow_with_the_channels():
