@@ -99,6 +99,15 @@ def plan(
             )
         frozen -= freed
         since |= dict.fromkeys(freed, epoch - 1)
+    for path in [path for path in since if path.startswith("auxiliary_")]:
+        # It serves the stages up to its own, and runs only where one of them is trained.
+        stage = path.split("/")[0].removeprefix("auxiliary_")
+        served = tuple(f"backbone/{n}/" for n in stage_names[: stage_names.index(stage) + 1])
+        epochs = [epoch for other, epoch in since.items() if other.startswith(served)]
+        if epochs:
+            since[path] = max(since[path], min(epochs))
+        else:
+            del since[path]
     scales = [
         (select(pattern, "lr_scale"), factor)
         for pattern, factor in patterns.parse_lr_scale(config.lr_scale)

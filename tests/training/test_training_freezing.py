@@ -248,3 +248,22 @@ def test_the_cost_of_a_step_is_told_phase_by_phase():
     shares = [float(line.split("step, ")[1].split("%")[0]) for line in (first, second)]
     assert 0 < shares[0] < shares[1] < 100
     assert "100.00%" in groups.step_costs(small()[1], cut=0)[0]
+
+
+def test_auxiliary_classifiers_are_trained_with_the_stages_that_they_serve():
+    model = models.create("googlenet", 3)
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    paths = list(freezing.flatten(jax.eval_shape(model.init, jax.random.key(0), image)["params"]))
+
+    def trained(**transfer):
+        plan = freezing.plan(Transfer(**transfer), paths, model.stage_names)
+        names = [{path.split("/")[0] for path in phase.groups} for phase in plan]
+        return [sorted(n.removeprefix("auxiliary_inception") for n in of) for of in names]
+
+    assert trained() == [["4a", "4d", "backbone", "head"]]
+    assert trained(freeze="backbone") == [["head"]]
+    assert trained(freeze="backbone", unfreeze="2:inception4b,4:inception3a") == [
+        ["head"],
+        ["4d", "backbone", "head"],
+        ["4a", "4d", "backbone", "head"],
+    ]
