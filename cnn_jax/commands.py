@@ -22,6 +22,7 @@ from cnn_jax.evaluation.evaluator import Evaluation, Evaluator
 from cnn_jax.flags import Invocation
 from cnn_jax.pretrained import loading
 from cnn_jax.reporting import architecture, figures, groups, results, summary, tables, zoo
+from cnn_jax.sweep import command as sweep
 from cnn_jax.training import checkpoints, features, loop
 
 
@@ -44,6 +45,7 @@ def run_command(invocation: Invocation) -> int:
         "describe": describe,
         "models": list_models,
         "advise": lambda invocation: advise.run_command(invocation, _train_in),
+        "sweep": sweep.run_command,
     }
     return commands[invocation.command](invocation)
 

@@ -340,6 +340,43 @@ class Advise:
         return list(map(str, self.budget.split(",")))
 
 
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """What the command `sweep` varies, and how; no part of an Experiment.
+
+    Raises:
+        UsageError: a value is outside its range, or not of its form.
+    """
+
+    space: str | None = _field(
+        None,
+        "settings and what they range over, such as 'optimizer.learning_rate=log(1e-4,1e-1) "
+        "model.name=[study_cnn,lenet5]'; also uniform(LOW,HIGH) and int(LOW,HIGH); a third number "
+        "is the points of a grid",
+    )
+    method: Literal["grid", "random", "tpe"] = _field(
+        "random", "tpe: Bayesian, by a tree of Parzen estimators"
+    )
+    trials: int = _field(20, "settings to try with random and tpe", minimum=1)
+    seeds: int = _field(1, "runs of each setting, ranked by their mean", minimum=1)
+    prune: Literal["none", "median", "asha"] = _field(
+        "none",
+        "stop a setting early, judged by validation accuracy after each epoch of its first seed: "
+        "below the median; or not in the best third at epochs 1, 3, 9, ... (successive halving)",
+    )
+    parallel: int = _field(1, "settings trained at once on this machine", minimum=1)
+    storage: str | None = _field(
+        None, "an Optuna storage address; none: a journal file in the sweep's directory"
+    )
+    launcher: Literal["local", "slurm", "ray"] = _field(
+        "local", "who starts the --sweep.parallel workers; slurm needs submitit, ray needs Ray"
+    )
+
+    def __post_init__(self) -> None:
+        for path, field in fields(Sweep, "sweep."):
+            check_value(path, field, getattr(self, field.name))
+
+
 def _check_combinations(e: Experiment) -> None:
     """Refuses settings that are legal alone and not together."""
     d, o, t, x = e.dataset, e.optimizer, e.train, e.transfer

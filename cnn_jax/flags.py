@@ -7,6 +7,7 @@ Neither writes anything, and every mistake is a UsageError of one line.
 import ast
 import dataclasses
 import difflib
+import itertools
 import json
 import math
 import re
@@ -42,6 +43,7 @@ COMMANDS = (
     Command("describe", "print configuration, layers, data and memory without training"),
     Command("models", "list the models: parameters, FLOPs, input, weights, published accuracy"),
     Command("advise", "freeze or fine-tune? trains with every strategy on your data and compares"),
+    Command("sweep", "search hyperparameters: grid, random or TPE, with early stopping, resumable"),
 )
 
 
@@ -98,7 +100,11 @@ _RUN_FLAGS = (
 )
 
 
-_ADVISE_FIELDS = experiments.fields(experiments.Advise, "advise.")
+# Sections that belong to one command each, and are no part of an Experiment.
+_SECTIONS: dict[str, type] = {"advise": experiments.Advise, "sweep": experiments.Sweep}
+_SECTION_FIELDS = {
+    name: experiments.fields(section, f"{name}.") for name, section in _SECTIONS.items()
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +126,7 @@ class Invocation:
         layers: whether every layer is printed, however many there are.
         output: the file for a picture of the network; None for no picture.
         advise: {field of experiment.Advise: value} of the flags that were given.
+        sweep: {field of experiment.Sweep: value} likewise.
     """
 
     command: str = "train"
@@ -136,16 +143,17 @@ class Invocation:
     layers: bool = False
     output: str | None = None
     advise: dict[str, Any] = dataclasses.field(default_factory=dict)
+    sweep: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def define(flag_values: absl_flags.FlagValues) -> None:
-    """Defines the run flags and one flag for each field of Advise and Experiment but `name`.
+    """Defines the run flags, and one for each field of Experiment and of one command's section.
 
     Every flag's default is None, which stands for "not given": presets differ in their defaults.
     """
     for flag in _RUN_FLAGS:
         _define(flag_values, flag.name, flag.kind == "bool", flag.help, _RunFlagParser(flag))
-    for path, field in [*_experiment_fields(), *_ADVISE_FIELDS]:
+    for path, field in [*_experiment_fields(), *itertools.chain(*_SECTION_FIELDS.values())]:
         is_bool = experiments.field_type(field)[0] is bool
         _define(flag_values, path, is_bool, field.metadata["help"], _FieldParser(path, field))
 
@@ -177,16 +185,21 @@ def parse(argv: list[str]) -> Invocation:
         if flag.name in given and flag.commands and command.name not in flag.commands:
             belongs = " and ".join(flag.commands)
             raise UsageError(f"--{flag.name} belongs to {belongs}, not to {command.name}")
-    advise = {field.name: given.pop(path) for path, field in _ADVISE_FIELDS if path in given}
-    if advise and command.name != "advise":
-        raise UsageError(f"--advise.{next(iter(advise))} belongs to advise, not to {command.name}")
-    experiments.Advise(**advise)
+    sections: dict[str, Any] = {}
+    for name, fields in _SECTION_FIELDS.items():
+        values = {field.name: given.pop(path) for path, field in fields if path in given}
+        if values and command.name != name:
+            raise UsageError(
+                f"--{name}.{next(iter(values))} belongs to {name}, not to {command.name}"
+            )
+        _SECTIONS[name](**values)
+        sections[name] = values
     paths = [path for path, _ in _experiment_fields()]
     return Invocation(
         command=command.name,
         arguments=tuple(arguments),
         overrides={path: given.pop(path) for path in paths if path in given},
-        advise=advise,
+        **sections,
         **given,
     )
 
@@ -206,7 +219,7 @@ def resolve(invocation: Invocation, presets_dir: Path = PRESETS_DIR) -> Experime
     if suffix in (".py", ".json"):
         path = Path(config).expanduser()
         if not path.is_file():
-            tip = _did_you_mean(path.stem, _presets(presets_dir), "--config=")
+            tip = did_you_mean(path.stem, _presets(presets_dir), "--config=")
             raise UsageError(f"--config={config}: there is no such file{tip}")
     elif config in _presets(presets_dir):
         path = presets_dir / f"{config}.py"
@@ -215,7 +228,7 @@ def resolve(invocation: Invocation, presets_dir: Path = PRESETS_DIR) -> Experime
         if re.search(r"[/\\.]", config):
             hint = "; a path to a preset ends in .py or .json"
         else:
-            hint = _did_you_mean(config, names, "--config=")
+            hint = did_you_mean(config, names, "--config=")
         known = f"the presets are {', '.join(names)}" if names else f"{presets_dir} has no presets"
         raise UsageError(f"there is no preset {config!r}{hint}; {known}")
     preset = _load_json(path) if suffix == ".json" else _load_preset(path)
@@ -256,7 +269,7 @@ def help_text(presets_dir: Path = PRESETS_DIR) -> str:
         lines += flag_entry(_signature(flag.name, kind, default), flag.help + only)
     lines += flag_entry("--flagfile=file", "read flags from a file, one a line")
     section = ""
-    for path, field in [*_experiment_fields(), *_ADVISE_FIELDS]:
+    for path, field in [*_experiment_fields(), *itertools.chain(*_SECTION_FIELDS.values())]:
         if path.rpartition(".")[0] != section:
             section = path.rpartition(".")[0]
             lines += ["", wrap(_group_title(section), "", 2)]
@@ -287,7 +300,7 @@ class _FieldParser(absl_flags.ArgumentParser):
         if optional and argument.lower() == "none":
             value = None
         elif kind is not str:
-            value = _convert(kind, argument)
+            value = convert(kind, argument)
         experiments.check_value(self._path, self._field, value)
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"--{self._path} takes a finite number, not {argument!r}")
@@ -306,7 +319,7 @@ class _RunFlagParser(absl_flags.ArgumentParser):
         if flag.choices and flag.default is None and argument.lower() == "none":
             return None
         if flag.kind == "bool":
-            value = _convert(bool, argument)
+            value = convert(bool, argument)
             if not isinstance(value, bool):
                 raise UsageError(f"--{flag.name} takes bool, not {argument!r}")
             return value
@@ -337,7 +350,7 @@ def _experiment_fields() -> list[tuple[str, dataclasses.Field]]:
     return [(path, field) for path, field in experiments.fields() if path != "name"]
 
 
-def _convert(kind: type, text: str) -> Any:
+def convert(kind: type, text: str) -> Any:
     """Returns the text as bool, int or float, or unchanged where it reads as no such value."""
     try:
         return absl_flags.BooleanParser().parse(text) if kind is bool else kind(text)
@@ -363,7 +376,7 @@ def _read(flag_values: absl_flags.FlagValues, argv: list[str]) -> list[str]:
                 raise UsageError(f"unknown flag {arg}")
         return flag_values(["launch.py", *args])[1:]
     except absl_flags.UnrecognizedFlagError as error:
-        tip = _did_you_mean(error.flagname, [*flag_values, "help", "flagfile"], "--")
+        tip = did_you_mean(error.flagname, [*flag_values, "help", "flagfile"], "--")
         raise UsageError(f"unknown flag --{_one_line(error.flagname)}{tip}") from None
     except absl_flags.CantOpenFlagFileError as error:
         raise UsageError(f"--flagfile: {_one_line(error).removeprefix('ERROR:: ')}") from None
@@ -381,11 +394,11 @@ def _command(positionals: list[str]) -> tuple[Command, list[str]]:
         return COMMANDS[0], []
     name, *arguments = positionals
     if name not in names:
-        tip = _did_you_mean(name, names, "") or _flag_tip(name)
+        tip = did_you_mean(name, names, "") or _flag_tip(name)
         raise UsageError(f"unknown command {name!r}{tip}; the commands are {', '.join(names)}")
     command = COMMANDS[names.index(name)]
     if arguments and not command.arguments:
-        tip = _did_you_mean(arguments[0], names, "") or _flag_tip(arguments[0])
+        tip = did_you_mean(arguments[0], names, "") or _flag_tip(arguments[0])
         raise UsageError(f"{name} takes no argument, but {arguments[0]!r} was given{tip}")
     if command.arguments and not arguments:
         raise UsageError(f"{name} needs {command.arguments}: which files?")
@@ -401,7 +414,7 @@ def _flag_tip(argument: str) -> str:
     return ""
 
 
-def _did_you_mean(wrong: str, candidates: list[str], prefix: str) -> str:
+def did_you_mean(wrong: str, candidates: list[str], prefix: str = "") -> str:
     """Returns "; did you mean ...?" with at most three of the candidates, or "".
 
     For dotted flags the last component alone counts too, as does a section for its `name`
@@ -489,7 +502,7 @@ def _signature(name: str, kind: str, default: Any, *legal: str) -> str:
 
 def _group_title(section: str) -> str:
     sections = {f.name: f.type for f in dataclasses.fields(Experiment)}
-    docstring = {**sections, "advise": experiments.Advise}[section].__doc__ or ""
+    docstring = (sections | _SECTIONS)[section].__doc__ or ""
     return f"{section.capitalize()}: {docstring.partition(chr(10))[0]}"
 
 

@@ -128,6 +128,7 @@ def test_the_commands_and_their_arguments():
         "describe",
         "models",
         "advise",
+        "sweep",
     ]
     for command in ("train", "evaluate", "describe", "models", "advise"):
         assert flags.parse([command]).command == command

@@ -13,9 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -216,6 +218,106 @@ def learning_curves(
     shown = [handles[name] for name in names]
     figure.legend(shown, names, loc="outside lower center", ncols=min(5, len(names)), frameon=False)
     return figure
+
+
+def sweep(records: Sequence[Mapping[str, Any]], paths: Sequence[str]) -> Figure:
+    """Returns what a sweep found: accuracy over each setting, and all settings side by side.
+
+    Settings that were stopped early or diverged have no accuracy to compare, and are marks at the
+    bottom of their panel.
+
+    Args:
+        records: of `sweep.study.Study.records`: "setting", "state", "value" and "std".
+        paths: of the settings that were varied.
+    """
+    complete = [record for record in records if record["state"] == "complete"]
+    others = [record for record in records if record["state"] in ("pruned", "diverged", "fail")]
+    values = np.array([record["value"] for record in complete], float)
+    low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
+    margin = 0.05 * (high - low) or 0.01
+    top = high if high > low else low + 1
+    normed = Normalize(low, top)
+    colours = matplotlib.colormaps["viridis"]
+    columns = min(3, len(paths))
+    rows = -(-len(paths) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.4 * rows + 3.6), layout="constrained")
+    parts: Any = figure.subfigures(2, 1, height_ratios=[3.4 * rows, 3.6])
+    upper, lower = parts
+    grid = upper.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    scales = {path: _Scale([record["setting"][path] for record in records]) for path in paths}
+    for axes, path in zip(grid, paths, strict=False):
+        scale = scales[path]
+        x = [scale.place(record["setting"][path]) for record in complete]
+        std = [record["std"] or 0.0 for record in complete]
+        axes.errorbar(x, values, std, fmt="none", ecolor="0.7", zorder=1)
+        axes.scatter(x, values, c=values, norm=normed, cmap=colours, zorder=2)
+        for state, marker in (("pruned", "v"), ("diverged", "x"), ("fail", "s")):
+            at = [scale.place(r["setting"][path]) for r in others if r["state"] == state]
+            if at:
+                axes.scatter(at, [low - margin] * len(at), marker=marker, color="0.4", label=state)
+        axes.set_xticks(*scale.ticks())
+        axes.set_xlabel(path, parse_math=False)
+        axes.grid(color="0.9")
+        _despine(axes)
+    for axes in grid[len(paths) :]:
+        axes.set_visible(False)
+    grid[0].set_ylabel("validation accuracy")
+    if others:
+        grid[0].legend(fontsize=8, loc="best")
+    axes = lower.subplots()
+    for record in sorted(complete, key=lambda r: r["value"]):
+        y = [scales[path].share(record["setting"][path]) for path in paths]
+        y.append((record["value"] - low) / (top - low))
+        axes.plot(range(len(y)), y, color=colours(normed(record["value"])), alpha=0.8)
+    for position, path in enumerate(paths):
+        axes.axvline(position, color="0.5", lw=0.8)
+        for place, text in zip(*scales[path].ticks(), strict=True):
+            share = scales[path].share_of_place(place)
+            axes.text(position - 0.02, share, text, fontsize=8, ha="right", va="center")
+    axes.axvline(len(paths), color="0.5", lw=0.8)
+    for share in (0.0, 0.5, 1.0):
+        text = f"{low + share * (top - low):.4f}"
+        axes.text(len(paths) + 0.02, share, text, fontsize=8, va="center")
+    axes.set_xticks(range(len(paths) + 1), [*paths, "accuracy"], parse_math=False)
+    axes.set_yticks([])
+    axes.set_xlim(-0.3, len(paths) + 0.3)
+    for side in ("top", "left", "right", "bottom"):
+        axes.spines[side].set_visible(False)
+    return figure
+
+
+class _Scale:
+    """Where the values of a setting stand on an axis: by number, by its logarithm, or in turn."""
+
+    def __init__(self, values: Sequence[Any]):
+        numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+        self._names: list[str] = []
+        self._log = False
+        if len(numbers) < len(values):
+            self._names = list(dict.fromkeys(str(value) for value in values))
+        elif min(numbers) > 0 and max(numbers) / min(numbers) >= 20:
+            self._log = True
+        places = [self.place(value) for value in values]
+        self._low, self._high = min(places), max(places)
+
+    def place(self, value: Any) -> float:
+        if self._names:
+            return float(self._names.index(str(value)))
+        return float(np.log10(value)) if self._log else float(value)
+
+    def share_of_place(self, place: float) -> float:
+        if self._high == self._low:
+            return 0.5
+        return (place - self._low) / (self._high - self._low)
+
+    def share(self, value: Any) -> float:
+        return self.share_of_place(self.place(value))
+
+    def ticks(self) -> tuple[list[float], list[str]]:
+        if self._names:
+            return [float(i) for i in range(len(self._names))], self._names
+        places = [float(x) for x in np.linspace(self._low, self._high, 4)]
+        return places, [f"{10**x if self._log else x:.2g}" for x in places]
 
 
 def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:

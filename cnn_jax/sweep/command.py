@@ -1,0 +1,224 @@
+"""The command `sweep`: plans, starts workers, and says what came of it.
+
+The directory holds `plan.json` (the experiment and the sweep), `study.journal` (the trials),
+`trials/NNNN/seedN` (run directories), and at the end `sweep.json`, `best.json` (the best setting as
+an experiment) and `figures/sweep.png`. Started again, on this machine or on another that sees the
+directory, the same command joins in or goes on.
+"""
+
+import dataclasses
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from cnn_jax import experiment, flags, run
+from cnn_jax.errors import RunError, UsageError
+from cnn_jax.experiment import Experiment, Sweep
+from cnn_jax.flags import Invocation
+from cnn_jax.reporting import figures, tables
+from cnn_jax.sweep import space, worker
+from cnn_jax.sweep.study import Study
+
+_LAUNCH = pathlib.Path(__file__).resolve().parents[2] / "launch.py"
+
+
+def run_command(invocation: Invocation) -> int:
+    """Runs `sweep` to its end, or goes on with one; returns the exit code.
+
+    Raises:
+        UsageError: the space or a setting is not legal; nothing was started.
+        RunError: a worker failed.
+    """
+    directory, base, options = _open(invocation)
+    if options.space is None:
+        raise UsageError(
+            "sweep needs --sweep.space, such as --sweep.space='optimizer.learning_rate="
+            "log(1e-4,1e-1)'"
+        )
+    if base.dataset.validation_split == "test":
+        raise UsageError(
+            "a sweep must not choose by the test split, and --dataset.validation_split=test would; "
+            "give --dataset.validation_split=none to hold out a part of 'train'"
+        )
+    dimensions = space.parse(options.space, base)
+    # Before anything is written: a grid may hold combinations that are not legal.
+    if options.method == "grid":
+        space.grid(dimensions, base)
+    directory.path.mkdir(parents=True, exist_ok=True)
+    study = Study(directory.path, options, dimensions, base)
+    if directory.read("plan") is None:
+        plan = {"experiment": experiment.to_dict(base), "sweep": dataclasses.asdict(options)}
+        directory.write("plan", plan)
+
+    def say(line: str) -> None:
+        if not invocation.quiet:
+            print(line, flush=True)
+
+    say(f"sweep      {base.name}: {options.method}, {study.wanted} settings, {options.seeds} seed")
+    say(f"results    {run.shown(directory.path)}")
+    done = sum(record["state"] not in ("running", "waiting") for record in study.records())
+    if done:
+        say(f"           {done} of {study.wanted} settings are there already")
+    code = _work(study, base, options, directory, say)
+    _report(study, base, options, directory)
+    return code
+
+
+def _open(invocation: Invocation) -> tuple[run.RunDirectory, Experiment, Sweep]:
+    """Returns (directory, experiment, options); a plan that exists gives way to nothing but speed.
+
+    Raises:
+        UsageError: a flag would change the plan of a sweep that was started.
+    """
+    plan = None
+    if invocation.workdir is None:
+        base = flags.resolve(invocation)
+        return run.new_directory(f"{base.name}-sweep"), base, Sweep(**invocation.sweep)
+    directory = run.RunDirectory(invocation.workdir)
+    if directory.exists():
+        raise UsageError(
+            f"--workdir={run.shown(directory.path)} is the directory of a training run; give "
+            "sweep another one"
+        )
+    plan = directory.read("plan")
+    if plan is None or "sweep" not in plan:
+        if directory.path.exists() and any(directory.path.iterdir()):
+            raise UsageError(
+                f"--workdir={run.shown(directory.path)} holds other files; give a new directory"
+            )
+        return directory, flags.resolve(invocation), Sweep(**invocation.sweep)
+    base, options = experiment.from_dict(plan["experiment"]), Sweep(**plan["sweep"])
+    asked = dataclasses.replace(options, **invocation.sweep)
+    free = ("parallel", "trials", "launcher")
+    for field in dataclasses.fields(Sweep):
+        old, new = getattr(options, field.name), getattr(asked, field.name)
+        if field.name not in free and old != new:
+            raise UsageError(
+                f"the sweep in {run.shown(directory.path)} was started with --sweep.{field.name}="
+                f"{old}, not {new}; leave the flag out to go on, or give another --workdir"
+            )
+    if invocation.config is not None or invocation.overrides:
+        now = (
+            flags.resolve(invocation)
+            if invocation.config is not None
+            else experiment.replace(base, invocation.overrides)
+        )
+        changed = [path for path in experiment.difference(base, now) if path != "name"]
+        if changed:
+            raise UsageError(
+                f"the sweep in {run.shown(directory.path)} was started with another "
+                f"--{changed[0]}; leave the flag out to go on, or give another --workdir"
+            )
+    return directory, base, asked
+
+
+def _work(
+    study: Study, base: Experiment, options: Sweep, directory: run.RunDirectory, say: Any
+) -> int:
+    """Works here, and in as many more processes as were asked for; returns the exit code."""
+    stopping = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: stopping.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    others = _start_others(options, directory)
+    try:
+        worker.work(study, base, options.seeds, say, stopping.is_set)
+    except worker.Stopped:
+        print("stopped; what was being trained is saved")
+        print(f"go on with: {run.command_line('sweep', directory.path)}")
+        return 130
+    finally:
+        for process in others:
+            if stopping.is_set():
+                process.send_signal(signal.SIGTERM)
+            process.wait()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 0
+
+
+def _start_others(options: Sweep, directory: run.RunDirectory) -> list[subprocess.Popen]:
+    """Starts the workers besides this one; returns those that are processes of this machine."""
+    command = [sys.executable, str(_LAUNCH), "sweep", f"--workdir={directory.path}"]
+    command += ["--sweep.parallel=1", "--sweep.launcher=local", f"--sweep.trials={options.trials}"]
+    count = options.parallel - 1
+    if options.launcher == "local":
+        return [
+            subprocess.Popen(
+                [*command, "--quiet"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            for _ in range(count)
+        ]
+    if options.launcher == "slurm":
+        try:
+            import submitit  # pyright: ignore[reportMissingImports]
+        except ImportError:
+            raise UsageError(
+                "--sweep.launcher=slurm needs submitit: pip install submitit"
+            ) from None
+        executor = submitit.AutoExecutor(folder=str(directory.path / "workers"))
+        try:
+            for _ in range(count):
+                executor.submit(submitit.helpers.CommandFunction(command))
+        except (RuntimeError, OSError) as error:
+            raise RunError(f"Slurm takes no jobs here: {error}") from error
+        return []
+    try:
+        import ray  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise UsageError("--sweep.launcher=ray needs Ray: pip install ray") from None
+    ray.init(ignore_reinit_error=True)
+    remote = ray.remote(lambda: subprocess.run(command, check=False).returncode)
+    for _ in range(count):
+        remote.remote()
+    return []
+
+
+def _report(study: Study, base: Experiment, options: Sweep, directory: run.RunDirectory) -> None:
+    """Writes what was found and prints it, the best first."""
+    records = study.records()
+    directory.write("sweep", records)
+    complete = sorted((r for r in records if r["state"] == "complete"), key=lambda r: -r["value"])
+    counts = {state: sum(r["state"] == state for r in records) for state in _states(records)}
+    print(", ".join(f"{count} {state}" for state, count in counts.items()) or "no settings")
+    if not complete:
+        return
+    paths = list(complete[0]["setting"])
+    rows = [
+        [
+            record["place"],
+            *(_shown(record["setting"][path]) for path in paths),
+            f"{record['value']:.4f}",
+            "" if record["std"] is None else f"{record['std']:.4f}",
+            f"{record['seconds']:.0f}",
+        ]
+        for record in complete[:10]
+    ]
+    headers = ["trial", *paths, "validation accuracy", "± std", "seconds"]
+    print(tables.table(rows, headers))
+    if len(complete) > 10:
+        print(f"and {len(complete) - 10} more")
+    best = experiment.replace(base, complete[0]["setting"])
+    (directory.path / "best.json").write_text(experiment.to_json(best))
+    figures.save(figures.sweep(records, paths), directory.figures / "sweep.png")
+    print(f"figure     {run.shown(directory.figures / 'sweep.png')}")
+    print(f"all        {run.shown(directory.path / 'sweep.json')}")
+    path = run.shown(directory.path / "best.json")
+    line = run.command_line("train", directory.path / "best", f"--config={path}")
+    print(f"train best {line}")
+
+
+def _states(records: Sequence[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(record["state"] for record in records))
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

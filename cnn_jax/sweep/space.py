@@ -1,0 +1,207 @@
+"""The space of a sweep: which settings vary, and over what. Checked before anything runs."""
+
+import dataclasses
+import itertools
+import math
+import random
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from cnn_jax import experiment, flags
+from cnn_jax.errors import UsageError
+from cnn_jax.experiment import Experiment
+
+_FORMS = "log(LOW,HIGH), uniform(LOW,HIGH), int(LOW,HIGH) or [A,B,...]"
+_ITEM = re.compile(r"([\w.]+)=(?:(log|uniform|int)\(([^()]*)\)|\[([^\[\]]*)\])(?=\s|$)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Dimension:
+    """One setting and the values it may take.
+
+    Attributes:
+        path: of the field in the Experiment, such as "optimizer.learning_rate".
+        kind: "log" and "uniform" (floats), "int" (whole numbers, both ends included), "choice".
+        low: of a range.
+        high: of a range.
+        points: how many values a grid takes of a range, or None where nobody said.
+        choices: of "choice".
+    """
+
+    path: str
+    kind: str
+    low: float = 0.0
+    high: float = 0.0
+    points: int | None = None
+    choices: tuple[Any, ...] = ()
+
+    def grid(self) -> list[Any]:
+        """Returns the values of a grid: all choices, or evenly spread points of the range.
+
+        Raises:
+            UsageError: it is a range and nobody said how many points.
+        """
+        if self.kind == "choice":
+            return list(self.choices)
+        if self.points is None:
+            raise UsageError(
+                f"--sweep.method=grid needs the number of points of {self.path}: "
+                f"{self.path}={self.kind}({self.low:g},{self.high:g},POINTS), or a list"
+            )
+        shares = [i / max(1, self.points - 1) for i in range(self.points)]
+        return list(dict.fromkeys(self.at(share) for share in shares))
+
+    def at(self, share: float) -> Any:
+        """Returns the value at a share, from 0 to 1, of the way through the range or the list."""
+        if self.kind == "choice":
+            return self.choices[min(int(share * len(self.choices)), len(self.choices) - 1)]
+        if self.kind == "log":
+            between = math.log(self.low) + share * (math.log(self.high) - math.log(self.low))
+            # Rounding must not leave the range, whose ends were checked.
+            return min(max(float(f"{math.exp(between):.6g}"), self.low), self.high)
+        if self.kind == "int":
+            count = int(self.high) - int(self.low) + 1
+            return int(self.low) + min(int(share * count), count - 1)
+        between = self.low + share * (self.high - self.low)
+        return min(max(float(f"{between:.6g}"), self.low), self.high)
+
+    def ends(self) -> list[Any]:
+        """Returns the values that must be legal: the ends of the range, or every choice."""
+        return list(self.choices) if self.kind == "choice" else [self.at(0.0), self.at(1.0)]
+
+
+def parse(text: str, base: Experiment) -> tuple[Dimension, ...]:
+    """Returns the dimensions of "optimizer.learning_rate=log(1e-4,1e-1) model.name=[a,b]".
+
+    Args:
+        text: items separated by spaces; a range may end with its number of points for a grid.
+        base: the experiment that the settings vary.
+
+    Raises:
+        UsageError: an item is not of such a form, names no setting, does not fit the type or range
+            of its setting, or excludes a setting of the base.
+    """
+    dimensions = []
+    rest = text.strip()
+    while rest:
+        match = _ITEM.match(rest)
+        if match is None:
+            wrong = rest.split()[0]
+            raise UsageError(f"--sweep.space: {wrong!r} is not NAME={_FORMS}")
+        name, kind, numbers, choices = match.groups()
+        rest = rest[match.end() :].lstrip()
+        if any(dimension.path == name for dimension in dimensions):
+            raise UsageError(f"--sweep.space names {name} twice")
+        field = _field(name)
+        if kind is None:
+            dimensions.append(_choice(name, field, choices))
+        else:
+            dimensions.append(_range(name, field, kind, numbers))
+    if not dimensions:
+        raise UsageError(f"--sweep.space is empty: give NAME={_FORMS}, separated by spaces")
+    for dimension in dimensions:
+        for value in dimension.ends():
+            _try(base, {dimension.path: value})
+    return tuple(dimensions)
+
+
+def _field(name: str) -> dataclasses.Field:
+    known = dict(experiment.fields())
+    if name not in known:
+        raise UsageError(
+            f"--sweep.space: there is no setting {name!r}{flags.did_you_mean(name, list(known))}"
+        )
+    if name in ("seed", "name"):
+        tip = "; --sweep.seeds repeats every setting" if name == "seed" else ""
+        raise UsageError(f"--sweep.space: {name} is not a setting to sweep{tip}")
+    return known[name]
+
+
+def _choice(name: str, field: dataclasses.Field, text: str) -> Dimension:
+    kind, optional, _ = experiment.field_type(field)
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise UsageError(f"--sweep.space: {name}=[] is empty")
+    values = tuple(
+        None if optional and word == "none" else flags.convert(kind, word) for word in words
+    )
+    if len(set(values)) < len(values):
+        raise UsageError(f"--sweep.space: {name}=[{text}] names a value twice")
+    for value in values:
+        experiment.check_value(name, field, value)
+    return Dimension(name, "choice", choices=values)
+
+
+def _range(name: str, field: dataclasses.Field, kind: str, text: str) -> Dimension:
+    legal = {"log": float, "uniform": float, "int": int}[kind]
+    own, _, choices = experiment.field_type(field)
+    if own is not legal or choices:
+        wanted = "one of its choices" if choices else f"{own.__name__} values"
+        form = f"[{','.join(choices) or 'A,B,...'}]" if own is not int else "int(LOW,HIGH)"
+        raise UsageError(f"--sweep.space: {name} takes {wanted}, not {kind}(): use {name}={form}")
+    try:
+        numbers = [float(part) for part in text.split(",")]
+        low, high, *points = numbers
+        points = int(points[0]) if points else None
+        whole = kind != "int" or (low.is_integer() and high.is_integer())
+        right = len(numbers) <= 3 and all(map(math.isfinite, numbers)) and whole
+        right = right and (points is None or (points >= 2 and points == numbers[2]))
+    except (ValueError, IndexError):
+        raise UsageError(
+            f"--sweep.space: {name}={kind}({text}) takes two numbers, and perhaps the points of a "
+            "grid"
+        ) from None
+    if not right:
+        raise UsageError(
+            f"--sweep.space: {name}={kind}({text}) takes {'whole' if not whole else 'finite'} "
+            "numbers, and perhaps the points of a grid, at least 2"
+        )
+    if not low < high:
+        raise UsageError(f"--sweep.space: {name}={kind}({text}) is empty: LOW must be below HIGH")
+    if kind == "log" and low <= 0:
+        raise UsageError(f"--sweep.space: {name}={kind}({text}) must start above 0")
+    dimension = Dimension(name, kind, low, high, points)
+    for value in dimension.ends():
+        experiment.check_value(name, field, value)
+    return dimension
+
+
+def _try(base: Experiment, changes: dict[str, Any]) -> None:
+    try:
+        experiment.replace(base, changes)
+    except UsageError as error:
+        shown = ", ".join(f"{path}={value}" for path, value in changes.items())
+        raise UsageError(f"--sweep.space: with {shown}: {error}") from None
+
+
+def grid(dimensions: Sequence[Dimension], base: Experiment) -> list[dict[str, Any]]:
+    """Returns every combination of the dimensions' grids, {path: value}, checked against the base.
+
+    Raises:
+        UsageError: a range has no number of points, or a combination is not legal.
+    """
+    paths = [dimension.path for dimension in dimensions]
+    values = itertools.product(*(dimension.grid() for dimension in dimensions))
+    settings = [dict(zip(paths, combination, strict=True)) for combination in values]
+    for setting in settings:
+        _try(base, setting)
+    return settings
+
+
+def sample(
+    dimensions: Sequence[Dimension], base: Experiment, trials: int, seed: int
+) -> list[dict[str, Any]]:
+    """Returns settings drawn independently from the dimensions; the same for the same seed.
+
+    Raises:
+        UsageError: a setting is not legal.
+    """
+    generator = random.Random(seed)
+    settings = [
+        {dimension.path: dimension.at(generator.random()) for dimension in dimensions}
+        for _ in range(trials)
+    ]
+    for setting in settings:
+        _try(base, setting)
+    return settings

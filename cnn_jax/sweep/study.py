@@ -1,0 +1,275 @@
+"""The study: which settings were tried, by whom, and what they came to. The only door to Optuna.
+
+Any number of workers share one storage: a journal file in the sweep's directory, or any address
+that Optuna takes. What must not happen twice, taking a setting and taking over one that was lost,
+happens under a file lock in that directory.
+"""
+
+import json
+import os
+import pathlib
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import filelock
+
+from cnn_jax import run
+from cnn_jax.errors import RunError, UsageError
+from cnn_jax.experiment import Experiment, Sweep
+from cnn_jax.sweep import space
+from cnn_jax.sweep.space import Dimension
+
+HEARTBEAT_SECONDS = 5.0
+LOST_SECONDS = 60.0
+MOST_ATTEMPTS = 3
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise UsageError(
+            "sweep needs Optuna, which is not installed: pip install 'cnn_jax[sweep]'"
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+class Study:
+    """The trials of one sweep.
+
+    Args:
+        directory: of the sweep.
+        options: of the sweep.
+        dimensions: of its space.
+        base: what all trials have in common.
+
+    Raises:
+        UsageError: Optuna is not installed, or a setting of the space is not legal.
+        RunError: the storage cannot be opened.
+    """
+
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        options: Sweep,
+        dimensions: Sequence[Dimension],
+        base: Experiment,
+    ):
+        self.directory, self.options = directory, options
+        self._dimensions, self._base = dimensions, base
+        self._optuna = optuna = _optuna()
+        self._distributions = {d.path: _distribution(optuna, d) for d in dimensions}
+        # A GIL is no lock between machines; a file is, wherever the directory is shared.
+        self._lock = filelock.FileLock(directory / ".sweep.lock")
+        with self._lock:
+            self._study = self._open()
+            if not self._study.get_trials(deepcopy=False) and options.method != "tpe":
+                for setting in self.planned():
+                    self._study.enqueue_trial(setting)
+
+    def planned(self) -> list[dict[str, Any]]:
+        """Returns the settings of a grid or of random search; empty for "tpe", which plans none."""
+        if self.options.method == "grid":
+            return space.grid(self._dimensions, self._base)
+        if self.options.method == "random":
+            return space.sample(self._dimensions, self._base, self.options.trials, self._base.seed)
+        return []
+
+    @property
+    def wanted(self) -> int:
+        """How many settings are to be tried."""
+        return len(self.planned()) if self.options.method == "grid" else self.options.trials
+
+    def _open(self) -> Any:
+        optuna, options = self._optuna, self.options
+        pruner = {
+            "none": optuna.pruners.NopPruner(),
+            "median": optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=0),
+            "asha": optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
+        }[options.prune]
+        # Workers must not draw the same settings from the same state.
+        seed = self._base.seed + os.getpid() if options.method == "tpe" else None
+        sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True, multivariate=False)
+        try:
+            if options.storage is None:
+                backend = optuna.storages.journal.JournalFileBackend(
+                    str(self.directory / "study.journal")
+                )
+                storage: Any = optuna.storages.JournalStorage(backend)
+            else:
+                storage = options.storage
+            return optuna.create_study(
+                storage=storage,
+                study_name=self.directory.name,
+                sampler=sampler,
+                pruner=pruner,
+                direction="maximize",
+                load_if_exists=True,
+            )
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise RunError(f"the sweep's storage cannot be opened: {reason}") from error
+
+    def take(self) -> "Trial | None":
+        """Returns the next setting to try, or one that was lost; None where none is free."""
+        states = self._optuna.trial.TrialState
+        with self._lock:
+            trials = self._study.get_trials(deepcopy=False)
+            for trial in trials:
+                if trial.state == states.RUNNING and self._lost(trial):
+                    self._again(trial)
+            trials = self._study.get_trials(deepcopy=False)
+            waiting = any(trial.state == states.WAITING for trial in trials)
+            counted = [
+                trial
+                for trial in trials
+                if trial.state in (states.COMPLETE, states.PRUNED, states.RUNNING)
+                or (trial.state == states.FAIL and trial.user_attrs.get("given_up"))
+            ]
+            if not waiting and len(counted) >= self.wanted:
+                return None
+            asked = self._study.ask(self._distributions)
+            place = asked.user_attrs.get("place", f"{asked.number:04d}")
+            asked.set_user_attr("place", place)
+            found = Trial(self, asked, place, dict(asked.params))
+            found.directory.mkdir(parents=True, exist_ok=True)
+            found.beat()
+            return found
+
+    def running(self) -> int:
+        """Returns how many settings are being tried now."""
+        state = self._optuna.trial.TrialState.RUNNING
+        return len(self._study.get_trials(deepcopy=False, states=(state,)))
+
+    def records(self) -> list[dict[str, Any]]:
+        """Returns {place, setting, state, value, ...} of every setting, by its last attempt."""
+        found: dict[str, dict[str, Any]] = {}
+        for trial in self._study.get_trials(deepcopy=False):
+            place = trial.user_attrs.get("place")
+            if place is None:
+                continue
+            diverged = trial.user_attrs.get("diverged")
+            found[place] = {
+                "place": place,
+                "setting": dict(trial.params),
+                "state": "diverged" if diverged else trial.state.name.lower(),
+                "value": trial.value,
+                "std": trial.user_attrs.get("std"),
+                "seeds": trial.user_attrs.get("seeds", 0),
+                "epochs": len(trial.intermediate_values),
+                "seconds": trial.user_attrs.get("seconds", 0.0),
+                "attempts": trial.user_attrs.get("attempts", 1),
+            }
+        return sorted(found.values(), key=lambda record: record["place"])
+
+    def _lost(self, trial: Any) -> bool:
+        place = trial.user_attrs.get("place")
+        if place is None:  # killed between being taken and being written down
+            started = trial.datetime_start
+            return started is None or time.time() - started.timestamp() > LOST_SECONDS
+        path = self.directory / "trials" / place / "worker.json"
+        try:
+            worker = json.loads(path.read_text())
+            age = time.time() - path.stat().st_mtime
+        except (OSError, ValueError):
+            return True
+        if worker["host"] == socket.gethostname() and not _alive(worker["pid"]):
+            return True
+        return age > LOST_SECONDS
+
+    def _again(self, trial: Any) -> None:
+        """Marks an attempt as failed and queues its setting, to go on in the same directory."""
+        attempts = trial.user_attrs.get("attempts", 1)
+        attributes = {"attempts": attempts + 1}
+        if "place" in trial.user_attrs:
+            attributes["place"] = trial.user_attrs["place"]
+        self._study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
+        self._study.enqueue_trial(dict(trial.params), user_attrs=attributes)
+
+
+class Trial:
+    """One setting, in the hands of this worker.
+
+    Attributes:
+        place: the name of its directory.
+        setting: {path: value}.
+        directory: where its runs are.
+    """
+
+    def __init__(self, study: Study, asked: Any, place: str, setting: dict[str, Any]):
+        self._study, self._asked = study, asked
+        self.place, self.setting = place, setting
+        self.directory = study.directory / "trials" / place
+
+    def beat(self) -> None:
+        """Says that this worker is alive."""
+        run.write_json(
+            self.directory / "worker.json", {"host": socket.gethostname(), "pid": os.getpid()}
+        )
+
+    def report(self, epoch: int, value: float) -> bool:
+        """Records a validation accuracy after an epoch; returns whether to stop here."""
+        self._asked.report(value, epoch)
+        return bool(self._asked.should_prune())
+
+    def finish(self, values: Sequence[float], std: float | None, seconds: float) -> None:
+        """Records the validation accuracies of all seeds."""
+        self._set(std=std, seeds=len(values), seconds=seconds)
+        self._tell(sum(values) / len(values))
+
+    def diverge(self, seconds: float) -> None:
+        """Records that training diverged, which is a result: the lowest there is."""
+        self._set(diverged=True, seconds=seconds)
+        self._tell(0.0)
+
+    def prune(self, seconds: float) -> None:
+        """Records that the setting was stopped early."""
+        self._set(seconds=seconds)
+        self._tell(None, self._study._optuna.trial.TrialState.PRUNED)
+
+    def fail(self, reason: str) -> bool:
+        """Records a crash; returns whether the setting is tried again."""
+        attempts = self._asked.user_attrs.get("attempts", 1)
+        self._set(error=reason[:500])
+        with self._study._lock:
+            if attempts < MOST_ATTEMPTS:
+                frozen = self._asked.storage.get_trial(self._asked._trial_id)
+                self._study._again(frozen)
+                return True
+            self._set(given_up=True)
+            self._tell(None, self._study._optuna.trial.TrialState.FAIL)
+            return False
+
+    def release(self) -> None:
+        """Gives the setting back: whoever looks next goes on with it."""
+        (self.directory / "worker.json").unlink(missing_ok=True)
+
+    def _set(self, **attributes: Any) -> None:
+        for name, value in attributes.items():
+            self._asked.set_user_attr(name, value)
+
+    def _tell(self, value: float | None, state: Any = None) -> None:
+        self._study._study.tell(self._asked, value, state=state)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _distribution(optuna: Any, dimension: Dimension) -> Any:
+    if dimension.kind == "choice":
+        return optuna.distributions.CategoricalDistribution(dimension.choices)
+    if dimension.kind == "int":
+        return optuna.distributions.IntDistribution(int(dimension.low), int(dimension.high))
+    return optuna.distributions.FloatDistribution(
+        dimension.low, dimension.high, log=dimension.kind == "log"
+    )

@@ -1,0 +1,78 @@
+import pytest
+
+from cnn_jax.errors import UsageError
+from cnn_jax.experiment import Experiment, Optimizer
+from cnn_jax.sweep import space
+
+BASE = Experiment(optimizer=Optimizer(name="adamw"))
+TEXT = (
+    "optimizer.learning_rate=log(1e-4,1e-1,4) model.name=[lenet5, mlp] "
+    "dataset.batch_size=int(16,64) optimizer.clip_norm=[none,1.0] dataset.flip=[true,false]"
+)
+
+
+def test_forms():
+    rate, model, batch, clip, flip = space.parse(TEXT, BASE)
+    assert rate == space.Dimension("optimizer.learning_rate", "log", 1e-4, 1e-1, 4)
+    assert model.choices == ("lenet5", "mlp")
+    assert (batch.low, batch.high, batch.kind) == (16, 64, "int")
+    assert clip.choices == (None, 1.0)
+    assert flip.choices == (True, False)
+
+
+def test_a_grid_is_every_combination_in_order():
+    dimensions = space.parse("optimizer.learning_rate=log(1e-4,1e-1,4) train.epochs=[1,2]", BASE)
+    settings = space.grid(dimensions, BASE)
+    assert [s["optimizer.learning_rate"] for s in settings[::2]] == [1e-4, 1e-3, 1e-2, 1e-1]
+    assert [s["train.epochs"] for s in settings[:2]] == [1, 2]
+    assert len(settings) == 8
+    uniform = space.parse("optimizer.weight_decay=uniform(0,0.1,3)", BASE)
+    assert [s["optimizer.weight_decay"] for s in space.grid(uniform, BASE)] == [0, 0.05, 0.1]
+    whole = space.parse("train.epochs=int(1,3,5)", BASE)
+    assert [s["train.epochs"] for s in space.grid(whole, BASE)] == [1, 2, 3]
+
+
+def test_samples_stay_inside_and_repeat_with_their_seed():
+    dimensions = space.parse(TEXT, BASE)
+    settings = space.sample(dimensions, BASE, 200, seed=1)
+    assert settings == space.sample(dimensions, BASE, 200, seed=1)
+    assert settings != space.sample(dimensions, BASE, 200, seed=2)
+    rates = sorted(s["optimizer.learning_rate"] for s in settings)
+    assert 1e-4 <= rates[0] < rates[-1] <= 1e-1
+    assert 2e-3 < rates[100] < 6e-3  # half of them below the geometric mean
+    assert {s["dataset.batch_size"] for s in settings} <= set(range(16, 65))
+    for path in ("model.name", "optimizer.clip_norm", "dataset.flip"):
+        assert len({s[path] for s in settings}) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("optimizer.learning_rat=log(1e-4,1e-1)", "did you mean optimizer.learning_rate"),
+        ("optimizer.learning_rate=log(1e-1,1e-4)", "LOW must be below HIGH"),
+        ("optimizer.learning_rate=log(0,1)", "must start above 0"),
+        ("optimizer.learning_rate=log(1e-4)", "takes two numbers"),
+        ("optimizer.learning_rate=log(a,b)", "takes two numbers"),
+        ("optimizer.learning_rate=log(1e-4,inf)", "finite"),
+        ("optimizer.learning_rate=log(1e-4,1,1)", "at least 2"),
+        ("optimizer.learning_rate=1e-3", "is not NAME="),
+        ("optimizer.learning_rate=[abc]", "takes float"),
+        ("optimizer.learning_rate=[]", "is empty"),
+        ("optimizer.learning_rate=[0.1,0.1]", "twice"),
+        ("optimizer.momentum=uniform(0,2)", "must be less than 1"),
+        ("train.epochs=uniform(1,3)", "int(LOW,HIGH)"),
+        ("train.epochs=int(1,2.5)", "whole"),
+        ("model.name=uniform(0,1)", "takes str values"),
+        ("optimizer.schedule=uniform(0,1)", "use optimizer.schedule=[constant"),
+        ("optimizer.schedule=[cosin]", "is one of"),
+        ("seed=[1,2]", "--sweep.seeds"),
+        ("train.epochs=[1] train.epochs=[2]", "twice"),
+        ("optimizer.name=[adam,adamw] optimizer.weight_decay=[0.1]", ""),
+    ],
+)
+def test_what_is_wrong_is_refused_in_one_line(text, message):
+    with pytest.raises(UsageError) as error:
+        space.grid(space.parse(text, BASE), BASE)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
