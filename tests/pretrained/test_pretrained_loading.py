@@ -427,6 +427,25 @@ def test_scaling_by_a_runs_own_data_is_no_known_preprocessing(run):
     assert "standardize" in weights.preprocessing_reason
 
 
+@pytest.mark.parametrize(
+    ("flag", "about", "expected"),
+    [
+        (None, None, "3x3"),
+        ("1x1", None, "1x1"),
+        (None, {"preprocessing": "caffe", "options": {"bottleneck_stride": "1x1"}}, "1x1"),
+    ],
+)
+def test_a_run_passes_on_what_its_weights_need(run, flag, about, expected):
+    changes = {"model.name": "resnet50", "model.bottleneck_stride": flag}
+    config = experiment.replace(experiment.Experiment(), changes)
+    (run / "config.json").write_text(experiment.to_json(config))
+    if about:
+        (run / "weights.json").write_text(json.dumps(about))
+    weights = loading.load(str(run), "resnet50")
+    assert weights.options == {"bottleneck_stride": expected}
+    assert weights.preprocessing == ("caffe" if about else None)
+
+
 def test_runs_of_another_model_and_other_directories_are_refused(run, tmp_path):
     with pytest.raises(UsageError, match=r"--model\.name=lenet5, not vgg16"):
         loading.load(str(run), "vgg16")
