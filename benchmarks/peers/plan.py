@@ -1,0 +1,162 @@
+"""What is compared with what: the peers, the workloads, and which of them runs which how."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+# glibc's allocator keeps freed memory, as `runtime.start` has it for ours.
+_MALLOC = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "16000000000",
+    "MALLOC_TOP_PAD_": "67108864",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """A library in one of the ways to run it.
+
+    Attributes:
+        environment: whose packages it runs with: "ours", or the name of a file of requirements.
+        module: the file that runs it.
+        mode: precision and channels_last, for that file.
+        variables: of the process's environment.
+        plain: whether it is its library as it comes, which workloads that no mode matters to take.
+    """
+
+    environment: str
+    module: str
+    mode: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    variables: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    plain: bool = False
+
+    @property
+    def precision(self) -> str:
+        """float32 or bfloat16."""
+        return self.mode.get("precision", "float32")
+
+
+_BF16 = {"precision": "bfloat16"}
+_LAST = {"channels_last": True}
+_TF, _JAX = {"KERAS_BACKEND": "tensorflow"}, {"KERAS_BACKEND": "jax"}
+
+PEERS: dict[str, Peer] = {
+    "ours": Peer("ours", "ours", plain=True),
+    "ours-bf16": Peer("ours", "ours", _BF16),
+    "keras-tf": Peer("keras-tf", "with_keras", variables=_TF, plain=True),
+    "keras-tf-malloc": Peer("keras-tf", "with_keras", variables=_TF | _MALLOC),
+    "keras-jax": Peer("keras-jax", "with_keras", variables=_JAX, plain=True),
+    "torch": Peer("torch", "with_torch", plain=True),
+    "torch-malloc": Peer("torch", "with_torch", variables=_MALLOC),
+    "torch-channels-last": Peer("torch", "with_torch", _LAST),
+    "torch-channels-last-malloc": Peer("torch", "with_torch", _LAST, _MALLOC),
+    "torch-bf16": Peer("torch", "with_torch", _BF16),
+    "torch-bf16-channels-last": Peer("torch", "with_torch", _BF16 | _LAST),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """Something to measure.
+
+    Attributes:
+        kind: train, forward, jpeg, product, start or transfer.
+        model: of `cnn_jax.models`.
+        batch: images in a step.
+        size: height and width of the images in pixels; rows and columns of a product's matrices.
+        channels: of the images.
+        outputs: logits.
+        batches: different batches of data, which take turns.
+        optimizer: adam, or sgd with Nesterov momentum 0.9.
+        learning_rate: small where nothing is lost by it, so that rounding does not grow in the
+            steps whose losses are compared.
+        frozen: pattern of the parameters that are not trained.
+        reorders: whether ours has max-pools before bias and ReLU.
+        target: the least that ours must be, as a multiple of the fastest float32 peer's speed.
+    """
+
+    kind: str
+    model: str = "study_cnn"
+    batch: int = 50
+    size: int = 32
+    channels: int = 3
+    outputs: int = 10
+    batches: int = 8
+    optimizer: str = "sgd"
+    learning_rate: float = 1e-4
+    frozen: str = ""
+    reorders: bool = False
+    target: float | None = None
+
+
+_STUDY = Workload("train", optimizer="adam", reorders=True)
+_WIDE = dataclasses.replace(_STUDY, model="study_cnn_wide", target=1.0)
+_VGG = Workload("forward", "vgg16", 32, size=160, outputs=2, batches=2, reorders=True)
+
+WORKLOADS: dict[str, Workload] = {
+    "ceiling": Workload("product", size=2048),
+    "study_cnn_50": dataclasses.replace(_STUDY, target=1.2),
+    "study_cnn_256": dataclasses.replace(_STUDY, batch=256),
+    "study_cnn_wide_50": _WIDE,
+    "study_cnn_wide_256": dataclasses.replace(_WIDE, batch=256),
+    "lenet5_64": Workload("train", "lenet5", 64, channels=1, optimizer="adam", reorders=True),
+    "resnet18_cifar_64": Workload("train", "resnet18_cifar", 64, target=1.0),
+    "airbench_256": Workload("train", "airbench", 256, batches=4, target=1.0),
+    "vgg16_forward": dataclasses.replace(_VGG, target=1.0),
+    "vgg16_block5": dataclasses.replace(_VGG, kind="train", frozen="block[1-4]"),
+    "jpeg": Workload("jpeg", size=160, batch=1),
+    "start": Workload("start", target=1.0),
+    "transfer": Workload("transfer", size=160, target=9.0),
+}
+QUICK = ("ceiling", "study_cnn_50", "lenet5_64")
+
+
+def quick(workload: Workload) -> Workload:
+    """Returns the workload at a size that says nothing of speed and takes no time."""
+    size = min(workload.size, 32)
+    return dataclasses.replace(workload, batch=4, size=size, batches=2)
+
+
+class Cell(NamedTuple):
+    """One bar of the figure: a peer, and which of a workload's variants it runs.
+
+    Attributes:
+        peer: a key of PEERS.
+        variant: "", reordered, cached, cold or warm.
+    """
+
+    peer: str
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.peer}, {self.variant}" if self.variant else self.peer
+
+
+def cells(workload: Workload, peers: Iterable[str]) -> list[Cell]:
+    """Returns what runs a workload."""
+    found = []
+    for name in peers:
+        peer, ours = PEERS[name], PEERS[name].environment == "ours"
+        if workload.kind in ("train", "forward"):
+            found.append(Cell(name))
+            if ours and workload.frozen:
+                found.append(Cell(name, "cached"))
+            if not ours and workload.reorders and peer.precision == "float32":
+                found.append(Cell(name, "reordered"))
+        elif not peer.plain:
+            continue
+        elif workload.kind == "start" and ours:
+            found += [Cell(name, "cold"), Cell(name, "warm")]
+        elif (
+            ours
+            or workload.kind == "start"
+            or (workload.kind == "jpeg" and name != "keras-jax")
+            or (workload.kind == "transfer" and name == "keras-tf")
+        ):
+            found.append(Cell(name))
+    return found
+
+
+def is_seconds(workload: Workload) -> bool:
+    """Whether the figure is seconds, not images a second."""
+    return workload.kind in ("start", "transfer")

@@ -1,0 +1,260 @@
+"""From raw measurements to rows, verdicts, tables and the figure: pure functions."""
+
+import itertools
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from benchmarks.peers.plan import PEERS, Cell, Workload, is_seconds
+from cnn_jax.errors import RunError
+from cnn_jax.reporting import tables
+
+Record = dict[str, Any]
+TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
+START_SECONDS = 4.0
+MEMORY = 1.1
+_COLOURS = {"ours": "#0072B2", "keras": "#D55E00", "torch": "#00735C"}  # Okabe and Ito, 2008
+
+
+def foreign_share(before: Sequence[float], after: Sequence[float], cores: int) -> float:
+    """Returns the share of the machine's time that others used, from 0 to 1.
+
+    Args:
+        before: (seconds by the clock, processor seconds of everything, of them our own).
+        after: likewise, later.
+        cores: of the machine.
+    """
+    clock, busy, own = (b - a for a, b in zip(before, after, strict=True))
+    return max(0.0, busy - own) / (max(clock, 1e-9) * cores)
+
+
+def check_losses(workload: str, losses: Mapping[Cell, Sequence[float]]) -> None:
+    """Checks that all cells computed the same: the losses of their first steps agree.
+
+    They are held against the first cell's, in float32 to 1e-4, in bfloat16 to 2e-2 of it.
+
+    Raises:
+        RunError: a step's losses differ by more.
+    """
+    (first, reference), *others = losses.items()
+    for cell, found in others:
+        precisions = {PEERS[cell.peer].precision, PEERS[first.peer].precision}
+        tolerance = max(TOLERANCE[precision] for precision in precisions)
+        for step, (theirs, ours) in enumerate(zip(found, reference, strict=True), start=1):
+            if not abs(theirs - ours) <= tolerance * abs(ours):  # so that nan does not pass
+                raise RunError(
+                    f"{workload}: the loss of step {step} is {theirs:.7g} with {cell} and "
+                    f"{ours:.7g} with {first}, more than {tolerance:g} apart: they do not compute "
+                    "the same, and nothing is reported"
+                )
+
+
+def summarize(records: Iterable[Record], workloads: Mapping[str, Workload]) -> list[Record]:
+    """Returns one row for every workload and cell, in their order.
+
+    `median`, `minimum`, `maximum` and `iqr` (the distance of the quartiles) are of images a second,
+    or of seconds, over the rounds that were kept; `ratio` is how many times as fast ours is.
+    """
+    groups: dict[tuple[str, Cell], list[Record]] = {}
+    for record in records:
+        cell = Cell(record["peer"], record["variant"])
+        groups.setdefault((record["workload"], cell), []).append(record)
+    rows = [_row(name, cell, some, workloads[name]) for (name, cell), some in groups.items()]
+    order = list(workloads)
+    rows.sort(key=lambda row: (order.index(row["workload"]), list(PEERS).index(row["peer"])))
+    ceiling = find(rows, "ceiling", "ours")
+    for row in rows:
+        ours = find(rows, row["workload"], "ours", "warm") or find(rows, row["workload"], "ours")
+        row["ratio"] = _speed(ours) / _speed(row) if ours and _speed(row) else None
+        top = ceiling["gflops"] if ceiling else None
+        row["ceiling_share"] = row["gflops"] / top if top and row["gflops"] else None
+    return rows
+
+
+def _row(name: str, cell: Cell, records: list[Record], workload: Workload) -> Record:
+    kept = [record for record in records if record["kept"]]
+    seconds = is_seconds(workload)
+    values = [r["seconds"] if seconds else r["images"] / r["seconds"] for r in kept]
+    quartiles = statistics.quantiles(values, n=4) if len(values) > 1 else [0.0, 0.0, 0.0]
+    median = statistics.median(values) if values else None
+    flops = records[0]["flops"]
+    return {
+        "workload": name,
+        "peer": cell.peer,
+        "variant": cell.variant,
+        "unit": "s" if seconds else "images/s",
+        "median": median,
+        "minimum": min(values, default=None),
+        "maximum": max(values, default=None),
+        "iqr": quartiles[2] - quartiles[0],
+        "rounds": len(kept),
+        "dropped": len(records) - len(kept),
+        "memory_mib": max((r["memory_mib"] or 0 for r in records), default=0) or None,
+        "gflops": median * flops / 1e9 if median and flops else None,
+        "values": values,
+    }
+
+
+def find(rows: Iterable[Record], workload: str, peer: str, variant: str = "") -> Record | None:
+    """Returns the row of a cell, or None where it was not measured."""
+    wanted = (workload, peer, variant)
+    return next((r for r in rows if (r["workload"], r["peer"], r["variant"]) == wanted), None)
+
+
+def _speed(row: Record) -> float:
+    """Returns what is larger for the faster, or 0 where nothing was kept."""
+    if not row["median"]:
+        return 0.0
+    return 1 / row["median"] if row["unit"] == "s" else row["median"]
+
+
+def verdicts(rows: Sequence[Record], workloads: Mapping[str, Workload]) -> list[Record]:
+    """Returns what the targets ask, with what was found.
+
+    Each has workload, what, peer (the fastest or leanest one), ratio, target and met (None where
+    there is no target).
+    """
+    found = []
+    for name, workload in workloads.items():
+        here = [row for row in rows if row["workload"] == name and row["median"]]
+        ours = find(here, name, "ours", "warm") or find(here, name, "ours")
+        theirs = [r for r in here if PEERS[r["peer"]].environment != "ours"]
+        if not ours or not theirs:
+            continue
+
+        def add(
+            what: str, best: Record, ratio: float, target: float | None, met: bool, name: str = name
+        ) -> None:
+            verdict = {"workload": name, "what": what, "peer": best["peer"], "ratio": ratio}
+            met_or_none = met if target is not None else None
+            found.append({**verdict, "target": target, "met": met_or_none})
+
+        def race(what: str, mine: Record, field: list[Record], target: float | None) -> None:
+            if field:
+                best = max(field, key=_speed)
+                ratio = _speed(mine) / _speed(best)
+                add(what, best, ratio, target, ratio >= (target or 0))
+
+        single = [r for r in theirs if PEERS[r["peer"]].precision == "float32"]
+        plain = [r for r in single if not r["variant"]]
+        if workload.kind == "start":
+            plain = [r for r in plain if r["peer"] == "keras-tf"]
+            mine = ours["median"]
+            what = f"seconds, at most {START_SECONDS:g}"
+            add(what, ours, mine, START_SECONDS, mine <= START_SECONDS)
+        race("speed", ours, plain, workload.target)
+        race("identical graph", ours, [r for r in single if r["variant"]], 1.0)
+        half = [r for r in theirs if PEERS[r["peer"]].precision == "bfloat16"]
+        fastest = max([ours, *[r for r in here if r["peer"] == "ours-bf16"]], key=_speed)
+        race("bfloat16 (stretch)", fastest, half, 1.0)
+        lean = [r for r in plain if r["memory_mib"]]
+        if workload.kind in ("train", "forward") and lean and ours["memory_mib"]:
+            best = min(lean, key=lambda row: row["memory_mib"])
+            ratio = ours["memory_mib"] / best["memory_mib"]
+            add("memory, at most", best, ratio, MEMORY, ratio <= MEMORY)
+    return found
+
+
+def tabulate(
+    rows: Sequence[Record], verdicts: Sequence[Record], markdown: bool = False
+) -> tuple[str, str]:
+    """Returns the table of targets and that of all measurements."""
+    make = tables.markdown if markdown else tables.table
+    targets = [
+        [
+            v["workload"],
+            v["what"],
+            v["peer"],
+            f"{v['ratio']:.2f}",
+            "" if v["target"] is None else f"{v['target']:g}",
+            {True: "yes", False: "no", None: ""}[v["met"]],
+        ]
+        for v in verdicts
+    ]
+    lines = [
+        [
+            row["workload"],
+            str(Cell(row["peer"], row["variant"])),
+            _number(row["median"]),
+            row["unit"],
+            f"{_number(row['minimum'])} to {_number(row['maximum'])}",
+            "" if row["ratio"] is None else f"{row['ratio']:.2f}",
+            _number(row["gflops"]),
+            f"{row['ceiling_share']:.0%}" if row["ceiling_share"] else "",
+            _number(row["memory_mib"]),
+            row["rounds"],
+            row["dropped"],
+        ]
+        for row in rows
+    ]
+    headers = ["workload", "peer", "median", "", "range", "ours/peer", "GFLOP/s", "of ceiling"]
+    return (
+        make(targets, ["workload", "what", "fastest or leanest", "ratio", "target", "met"]),
+        make(lines, [*headers, "peak MiB", "rounds", "dropped"]),
+    )
+
+
+def page(result: Mapping[str, Any]) -> str:
+    """Returns speed.md of what speed.json holds."""
+    packages = "; ".join(
+        f"{name}: {', '.join(f'{k} {v}' for k, v in found.items())}"
+        for name, found in result["packages"].items()
+    )
+    made = (
+        f"Made on {result['date']} by `python benchmarks/run.py` at commit {result['commit']},\n"
+        f"on {result['cores']} cores, {result['processor']}. {packages}."
+    )
+    reading = (
+        '"reordered": with max-pools before bias and ReLU, as ours has them. "cached": on features '
+        "computed before.\nours/peer is how many times as fast ours is."
+    )
+    tables = tabulate(result["rows"], result["verdicts"], markdown=True)
+    parts = ["# Speed", made, reading, *result["notes"], *tables, "![speed](speed.png)"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _number(value: float | None) -> str:
+    """Returns a number with at least three digits, and no more where they are before the point."""
+    if value is None:
+        return ""
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(max(value, 1e-3))))}f}"
+
+
+def draw(
+    rows: Sequence[Record], verdicts: Sequence[Record], workloads: Mapping[str, Workload]
+) -> Figure:
+    """Returns bars of every workload, the ranges over the rounds, and the targets as dashes."""
+    names = [n for n in workloads if any(r["workload"] == n and r["median"] for r in rows)]
+    columns = min(3, len(names)) or 1
+    lines = math.ceil(len(names) / columns) or 1
+    figure = Figure(figsize=(6 * columns, 4 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes, name in itertools.zip_longest(grid, names):
+        if name is None:
+            axes.set_axis_off()
+            continue
+        here = [r for r in rows if r["workload"] == name and r["median"]]
+        here.sort(key=_speed)
+        medians = [r["median"] for r in here]
+        spread = [
+            [r["median"] - r["minimum"] for r in here],
+            [r["maximum"] - r["median"] for r in here],
+        ]
+        colours = [_COLOURS[r["peer"].split("-")[0]] for r in here]
+        hatches = ["//" if r["variant"] else "" for r in here]
+        labels = [str(Cell(r["peer"], r["variant"])) for r in here]
+        axes.barh(labels, medians, xerr=spread, color=colours, hatch=hatches, ecolor="#555555")
+        speed = [v for v in verdicts if (v["workload"], v["what"]) == (name, "speed")]
+        for verdict in speed:
+            rival = find(rows, name, verdict["peer"])
+            if verdict["target"] and rival:
+                power = -1 if rival["unit"] == "s" else 1
+                at = rival["median"] * verdict["target"] ** power
+                axes.axvline(at, color="black", linestyle="--")
+        axes.set_title(name)
+        axes.set_xlabel(here[0]["unit"] + (", dashed: target" if speed else ""))
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -1,0 +1,215 @@
+"""PyTorch, measured: eager as its users write it, in its own layout or channels_last.
+
+Images are float tensors made beforehand, and the optimizer is the fused one: both in its favour.
+"""
+
+import os
+import time
+from typing import Any
+
+import numpy as np
+import torch  # pyright: ignore[reportMissingImports]
+from PIL import Image
+from torch import nn  # pyright: ignore[reportMissingImports]
+
+from benchmarks.peers import networks, worker
+from benchmarks.peers.worker import Result, Run
+
+
+class Residual(nn.Module):
+    """What some layers give plus what the shortcut gives, the input itself where it is empty."""
+
+    def __init__(self, main: nn.Module, shortcut: nn.Module):
+        super().__init__()
+        self.main, self.shortcut = main, shortcut
+
+    def forward(self, x: Any) -> Any:
+        """Maps [batch, channels, height, width] to the same of the layers."""
+        return self.main(x) + self.shortcut(x)
+
+
+class Bias(nn.Module):
+    """A bias for each channel."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Any) -> Any:
+        """Maps [batch, channels, height, width] to the same."""
+        return x + self.bias[:, None, None]
+
+
+class Function(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Any):
+        super().__init__()
+        self.forward = function
+
+
+def build(layers: list[networks.Layer], x: Any, named: dict[str, Any]) -> tuple[nn.Sequential, Any]:
+    """Returns the modules of layers, and what they make of `x`, a batch of one image.
+
+    `named` gets each parameter by its path, with the function that makes an array of
+    `cnn_jax.models` one of torch's.
+    """
+    modules = []
+    for layer in layers:
+        match layer:
+            case ("conv", path, filters, kernel, stride, padding, bias):
+                module = nn.Conv2d(x.shape[1], filters, kernel, stride, padding, bias=bias)
+                named[f"{path}/kernel"] = module.weight, lambda a: a.transpose(3, 2, 0, 1)
+                if bias:
+                    named[f"{path}/bias"] = module.bias, np.asarray
+            case ("bias", path):
+                module = Bias(x.shape[1])
+                named[f"{path}/bias"] = module.bias, np.asarray
+            case ("bn", path, epsilon, scale):
+                module = nn.BatchNorm2d(x.shape[1], eps=epsilon)
+                named[f"{path}/bias"] = module.bias, np.asarray
+                if scale:
+                    named[f"{path}/scale"] = module.weight, np.asarray
+                else:
+                    module.weight.requires_grad_(False)
+            case ("dense", path, units, bias):
+                before = modules[-1] if modules else None
+                module = nn.Linear(x.shape[1], units, bias=bias)
+                shape = before.shape if isinstance(before, Flatten) else (x.shape[1], 1, 1)
+                named[f"{path}/kernel"] = module.weight, Flatten.reorder(shape)
+                if bias:
+                    named[f"{path}/bias"] = module.bias, np.asarray
+            case ("pool", window):
+                module = nn.MaxPool2d(window)
+            case ("residual", main, shortcut):
+                module = Residual(build(main, x, named)[0], build(shortcut, x, named)[0])
+            case ("flatten",):
+                module = Flatten(tuple(x.shape[1:]))
+            case ("mean",):
+                module = Function(lambda x: x.mean((2, 3)))
+            case ("scale", factor):
+                module = Function(lambda x, factor=factor: x * factor)
+            case ("relu",):
+                module = nn.ReLU(inplace=True)
+            case ("gelu",):
+                module = nn.GELU()
+            case _:
+                raise ValueError(f"unknown layer {layer}")
+        with torch.no_grad():
+            x = module(x)
+        modules.append(module)
+    return nn.Sequential(*modules), x
+
+
+class Flatten(nn.Flatten):
+    """nn.Flatten that knows the (channels, height, width) it flattens."""
+
+    def __init__(self, shape: tuple[int, int, int]):
+        super().__init__()
+        self.shape = shape
+
+    @staticmethod
+    def reorder(shape: tuple[int, int, int]) -> Any:
+        """Returns what makes a kernel [height * width * channels, units] one behind a Flatten."""
+        channels, height, width = shape
+
+        def convert(kernel: np.ndarray) -> np.ndarray:
+            blocks = kernel.reshape(height, width, channels, -1)
+            return blocks.transpose(3, 2, 0, 1).reshape(kernel.shape[1], -1)
+
+        return convert
+
+
+def prepare(work: dict[str, Any]) -> Run:
+    """Returns the run of a workload; see `worker`."""
+    if work["kind"] == "jpeg":
+        return _decode(work["photographs"], work["size"])
+    mode = work["mode"]
+    layout = torch.channels_last if mode.get("channels_last") else torch.contiguous_format
+    images, labels, parameters = worker.load(work)
+    # A transposed view would be channels_last already, whatever the mode says.
+    inputs = [
+        torch.from_numpy(np.ascontiguousarray(one.transpose(0, 3, 1, 2)).astype(np.float32) / 255)
+        for one in images
+    ]
+    inputs = [one.contiguous(memory_format=layout) for one in inputs]
+    targets = [torch.from_numpy(one.astype(np.int64)) for one in labels]
+    named: dict[str, Any] = {}
+    layers = networks.network(work["model"], work["outputs"], work["variant"] == "reordered")
+    model, _ = build(layers, torch.zeros_like(inputs[0][:2]), named)
+    for path, (parameter, convert) in named.items():
+        if parameters:
+            array = convert(worker.take(parameters, path))
+            parameter.data.copy_(torch.from_numpy(np.ascontiguousarray(array)))
+        if worker.is_frozen(work, path):
+            parameter.requires_grad_(False)
+    worker.check_all_taken({} if work["own_parameters"] else parameters)
+    model.to(memory_format=layout)
+    model.train(work["kind"] == "train")
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    rate = work["learning_rate"]
+    if work["optimizer"] == "adam":
+        optimizer = torch.optim.Adam(trained, rate, eps=1e-8, fused=True)
+    else:
+        optimizer = torch.optim.SGD(trained, rate, momentum=0.9, nesterov=True, fused=True)
+    half = mode.get("precision") == "bfloat16"
+    position = 0
+
+    def loss_of(inputs: Any, targets: Any) -> Any:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            logits = model(inputs)
+        return nn.functional.cross_entropy(logits.float(), targets)
+
+    def run(steps: int, each: bool) -> Result:
+        nonlocal position
+        losses = []
+        began = time.perf_counter()
+        for _ in range(steps):
+            batch = inputs[position % len(inputs)], targets[position % len(inputs)]
+            position += 1
+            if work["kind"] == "train":
+                loss = loss_of(*batch)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            else:
+                with torch.inference_mode():
+                    loss = loss_of(*batch)
+            losses += [loss.item()] if each else []
+        return Result(time.perf_counter() - began, steps * work["batch"], losses)
+
+    return run
+
+
+class Photographs(torch.utils.data.Dataset):
+    """Photographs as torchvision's transforms decode and resize them: with Pillow."""
+
+    def __init__(self, paths: list[str], size: int):
+        self.paths, self.size = paths, size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Any:
+        with Image.open(self.paths[index]) as image:
+            pixels = image.convert("RGB").resize((self.size, self.size), Image.Resampling.BILINEAR)
+        return torch.from_numpy(np.array(pixels))
+
+
+def _decode(paths: list[str], size: int) -> Run:
+    """Returns a run of which a step is one photograph, through a DataLoader of worker processes."""
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+    def run(steps: int, each: bool) -> Result:
+        del each
+        some = [paths[i % len(paths)] for i in range(steps)]
+        loader = torch.utils.data.DataLoader(Photographs(some, size), 32, num_workers=workers)
+        began = time.perf_counter()
+        count = sum(len(batch) for batch in loader)
+        return Result(time.perf_counter() - began, count, [])
+
+    return run
+
+
+if __name__ == "__main__":
+    worker.serve(prepare)
