@@ -1,0 +1,201 @@
+"""Workers with a program in place of training: what is taken, repeated, pruned and given back."""
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from cnn_jax.experiment import Experiment, Sweep, Train
+from cnn_jax.sweep import space, worker
+from cnn_jax.sweep import study as studies
+from cnn_jax.sweep.study import Study
+
+pytest.importorskip("optuna")
+BASE = Experiment(name="made", train=Train(epochs=3))
+SPACE = "optimizer.learning_rate=[0.1,0.2,0.3,0.4]"
+
+# Accuracy is the learning rate; 0.3 does what the file `what` beside the sweep says.
+TRAINING = """
+import json, os, pathlib, signal, sys, time
+flags = dict(a[2:].split("=", 1) for a in sys.argv[2:] if "=" in a)
+directory = pathlib.Path(flags["workdir"]); directory.mkdir(parents=True, exist_ok=True)
+config = json.loads(pathlib.Path(flags["config"]).read_text())
+(directory / "config.json").write_text(json.dumps(config))
+with open(directory.parents[2] / "starts", "a") as file:
+    file.write(f"{directory.parent.name}/{directory.name}\\n")
+rate, what = config["optimizer"]["learning_rate"], (directory.parents[2] / "what").read_text()
+def say(**status): (directory / "status.json").write_text(json.dumps(status))
+say(status="running")
+history = []
+for epoch in range(1, config["train"]["epochs"] + 1):
+    time.sleep(float(os.environ.get("SLOW", 0.02)))
+    if rate == 0.3 and what == "diverge": say(status="diverged"); sys.exit(1)
+    if rate == 0.3 and what == "crash": say(status="failed", error="no disk"); sys.exit(1)
+    history.append({"epoch": epoch, "validation_accuracy": rate, "seconds": 1.0 * epoch})
+    (directory / "history.new").write_text(json.dumps(history))
+    os.replace(directory / "history.new", directory / "history.json")
+say(status="finished")
+"""
+
+
+@pytest.fixture
+def directory(tmp_path, monkeypatch):
+    (tmp_path / "launch.py").write_text(TRAINING)
+    monkeypatch.setattr(worker, "_LAUNCH", tmp_path / "launch.py")
+    monkeypatch.setattr(worker, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(studies, "HEARTBEAT_SECONDS", 0.1)
+    (tmp_path / "what").write_text("")
+    path = tmp_path / "sweep"
+    path.mkdir()
+    (path / "what").write_text("")
+    return path
+
+
+def study(directory, text=SPACE, **options):
+    made = Sweep(space=text, **{"method": "grid", **options})
+    return Study(directory, made, space.parse(text, BASE), BASE)
+
+
+def work(found, seeds=1, stop=lambda: False):
+    said: list[str] = []
+    worker.work(found, BASE, seeds, said.append, stop)
+    return said
+
+
+def starts(directory):
+    return sorted((directory / "starts").read_text().split())
+
+
+def test_every_setting_is_tried_once_with_every_seed_and_ranked_by_its_mean(directory):
+    found = study(directory, seeds=2)
+    work(found, seeds=2)
+    records = found.records()
+    assert [r["setting"]["optimizer.learning_rate"] for r in records] == [0.1, 0.2, 0.3, 0.4]
+    assert [r["value"] for r in records] == [0.1, 0.2, 0.3, 0.4]
+    assert {(r["state"], r["seeds"], r["std"], r["attempts"]) for r in records} == {
+        ("complete", 2, 0.0, 1)
+    }
+    assert starts(directory) == [f"000{i}/seed{s}" for i in range(4) for s in range(2)]
+    config = json.loads((directory / "trials/0003/seed1/config.json").read_text())
+    assert (config["seed"], config["optimizer"]["learning_rate"]) == (1, 0.4)
+    work(study(directory, seeds=2), seeds=2)  # started again, it has nothing left to do
+    assert len(starts(directory)) == 8
+
+
+def test_workers_share_the_settings(directory):
+    found = study(directory)
+    threads = [threading.Thread(target=work, args=(study(directory),)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [r["state"] for r in found.records()] == ["complete"] * 4
+    assert starts(directory) == [f"000{i}/seed0" for i in range(4)]
+
+
+def _work_in_process(directory, launch):
+    worker._LAUNCH, worker._POLL_SECONDS, studies.HEARTBEAT_SECONDS = launch, 0.01, 0.1
+    work(study(directory))
+
+
+def test_a_killed_worker_is_found_and_its_setting_goes_on_in_the_same_directory(
+    directory, monkeypatch
+):
+    monkeypatch.setenv("SLOW", "0.5")
+    study(directory)
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_work_in_process, args=(directory, worker._LAUNCH))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not (directory / "trials/0000/seed0/history.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    monkeypatch.setenv("SLOW", "0.02")
+    found = study(directory)
+    work(found)
+    records = found.records()
+    assert [r["state"] for r in records] == ["complete"] * 4
+    assert [r["attempts"] for r in records] == [2, 1, 1, 1]
+    assert [r["value"] for r in records] == [0.1, 0.2, 0.3, 0.4]
+
+
+def test_a_diverged_setting_is_a_result(directory):
+    (directory / "what").write_text("diverge")
+    found = study(directory)
+    said = work(found)
+    assert [r["state"] for r in found.records()] == [
+        "complete",
+        "complete",
+        "diverged",
+        "complete",
+    ]
+    assert starts(directory) == [f"000{i}/seed0" for i in range(4)]
+    assert any("diverged" in line for line in said)
+
+
+def test_a_crash_is_repeated_three_times_and_then_given_up(directory):
+    (directory / "what").write_text("crash")
+    found = study(directory)
+    said = work(found)
+    record = found.records()[2]
+    assert (record["state"], record["attempts"]) == ("fail", 3)
+    assert starts(directory).count("0002/seed0") == 3
+    assert sum("will be tried again" in line for line in said) == 2
+    assert [r["state"] for r in found.records()].count("complete") == 3
+    work(study(directory))
+    assert starts(directory).count("0002/seed0") == 3
+
+
+def test_settings_that_fall_behind_are_stopped_early(directory):
+    text = "optimizer.learning_rate=[0.4,0.3,0.2,0.1]"
+    found = study(directory, text, prune="asha")
+    work(found)
+    states = [r["state"] for r in found.records()]
+    assert states[0] == "complete"
+    assert "pruned" in states[1:]
+    pruned = next(r for r in found.records() if r["state"] == "pruned")
+    assert pruned["epochs"] < 3
+
+
+def test_a_stopped_worker_gives_its_setting_back(directory, monkeypatch):
+    monkeypatch.setenv("SLOW", "0.3")
+    found = study(directory)
+    begun = directory / "trials/0000/seed0/history.json"
+    with pytest.raises(worker.Stopped):
+        work(found, stop=begun.exists)
+    monkeypatch.setenv("SLOW", "0.02")
+    work(found)
+    assert [r["state"] for r in found.records()] == ["complete"] * 4
+
+
+@pytest.mark.parametrize("method", ["random", "tpe"])
+def test_random_and_tpe_try_as_many_settings_as_asked_for(directory, method):
+    text = "optimizer.learning_rate=log(1e-3,1) model.name=[lenet5,mlp]"
+    found = study(directory, text, method=method, trials=5)
+    threads = [
+        threading.Thread(target=work, args=(study(directory, text, method=method, trials=5),))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    records = found.records()
+    assert len(records) == 5
+    assert all(1e-3 <= r["setting"]["optimizer.learning_rate"] <= 1 for r in records)
+    assert {r["state"] for r in records} == {"complete"}
+
+
+def test_storage_that_cannot_be_opened_is_one_line(directory):
+    from cnn_jax.errors import RunError
+
+    with pytest.raises(RunError, match="storage cannot be opened") as error:
+        study(directory, storage="nonsense://x")
+    assert "\n" not in str(error.value)
