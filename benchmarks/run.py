@@ -219,8 +219,9 @@ class Benchmark:
             "peers": self.peers,
             "workloads": {name: dataclasses.asdict(one) for name, one in workloads.items()},
         }
-        digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
-        self.raw = options.output / f"unfinished-{digest[:8]}.jsonl"
+        command = json.dumps([self.settings, str(options.output)], sort_keys=True)
+        digest = hashlib.sha256(command.encode()).hexdigest()[:8]
+        self.raw = options.environments / f"unfinished-{digest}.jsonl"
         lines = self.raw.read_text().splitlines() if self.raw.exists() else []
         self.records = [json.loads(line) for line in lines]
         if lines:
@@ -269,7 +270,7 @@ class Benchmark:
         }
 
     def _worker(self, name: str, cell: Cell, **variables: str) -> Worker:
-        log = self.options.output / "logs" / f"{name}-{str(cell).replace(', ', '-')}.txt"
+        log = self.options.environments / "logs" / f"{name}-{str(cell).replace(', ', '-')}.txt"
         return Worker(cell, self._pythons[PEERS[cell.peer].environment], log, **variables)
 
     def _work(self, name: str, cells: list[Cell], stack: contextlib.ExitStack) -> Turn:
@@ -426,7 +427,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--photographs", type=path, help="a folder of train/ and validation/")
     parser.add_argument("--weights", default="imagenet", help="VGG16's: Keras' HDF5 file")
     parser.add_argument("--output", type=path, help="a folder; default: benchmarks/results")
-    parser.add_argument("--environments", type=path, default=environments, help="of the peers")
+    parser.add_argument(
+        "--environments", type=path, default=environments, help="their folder; also of logs"
+    )
     options = parser.parse_args(argv)
     if options.quick:
         options.rounds, options.seconds = 1, 0.0
@@ -460,6 +463,7 @@ def main(argv: Sequence[str]) -> int:
         for note in notes:
             print(f"note       {note}")
         options.output.mkdir(parents=True, exist_ok=True)
+        options.environments.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             benchmark = Benchmark(options, workloads, pythons, pathlib.Path(folder))
             for name in workloads:

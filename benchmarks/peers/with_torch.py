@@ -16,108 +16,94 @@ from benchmarks.peers import networks, worker
 from benchmarks.peers.worker import Result, Run
 
 
-class Residual(nn.Module):
-    """What some layers give plus what the shortcut gives, the input itself where it is empty."""
-
+class _Residual(nn.Module):
     def __init__(self, main: nn.Module, shortcut: nn.Module):
         super().__init__()
         self.main, self.shortcut = main, shortcut
 
     def forward(self, x: Any) -> Any:
-        """Maps [batch, channels, height, width] to the same of the layers."""
         return self.main(x) + self.shortcut(x)
 
 
-class Bias(nn.Module):
-    """A bias for each channel."""
-
+class _Bias(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Any) -> Any:
-        """Maps [batch, channels, height, width] to the same."""
         return x + self.bias[:, None, None]
 
 
-class Function(nn.Module):
-    """A function as a module."""
-
+class _Function(nn.Module):
     def __init__(self, function: Any):
         super().__init__()
         self.forward = function
 
 
+def _filters_first(kernel: np.ndarray) -> np.ndarray:
+    return kernel.transpose(3, 2, 0, 1)
+
+
+def _channels_first(channels: int, height: int, width: int) -> Any:
+    """Returns what makes a kernel behind flattened [height, width, channels] one of torch's."""
+
+    def convert(kernel: np.ndarray) -> np.ndarray:
+        blocks = kernel.reshape(height, width, channels, -1)
+        return _filters_first(blocks).reshape(kernel.shape[1], -1)
+
+    return convert
+
+
 def build(layers: list[networks.Layer], x: Any, named: dict[str, Any]) -> tuple[nn.Sequential, Any]:
-    """Returns the modules of layers, and what they make of `x`, a batch of one image.
+    """Returns the modules of layers, and what they make of `x`, a batch of images.
 
     `named` gets each parameter by its path, with the function that makes an array of
     `cnn_jax.models` one of torch's.
     """
     modules = []
+    shape = None
     for layer in layers:
+        channels, weight = x.shape[1], np.asarray
+        path = layer[1] if len(layer) > 1 else ""
         match layer:
-            case ("conv", path, filters, kernel, stride, padding, bias):
-                module = nn.Conv2d(x.shape[1], filters, kernel, stride, padding, bias=bias)
-                named[f"{path}/kernel"] = module.weight, lambda a: a.transpose(3, 2, 0, 1)
-                if bias:
-                    named[f"{path}/bias"] = module.bias, np.asarray
-            case ("bias", path):
-                module = Bias(x.shape[1])
-                named[f"{path}/bias"] = module.bias, np.asarray
-            case ("bn", path, epsilon, scale):
-                module = nn.BatchNorm2d(x.shape[1], eps=epsilon)
-                named[f"{path}/bias"] = module.bias, np.asarray
-                if scale:
-                    named[f"{path}/scale"] = module.weight, np.asarray
-                else:
-                    module.weight.requires_grad_(False)
-            case ("dense", path, units, bias):
-                before = modules[-1] if modules else None
-                module = nn.Linear(x.shape[1], units, bias=bias)
-                shape = before.shape if isinstance(before, Flatten) else (x.shape[1], 1, 1)
-                named[f"{path}/kernel"] = module.weight, Flatten.reorder(shape)
-                if bias:
-                    named[f"{path}/bias"] = module.bias, np.asarray
+            case ("conv", _, filters, kernel, stride, padding, bias):
+                module = nn.Conv2d(channels, filters, kernel, stride, padding, bias=bias)
+                weight = _filters_first
+            case ("bias", _):
+                module = _Bias(channels)
+            case ("bn", _, epsilon, scale):
+                module = nn.BatchNorm2d(channels, eps=epsilon)
+                module.weight.requires_grad_(scale)
+            case ("dense", _, units, bias):
+                module = nn.Linear(channels, units, bias=bias)
+                weight = _channels_first(*shape or (channels, 1, 1))
+                shape = None
             case ("pool", window):
                 module = nn.MaxPool2d(window)
             case ("residual", main, shortcut):
-                module = Residual(build(main, x, named)[0], build(shortcut, x, named)[0])
+                module = _Residual(build(main, x, named)[0], build(shortcut, x, named)[0])
             case ("flatten",):
-                module = Flatten(tuple(x.shape[1:]))
+                module, shape = nn.Flatten(), x.shape[1:]
             case ("mean",):
-                module = Function(lambda x: x.mean((2, 3)))
+                module = _Function(lambda x: x.mean((2, 3)))
             case ("scale", factor):
-                module = Function(lambda x, factor=factor: x * factor)
+                module = _Function(lambda x, factor=factor: x * factor)
             case ("relu",):
                 module = nn.ReLU(inplace=True)
             case ("gelu",):
                 module = nn.GELU()
             case _:
                 raise ValueError(f"unknown layer {layer}")
+        for name, parameter in module.named_parameters(recurse=False):
+            if name == "bias":
+                named[f"{path}/bias"] = parameter, np.asarray
+            elif parameter.requires_grad:
+                ours = "scale" if layer[0] == "bn" else "kernel"
+                named[f"{path}/{ours}"] = parameter, weight
         with torch.no_grad():
             x = module(x)
         modules.append(module)
     return nn.Sequential(*modules), x
-
-
-class Flatten(nn.Flatten):
-    """nn.Flatten that knows the (channels, height, width) it flattens."""
-
-    def __init__(self, shape: tuple[int, int, int]):
-        super().__init__()
-        self.shape = shape
-
-    @staticmethod
-    def reorder(shape: tuple[int, int, int]) -> Any:
-        """Returns what makes a kernel [height * width * channels, units] one behind a Flatten."""
-        channels, height, width = shape
-
-        def convert(kernel: np.ndarray) -> np.ndarray:
-            blocks = kernel.reshape(height, width, channels, -1)
-            return blocks.transpose(3, 2, 0, 1).reshape(kernel.shape[1], -1)
-
-        return convert
 
 
 def prepare(work: dict[str, Any]) -> Run:
@@ -143,7 +129,7 @@ def prepare(work: dict[str, Any]) -> Run:
             parameter.data.copy_(torch.from_numpy(np.ascontiguousarray(array)))
         if worker.is_frozen(work, path):
             parameter.requires_grad_(False)
-    worker.check_all_taken({} if work["own_parameters"] else parameters)
+    worker.check_all_taken(parameters)
     model.to(memory_format=layout)
     model.train(work["kind"] == "train")
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -181,18 +167,18 @@ def prepare(work: dict[str, Any]) -> Run:
     return run
 
 
-class Photographs(torch.utils.data.Dataset):
-    """Photographs as torchvision's transforms decode and resize them: with Pillow."""
+class _Photographs(torch.utils.data.Dataset):
+    """Decoded and resized with Pillow, as torchvision's transforms do it."""
 
     def __init__(self, paths: list[str], size: int):
-        self.paths, self.size = paths, size
+        self.paths, self.size = paths, (size, size)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Any:
         with Image.open(self.paths[index]) as image:
-            pixels = image.convert("RGB").resize((self.size, self.size), Image.Resampling.BILINEAR)
+            pixels = image.convert("RGB").resize(self.size, Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(pixels))
 
 
@@ -203,7 +189,7 @@ def _decode(paths: list[str], size: int) -> Run:
     def run(steps: int, each: bool) -> Result:
         del each
         some = [paths[i % len(paths)] for i in range(steps)]
-        loader = torch.utils.data.DataLoader(Photographs(some, size), 32, num_workers=workers)
+        loader = torch.utils.data.DataLoader(_Photographs(some, size), 32, num_workers=workers)
         began = time.perf_counter()
         count = sum(len(batch) for batch in loader)
         return Result(time.perf_counter() - began, count, [])
