@@ -16,7 +16,7 @@ run: $(VENV)/installed
 	$(VENV)/bin/python launch.py evaluate --workdir=$(RUN_DIR)
 
 test: lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest -m slow
