@@ -242,7 +242,7 @@ def write(records: list[dict]) -> None:
         "(batch statistics, scales\nand biases included), which went through a file of the "
         "library's own layout: the largest difference of the\nfeatures (for Keras, of the network "
         "without top) and of the logits, over the largest value. Equal is below "
-        f"{TOLERANCE:g}.\nMade by `python benchmarks/parity.py`, in float32 on "
+        f"{TOLERANCE:g}; 0.0e+00 is the\nsame to the bit. Made by `python benchmarks/parity.py`, in float32 on "
         f"{records[-1]['processor']}; {packages}.\n\n"
         f"{tables.markdown(rows, headers)}\n\n"
         "[parity.json](parity.json) has every version.\n"
