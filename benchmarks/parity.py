@@ -239,11 +239,12 @@ def write(records: list[dict]) -> None:
     (RESULTS / "parity.md").write_text(
         "# Parity\n\n"
         "The models beside the same networks of other libraries, with the same random weights "
-        "(batch statistics, scales\nand biases included), which went through a file of the "
-        "library's own layout: the largest difference of the\nfeatures (for Keras, of the network "
-        "without top) and of the logits, over the largest value. Equal is below "
-        f"{TOLERANCE:g}; 0.0e+00 is the\nsame to the bit. Made by `python benchmarks/parity.py`, in float32 on "
-        f"{records[-1]['processor']}; {packages}.\n\n"
+        "(batch\nstatistics, scales and biases included), which went through a file of the "
+        "library's own layout: the\nlargest difference of the features (for Keras, of the network "
+        "without top) and of the logits, over\nthe largest value. Equal is below "
+        f"{TOLERANCE:g}; 0.0e+00 is the same to the bit.\n\n"
+        "Made by `python benchmarks/parity.py`, in float32 on "
+        f"{records[-1]['processor']};\n{packages}.\n\n"
         f"{tables.markdown(rows, headers)}\n\n"
         "[parity.json](parity.json) has every version.\n"
     )
