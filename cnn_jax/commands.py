@@ -14,7 +14,7 @@ import numpy as np
 from absl import flags as absl_flags
 from absl import logging
 
-from cnn_jax import advise, build, data, distributed, experiment, flags, run, runtime
+from cnn_jax import advise, build, compare, data, distributed, experiment, flags, run, runtime
 from cnn_jax.data import batches, folder
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.evaluation import metrics
@@ -46,6 +46,7 @@ def run_command(invocation: Invocation) -> int:
         "models": list_models,
         "advise": lambda invocation: advise.run_command(invocation, _train_in),
         "sweep": sweep.run_command,
+        "compare": compare.run_command,
     }
     return commands[invocation.command](invocation)
 
@@ -110,7 +111,10 @@ def _train_in(
         try:
             history = trainer.run()
             if distributed.is_primary():
-                _finish(directory, history, time.monotonic() - began, invocation)
+                flops = groups.run_flops(
+                    assembly, config, trainer.num_examples, trainer.cut, len(history)
+                )
+                _finish(directory, history, time.monotonic() - began, flops, invocation)
         except loop.Interrupted as stop:
             directory.set_status("interrupted", step=stop.step, steps=trainer.total_steps)
             print(f"stopped at step {stop.step} of {trainer.total_steps}; the state is saved")
@@ -255,6 +259,7 @@ def _finish(
     directory: run.RunDirectory,
     history: list[dict[str, Any]],
     seconds: float,
+    flops: int,
     invocation: Invocation,
 ) -> None:
     """Writes what training came to, and says it with the commands to go on with."""
@@ -269,6 +274,8 @@ def _finish(
             "last_validation_accuracy": last["validation_accuracy"],
             "best_validation_accuracy": best["validation_accuracy"],
             "best_epoch": best["epoch"],
+            "flops": flops,
+            "peak_memory_bytes": runtime.peak_memory(),
         },
     )
     figures.save(figures.training_curves(history), directory.figures / "training_curves.png")
@@ -375,6 +382,8 @@ def _evaluation_record(found: Evaluation, info: data.DataInfo, step: int) -> dic
 
 def predict(invocation: Invocation) -> int:
     """Classifies image files."""
+    if invocation.format not in ("table", "json"):
+        raise UsageError(f"--format={invocation.format}: predict prints table or json")
     # Here it says what to do with a file of the command line, not with one of the data set.
     overrides = dict(invocation.overrides)
     on_error = overrides.pop("dataset.on_error", "refuse")

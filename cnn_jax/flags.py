@@ -43,6 +43,7 @@ COMMANDS = (
     Command("describe", "print configuration, layers, data and memory without training"),
     Command("models", "list the models: parameters, FLOPs, input, weights, published accuracy"),
     Command("advise", "freeze or fine-tune? trains with every strategy on your data and compares"),
+    Command("compare", "what runs came to, side by side: seeds folded, ties marked", "RUN..."),
     Command("sweep", "search hyperparameters: grid, random or TPE, with early stopping, resumable"),
 )
 
@@ -82,7 +83,24 @@ _RUN_FLAGS = (
         ("evaluate",),
     ),
     _RunFlag(
-        "format", "str", "how predictions are printed", "table", ("table", "json"), ("predict",)
+        "format",
+        "str",
+        "how results are printed; markdown and csv with compare alone",
+        "table",
+        ("table", "json", "markdown", "csv"),
+        ("predict", "compare"),
+    ),
+    _RunFlag(
+        "where",
+        "CONDITION,...",
+        "which runs to compare, such as model.name=mlp,seconds<60",
+        commands=("compare",),
+    ),
+    _RunFlag(
+        "sort",
+        "NAME",
+        "the setting or metric to sort by, -NAME the other way around; none: validation_accuracy",
+        commands=("compare",),
     ),
     _RunFlag(
         "layers",
@@ -94,8 +112,8 @@ _RUN_FLAGS = (
     _RunFlag(
         "output",
         "file",
-        "where to save a picture of the network, .png or .svg; none: nowhere",
-        commands=("describe",),
+        "where to save a picture, .png or .svg, of the network or of the comparison; none: nowhere",
+        commands=("describe", "compare"),
     ),
 )
 
@@ -122,9 +140,11 @@ class Invocation:
         platform: a value for JAX's `jax_platforms`; None leaves the choice to JAX.
         checkpoint: "best", "last" or a step.
         split: the split to evaluate; None for the data's own default.
-        format: "table" or "json".
+        format: "table", "json", "markdown" or "csv".
         layers: whether every layer is printed, however many there are.
-        output: the file for a picture of the network; None for no picture.
+        output: the file for a picture; None for no picture.
+        where: which runs to compare.
+        sort: what to sort them by.
         advise: {field of experiment.Advise: value} of the flags that were given.
         sweep: {field of experiment.Sweep: value} likewise.
     """
@@ -142,6 +162,8 @@ class Invocation:
     format: str = "table"
     layers: bool = False
     output: str | None = None
+    where: str | None = None
+    sort: str | None = None
     advise: dict[str, Any] = dataclasses.field(default_factory=dict)
     sweep: dict[str, Any] = dataclasses.field(default_factory=dict)
 

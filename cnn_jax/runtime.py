@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import resource
 import subprocess
 import sys
 from typing import Any
@@ -113,6 +114,15 @@ def describe_devices() -> str:
     devices = jax.devices()
     plural = "" if len(devices) == 1 else "s"
     return f"{devices[0].platform}, {len(devices)} device{plural} ({devices[0].device_kind})"
+
+
+def peak_memory() -> int:
+    """Returns the most bytes held so far: by the device where it says so, else by the process."""
+    used = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    if used is not None:
+        return int(used)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def environment() -> dict[str, Any]:

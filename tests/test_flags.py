@@ -128,6 +128,7 @@ def test_the_commands_and_their_arguments():
         "describe",
         "models",
         "advise",
+        "compare",
         "sweep",
     ]
     for command in ("train", "evaluate", "describe", "models", "advise"):
@@ -247,8 +248,8 @@ def test_an_unknown_flag_gets_a_suggestion(argument, suggestion):
         (["--split=test"], "--split belongs to evaluate, not to train"),
         (["predict", "a", "--split=test"], "--split belongs to evaluate, not to predict"),
         (["describe", "--checkpoint=best"], "--checkpoint belongs to evaluate and predict"),
-        (["evaluate", "--format=json"], "--format belongs to predict, not to evaluate"),
-        (["train", "--output=a.png"], "--output belongs to describe, not to train"),
+        (["evaluate", "--format=json"], "--format belongs to predict and compare, not to evaluate"),
+        (["train", "--output=a.png"], "--output belongs to describe and compare, not to train"),
         (["models", "--layers"], "--layers belongs to describe, not to models"),
         (["describe", "--output=a.jpg"], "a file that ends in .png or .svg, not 'a.jpg'"),
         (["describe", "--output=png"], "a file that ends in .png or .svg, not 'png'"),

@@ -70,6 +70,36 @@ def step_costs(assembly: Assembly, cut: int) -> list[str]:
     return lines
 
 
+def run_flops(
+    assembly: Assembly, config: experiment.Experiment, images: int, cut: int, epochs: int
+) -> int:
+    """Returns what training costs, in FLOPs: the cached stages once, then the steps of all epochs.
+
+    A padded batch is a whole one. Validation, and what the optimizer does for each parameter, are
+    left out.
+
+    Args:
+        assembly: model and phases.
+        config: the experiment.
+        images: in the training set.
+        cut: so many of the backbone's first stages are cached.
+        epochs: that were trained.
+    """
+    table = summary.layer_table(assembly.model, assembly.image_shape)
+    names, size = assembly.model.stage_names, config.dataset.batch_size
+    firsts = [phase.first_epoch for phase in assembly.phases]
+    total = 0
+    for phase, end in zip(assembly.phases, [*firsts[1:], epochs], strict=True):
+        step = summary.step_flops(table, phase.groups, names, cut)
+        trained = max(0, min(end, epochs) - phase.first_epoch)
+        total += trained * math.ceil(images / size) * size * step["total"]
+    if cut:
+        forward = summary.step_flops(table, assembly.phases[0].groups, names, cut)["forward"]
+        whole = summary.step_flops(table, assembly.phases[0].groups, names)["forward"]
+        total += max(1, config.transfer.cache_views) * images * (whole - forward)
+    return total
+
+
 def render(records: list[dict[str, Any]]) -> str:
     """Returns the records as a text table."""
 

@@ -341,13 +341,3 @@ def load_variables(directory: pathlib.Path, which: str = "best") -> tuple[dict[s
         variables = {name: traverse_util.unflatten_dict(flat) for name, flat in parts.items()}
         return variables, int(folder.name)
     raise RunError(f"no checkpoint in {directory} could be read")
-
-
-def load_parameters(run_directory: pathlib.Path) -> dict[str, Any]:
-    """Returns the best parameters, {"backbone": ..., "head": ...}, of a run directory.
-
-    Raises:
-        UsageError: there is no checkpoint.
-        RunError: none can be read.
-    """
-    return load_variables(run_directory.resolve() / "checkpoints")[0]["params"]  # Orbax insists

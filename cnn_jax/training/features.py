@@ -84,7 +84,7 @@ def cache_splits(
         "parameters": checkpoints.digest(
             [of_stages(variables["params"]), of_stages(variables["batch_stats"])]
         ),
-        "model": config.model.name,
+        "model": repr(assembly.model.backbone),  # with its options
         "stages": cut,
         "image_shape": info.image_shape,
         # Statistics of the training images only where they are used: subsets of them differ.

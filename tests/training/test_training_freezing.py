@@ -11,7 +11,7 @@ from cnn_jax.experiment import Experiment, Model, Optimizer, Train, Transfer
 from cnn_jax.layers import BatchNorm
 from cnn_jax.models import Classifier
 from cnn_jax.models.heads import PooledHead
-from cnn_jax.reporting import groups
+from cnn_jax.reporting import groups, summary
 from cnn_jax.training import freezing, optimizers, steps
 from cnn_jax.training import state as states
 from tests import tiny
@@ -267,3 +267,20 @@ def test_auxiliary_classifiers_are_trained_with_the_stages_that_they_serve():
         ["4d", "backbone", "head"],
         ["4a", "4d", "backbone", "head"],
     ]
+
+
+def test_the_cost_of_a_run_counts_cached_stages_once_and_each_phase_by_its_epochs():
+    config, assembly = small(freeze="backbone", unfreeze="3:block5")
+    table = summary.layer_table(assembly.model, assembly.image_shape)
+    names = assembly.model.stage_names
+    before = sum(row.flops for row in table if row.name.split("/")[1] in names[:4])
+    head, both = (
+        summary.step_flops(table, phase.groups, names, 4)["total"] for phase in assembly.phases
+    )
+    size = config.dataset.batch_size
+    images = size + 1  # two batches
+    expected = images * before + 2 * size * (2 * head + 3 * both)
+    assert groups.run_flops(assembly, config, images, cut=4, epochs=5) == expected
+    assert groups.run_flops(assembly, config, images, cut=4, epochs=1) == images * before + (
+        2 * size * head
+    )
