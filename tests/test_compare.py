@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 
@@ -7,7 +8,7 @@ from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Experiment
 
 
-def make(path, accuracies, seed=0, status="finished", test=None, **settings):
+def make(path, accuracies, seed=0, status: Any = "finished", test=None, **settings):
     changes = {name.replace("__", "."): value for name, value in settings.items()}
     directory = run.RunDirectory(path)
     directory.create()
