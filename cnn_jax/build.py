@@ -6,11 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding
 
 from cnn_jax import experiment, models, runtime
 from cnn_jax.data import DataInfo, augment
 from cnn_jax.errors import UsageError
+from cnn_jax.models.classifier import Stages
 from cnn_jax.pretrained import loading
 from cnn_jax.training import freezing, optimizers, state
 
@@ -146,17 +148,30 @@ def initial_state(
     config: experiment.Experiment,
     weights: loading.Weights | None,
     sharding: NamedSharding,
+    images: np.ndarray | None = None,
 ) -> state.TrainState:
     """Returns the state before the first step, on the devices.
 
     Only what no weights replace, parameters and batch statistics, starts as the model has it.
+
+    Args:
+        assembly: model and preprocessing.
+        config: the experiment.
+        weights: pretrained ones to start from.
+        sharding: of the state.
+        images: uint8 `[n, height, width, channels]`, some of the training images, for parameters
+            that start from data; None: they start as others do.
     """
     init_key, run_key = jax.random.split(jax.random.key(config.seed))
     loaded: dict[str, Any] = {}
+    if images is not None and isinstance(assembly.model.backbone, Stages):
+        scaled = np.asarray(assembly.preprocess(jnp.asarray(images), None), np.float32)
+        values = assembly.model.backbone.initial_values(scaled)
+        loaded = {f"params/backbone/{path}": value for path, value in values.items()}
     if weights is not None:
         flat = freezing.flatten(assembly.shapes)
         merged = freezing.flatten(loading.merge(assembly.shapes, weights, config.transfer.include))
-        loaded = {path: leaf for path, leaf in merged.items() if leaf is not flat[path]}
+        loaded |= {path: leaf for path, leaf in merged.items() if leaf is not flat[path]}
 
     def create(loaded: dict[str, Any], init_key: jax.Array, run_key: jax.Array) -> state.TrainState:
         variables = assembly.model.init(init_key, jnp.zeros((1, *assembly.image_shape)))

@@ -330,11 +330,13 @@ def evaluate(invocation: Invocation) -> int:
     assembly, variables, step = _restore(invocation, directory, config, loaded.info)
     mesh = distributed.make_mesh()
     split = loaded.splits[name]
-    evaluator = Evaluator(assembly, config, mesh)
+    evaluator = Evaluator(assembly, config, mesh, views=invocation.views)
     found = evaluator(variables, batches.Feed(split, mesh, config.dataset.resident_limit))
     if not distributed.is_primary():
         return 0
     record = _evaluation_record(found, loaded.info, step)
+    if invocation.views != "one":
+        name += f"_{invocation.views}"
     evaluations = directory.read("result", {}).get("evaluation", {})
     directory.update_result("evaluation", {**evaluations, name: record})
     saved = {

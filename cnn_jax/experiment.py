@@ -179,9 +179,13 @@ class Transfer:
 class Optimizer:
     """How parameters follow the gradient."""
 
-    name: Literal["adam", "adamw", "sgd"] = _field("adam", "sgd has Nesterov momentum")
+    name: Literal["adam", "adamw", "sgd", "muon"] = _field(
+        "adam",
+        "sgd has Nesterov momentum; muon: nearly orthogonal updates of convolution kernels, whose "
+        "norm it keeps, and sgd for all else",
+    )
     learning_rate: float = _field(1e-3, "the peak learning rate", above=0)
-    momentum: float = _field(0.9, "momentum of sgd", minimum=0, below=1)
+    momentum: float = _field(0.9, "of sgd, also beside muon, whose own is 0.6", minimum=0, below=1)
     weight_decay: float = _field(
         0.0,
         "decay of kernels: decoupled for adamw, added to the gradient for sgd",
@@ -280,6 +284,7 @@ class Experiment:
         _check_combinations(self)
 
 
+VIEWS = ("one", "mirror", "mirror_translate")
 STRATEGIES = ("head", "last_block", "last_two_blocks", "everything", "scratch")
 
 

@@ -83,6 +83,14 @@ _RUN_FLAGS = (
         ("evaluate",),
     ),
     _RunFlag(
+        "views",
+        "str",
+        "average over views of each image: its mirror image; these shifted by a pixel two ways",
+        "one",
+        experiments.VIEWS,
+        ("evaluate",),
+    ),
+    _RunFlag(
         "format",
         "str",
         "how results are printed; markdown and csv with compare alone",
@@ -140,6 +148,7 @@ class Invocation:
         platform: a value for JAX's `jax_platforms`; None leaves the choice to JAX.
         checkpoint: "best", "last" or a step.
         split: the split to evaluate; None for the data's own default.
+        views: of `data.augment.views`.
         format: "table", "json", "markdown" or "csv".
         layers: whether every layer is printed, however many there are.
         output: the file for a picture; None for no picture.
@@ -159,6 +168,7 @@ class Invocation:
     platform: str | None = None
     checkpoint: str | int = "best"
     split: str | None = None
+    views: str = "one"
     format: str = "table"
     layers: bool = False
     output: str | None = None

@@ -1,7 +1,7 @@
 """Does fine-tuning the last block beat a frozen backbone on cats and dogs?
 
 224 x 224 images, the size that VGG16 was trained at. Three epochs train the head; then block5 is
-set free, at 3e-4 of the head's rate (from 1e-6 down to 0: 1e-5 already made it worse). The first four
+set free at a rate that falls from 1e-6 to 0: ten times more already made it worse. The first four
 blocks stay frozen throughout, so their features are computed once. What is validated is a moving
 average of the parameters.
 

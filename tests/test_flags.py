@@ -218,7 +218,10 @@ def test_an_unknown_flag_gets_a_suggestion(argument, suggestion):
         (["--optimizer.learning_rate=x"], "--optimizer.learning_rate takes float, not 'x'"),
         (["--dataset.flip=maybe"], "--dataset.flip takes bool, not 'maybe'"),
         (["--quiet=maybe"], "--quiet takes bool, not 'maybe'"),
-        (["--optimizer.name=adan"], "--optimizer.name is one of adam, adamw, sgd, not 'adan'"),
+        (
+            ["--optimizer.name=adan"],
+            "--optimizer.name is one of adam, adamw, sgd, muon, not 'adan'",
+        ),
         (["--platform=cuda9"], "--platform is one of cpu, gpu, tpu, not 'cuda9'"),
         (
             ["evaluate", "--split=tset"],
@@ -384,7 +387,7 @@ def test_help_lists_everything_within_the_width(presets, monkeypatch):
         assert f"  {command.name}" in text
     assert "cifar10_cnn   How well does a small network do?" in text
     assert "--[no]dataset.flip  (default: false)" in text
-    assert "--optimizer.name=adam|adamw|sgd  (default: adam)" in text
+    assert "--optimizer.name=adam|adamw|sgd|muon  (default: adam)" in text
     assert "--train.label_smoothing=float  (default: 0.0; at least 0, less than 1)" in text
     assert "\nOptimizer: How parameters follow the gradient.\n" in text
 

@@ -71,6 +71,28 @@ def alternate(key: jax.Array, positions: jax.Array, epoch: jax.Array) -> jax.Arr
     return jax.vmap(drawn)(positions) ^ (epoch % 2 == 1)
 
 
+def views(images: jax.Array, name: str) -> list[tuple[float, jax.Array]]:
+    """Returns [(weight, images)], whose weighted mean of logits is the evaluation of the images.
+
+    Source: Jordan 2024, arXiv:2404.00498, section 3.5.
+
+    Args:
+        images: `[n, height, width, channels]`, scaled or not.
+        name: of `experiment.VIEWS`. "one": as they are; "mirror": these and their mirror images;
+            "mirror_translate": these two for half of the weight, and for the other half the same
+            shifted by a pixel up and left, and down and right, the edge reflected.
+    """
+    if name == "one":
+        return [(1.0, images)]
+    if name == "mirror":
+        return [(0.5, images), (0.5, images[:, :, ::-1])]
+    height, width = images.shape[1:3]
+    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+    shifted = [padded[:, i : i + height, i : i + width] for i in (0, 2)]
+    shares = [(0.5, images), (0.25, shifted[0]), (0.25, shifted[1])]
+    return [(share * weight, v) for share, x in shares for weight, v in views(x, "mirror")]
+
+
 def augment(
     images: jax.Array,
     key: jax.Array,

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from cnn_jax import distributed, experiment, runtime
 from cnn_jax.build import Assembly
-from cnn_jax.data import batches
+from cnn_jax.data import augment, batches
 from cnn_jax.data.batches import Batch, Feed, fetch
 from cnn_jax.evaluation import metrics
 from cnn_jax.evaluation.metrics import Sums
@@ -30,7 +30,7 @@ class EvalSums(NamedTuple):
 
 
 def make_eval_step(
-    assembly: Assembly, loss: str, start: int = 0
+    assembly: Assembly, loss: str, start: int = 0, views: str = "one"
 ) -> Callable[[Any, Batch], tuple[EvalSums, jax.Array]]:
     """Returns the eval step: (variables, batch) -> (sums, probabilities [batch, classes]).
 
@@ -39,11 +39,15 @@ def make_eval_step(
         loss: cross_entropy or binary_cross_entropy.
         start: the backbone's stage that the batch's images are the input of; above 0 they are
             cached features.
+        views: of `augment.views`; with cached features "one" alone.
     """
 
     def eval_step(variables: Any, batch: Batch) -> tuple[EvalSums, jax.Array]:
         inputs = batch.images if start else assembly.preprocess(batch.images, None)
-        logits: Any = assembly.model.apply(variables, inputs, start=start)
+        logits: Any = 0.0
+        for weight, view in augment.views(inputs, views):
+            given: Any = assembly.model.apply(variables, view, start=start)
+            logits += weight * given
         values = metrics.losses(logits, batch.labels, loss, 0.0)
         p = metrics.probabilities(logits)
         predicted = jnp.argmax(p, axis=-1)
@@ -82,14 +86,20 @@ class Evaluator:
         mesh: where to compute.
         start: the backbone's stage that the splits' images are the input of; above 0 they are
             cached features.
+        views: of `augment.views`.
     """
 
     def __init__(
-        self, assembly: Assembly, config: experiment.Experiment, mesh: Mesh, start: int = 0
+        self,
+        assembly: Assembly,
+        config: experiment.Experiment,
+        mesh: Mesh,
+        start: int = 0,
+        views: str = "one",
     ):
         self._batch_size = config.dataset.eval_batch_size
         self._devices = mesh.size
-        eval_step = make_eval_step(assembly, config.train.loss, start)
+        eval_step = make_eval_step(assembly, config.train.loss, start, views)
 
         def step(variables: Any, resident: Any, batch: Any) -> Any:
             return eval_step(variables, fetch(resident, batch))

@@ -1,7 +1,7 @@
 """The network of airbench: CIFAR-10 to 94 % for the least computation.
 
 Source: Jordan 2024, arXiv:2404.00498 ("94% on CIFAR-10 in 3.29 seconds on a single GPU"), appendix
-A, and its repository's airbench94. Three ideas in it are of architecture:
+A, and its repository's airbench94_muon. Three ideas in it are of architecture:
 
 * The first convolution is not learned: its filters whiten 2 x 2 patches of the training images, so
   that what follows sees uncorrelated values of variance one. `Airbench.initial_values` computes
@@ -28,6 +28,10 @@ WHITENING = (2, 2)
 _WHITENING_EPSILON = 5e-4
 # torch's default for convolutions and dense layers: uniform within 1 / sqrt(fan in).
 _torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def _unit_uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    return jax.random.uniform(key, shape, dtype, -(3**0.5), 3**0.5)
 
 
 def dirac(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
@@ -151,7 +155,9 @@ class Airbench(Stages):
 
 
 class AirbenchHead(nn.Module):
-    """A 3 x 3 max-pool and logits without bias, divided by nine.
+    """A 3 x 3 max-pool and logits without bias, divided by the number of features.
+
+    The kernel starts with variance one, so that a high learning rate is small beside it.
 
     Attributes:
         num_outputs: logits for an image.
@@ -165,8 +171,8 @@ class AirbenchHead(nn.Module):
         del train
         x = MaxPool((3, 3), name="pool")(features)
         x = Flatten(name="flatten")(x)
-        logits = Dense(self.num_outputs, use_bias=False, kernel_init=_torch_uniform, name="logits")
-        return logits(x) / 9
+        logits = Dense(self.num_outputs, use_bias=False, kernel_init=_unit_uniform, name="logits")
+        return logits(x) / x.shape[-1]
 
 
 def airbench94(num_outputs: int, dtype: Any = jnp.float32) -> Classifier:

@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cnn_jax.layers import Dense, Flatten
 
@@ -28,6 +29,15 @@ class Stages(nn.Module):
     def stage(self, name: str) -> nn.Module:
         """Returns a stage, called with (features, train)."""
         raise NotImplementedError
+
+    def initial_values(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the parameters that start from data, by their path in the backbone.
+
+        Args:
+            images: float `[n, height, width, channels]`, scaled as the network gets them.
+        """
+        del images
+        return {}
 
     @nn.compact
     def __call__(

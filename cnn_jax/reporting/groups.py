@@ -9,7 +9,7 @@ from cnn_jax.reporting import summary, tables
 from cnn_jax.training import freezing
 
 # Numbers that the optimizer keeps for each trainable parameter.
-SLOTS = {"adam": 2, "adamw": 2, "sgd": 1}
+SLOTS = {"adam": 2, "adamw": 2, "sgd": 1, "muon": 1}
 
 
 def slots(config: experiment.Optimizer) -> int:

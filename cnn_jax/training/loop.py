@@ -61,6 +61,10 @@ def _signals() -> Iterator[Callable[[], int | None]]:
             signal.signal(number, handler)
 
 
+# Training images that parameters may start from.
+_SAMPLE = 5000
+
+
 class Trainer:
     """One run: from its directory's newest checkpoint, or the start, to its end.
 
@@ -129,7 +133,8 @@ class Trainer:
                 lambda meta: build.abstract_state(self.assembly, config, meta["phase"]), whole
             )
             if restored is None:
-                current = build.initial_state(self.assembly, config, self._weights, whole)
+                images = self._loaded.splits["train"].images[:_SAMPLE]
+                current = build.initial_state(self.assembly, config, self._weights, whole, images)
                 meta = {"phase": 0, "seconds": 0.0}
             else:
                 current, meta = restored

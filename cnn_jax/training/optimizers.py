@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from cnn_jax import experiment
+from cnn_jax.training import muon
 from cnn_jax.training.freezing import Group
 
 
@@ -48,6 +49,10 @@ def _is_kernel(params: optax.Params) -> optax.Params:
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
+def _is_filter_bank(params: optax.Params) -> optax.Params:
+    return jax.tree.map(lambda leaf: leaf.ndim == 4, params)
+
+
 def make_optimizer(
     config: experiment.Optimizer,
     groups: Mapping[str, Group],
@@ -69,11 +74,15 @@ def make_optimizer(
 
     def of_group(group: Group) -> optax.GradientTransformation:
         decay = optax.add_decayed_weights(weight_decay, mask=_is_kernel)
+        rate = optax.scale_by_learning_rate(group.lr_scale * learning_rate)
+        sgd = [decay, optax.trace(decay=config.momentum, nesterov=config.momentum > 0), rate]
+        if config.name == "muon":
+            filters = optax.chain(muon.scale_by_muon(), rate, muon.keep_norm())
+            return optax.partition({True: filters, False: optax.chain(*sgd)}, _is_filter_bank)
         if config.name == "sgd":
-            parts = [decay, optax.trace(decay=config.momentum, nesterov=config.momentum > 0)]
-        else:
-            parts = [optax.scale_by_adam()] + ([decay] if config.name == "adamw" else [])
-        return optax.chain(*parts, optax.scale_by_learning_rate(group.lr_scale * learning_rate))
+            return optax.chain(*sgd)
+        adam = [optax.scale_by_adam()] + ([decay] if config.name == "adamw" else [])
+        return optax.chain(*adam, rate)
 
     labels = {path: group.label for path, group in groups.items()}
     by_group = optax.multi_transform({g.label: of_group(g) for g in set(groups.values())}, labels)

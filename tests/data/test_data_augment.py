@@ -160,3 +160,20 @@ def test_alternating_mirrors_show_every_image_from_both_sides_in_two_epochs():
     )
     np.testing.assert_array_equal(given[first], images[first][:, :, ::-1])
     np.testing.assert_array_equal(given[~first], images[~first])
+
+
+def test_views_are_weighted_mirror_images_and_shifts():
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 5, 3)), jnp.float32)
+    for name, count in (("one", 1), ("mirror", 2), ("mirror_translate", 6)):
+        found = module.views(images, name)
+        assert len(found) == count
+        assert sum(weight for weight, _ in found) == 1
+        assert all(view.shape == images.shape for _, view in found)
+    weights, views = zip(*module.views(images, "mirror_translate"), strict=True)
+    assert weights == (0.25, 0.25, 0.125, 0.125, 0.125, 0.125)
+    np.testing.assert_array_equal(views[0], images)
+    np.testing.assert_array_equal(views[1], images[:, :, ::-1])
+    np.testing.assert_array_equal(views[2][:, 1:, 1:], images[:, :-1, :-1])
+    np.testing.assert_array_equal(views[2][:, 0, 1:], images[:, 1, :-1])  # the edge reflected
+    np.testing.assert_array_equal(views[4][:, :-1, :-1], images[:, 1:, 1:])
+    np.testing.assert_array_equal(views[5], views[4][:, :, ::-1])

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnn_jax import models
+from cnn_jax import build, distributed, models
+from cnn_jax.data import DataInfo
+from cnn_jax.experiment import Dataset, Experiment, Model, Transfer
 from cnn_jax.models import airbench
 from cnn_jax.reporting import summary
 
@@ -36,7 +38,7 @@ def test_whitening_of_constant_images_is_finite():
 @pytest.mark.parametrize(("inputs", "outputs"), [(4, 6), (6, 4), (5, 5)])
 def test_dirac_passes_its_input_through(inputs, outputs):
     kernel = airbench.dirac(jax.random.key(0), (3, 3, inputs, outputs))
-    x = np.random.default_rng(0).normal(size=(2, 5, 5, inputs)).astype(np.float32)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 5, inputs)), jnp.float32)
     y = jax.lax.conv_general_dilated(
         x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
@@ -58,3 +60,21 @@ def test_parts_are_those_of_the_paper():
     backbone: Any = models.create("airbench", 10).backbone
     values = backbone.initial_values(np.zeros((2, 8, 8, 3)))
     assert values.keys() == {"stem/conv/kernel"}
+
+
+def test_the_first_state_starts_from_training_images():
+    info = DataInfo("made", "", ("a", "b"), (32, 32, 3), (0.5,) * 3, (0.2,) * 3, {}, {}, (), "")
+    config = Experiment(
+        dataset=Dataset(normalize="standardize"),
+        model=Model(name="airbench"),
+        transfer=Transfer(freeze="stem/conv/kernel"),
+    )
+    assembly = build.assemble(config, info)
+    images = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), np.uint8)
+    whole = distributed.replicated(distributed.make_mesh())
+    state = build.initial_state(assembly, config, None, whole, images)
+    scaled = np.asarray(assembly.preprocess(jnp.asarray(images), None))
+    expected = airbench.whitening_filters(scaled)
+    np.testing.assert_array_equal(state.params["backbone"]["stem"]["conv"]["kernel"], expected)
+    assert "backbone/stem/conv/kernel" not in assembly.phases[0].groups
+    assert "backbone/stem/conv/bias" in assembly.phases[0].groups

@@ -6,7 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from cnn_jax.training import muon
+from cnn_jax.experiment import Optimizer
+from cnn_jax.training import muon, optimizers
+from cnn_jax.training.freezing import Group
 
 
 @pytest.mark.parametrize("shape", [(8, 30), (30, 8), (5, 5)])
@@ -47,3 +49,25 @@ def test_keep_norm_takes_the_step_from_a_kernel_of_known_norm():
     updates, _ = jax.jit(chain.update)(gradient, chain.init(kernel), kernel)
     moved: Any = optax.apply_updates(kernel, updates)
     assert np.linalg.norm(moved + 0.1) == pytest.approx(4, rel=1e-5)
+
+
+def test_muon_is_for_filter_banks_and_sgd_for_the_rest():
+    rng = np.random.default_rng(0)
+    shapes = {"conv/kernel": (3, 3, 4, 6), "bn/bias": (6,), "head/kernel": (6, 2)}
+    params = {p: jnp.asarray(rng.normal(size=s), jnp.float32) for p, s in shapes.items()}
+    gradients = {p: jnp.asarray(rng.normal(size=s), jnp.float32) for p, s in shapes.items()}
+    groups = {p: Group(0, 10.0 if p == "head/kernel" else 1.0) for p in shapes}
+    config = Optimizer(name="muon", momentum=0.85)
+    optimizer = optimizers.make_optimizer(config, groups, 0.1, 0.01)
+    updates: Any = optimizer.update(gradients, optimizer.init(params), params)[0]
+    moved: Any = optax.apply_updates(params, updates)
+    expected = params["bn/bias"] - 0.1 * 1.85 * gradients["bn/bias"]  # Nesterov's first step
+    np.testing.assert_allclose(moved["bn/bias"], expected, rtol=1e-5)
+    decayed = gradients["head/kernel"] + 0.01 * params["head/kernel"]
+    expected = params["head/kernel"] - 10 * 0.1 * 1.85 * decayed
+    np.testing.assert_allclose(moved["head/kernel"], expected, rtol=1e-4, atol=1e-6)
+    filters = gradients["conv/kernel"].reshape(36, 6).T
+    step = 0.1 * np.asarray(muon.orthogonalise(filters)).T.reshape(3, 3, 4, 6)
+    kernel = params["conv/kernel"]
+    expected = kernel * np.sqrt(6) / np.linalg.norm(kernel) - step
+    np.testing.assert_allclose(moved["conv/kernel"], expected, rtol=1e-3, atol=1e-4)
