@@ -124,6 +124,7 @@ def configure(
         "transfer.unfreeze": None,
         "transfer.lr_scale": scale,
         "checkpoint.keep": 1,
+        "logging.figures_every": None,
     }
     if freeze == "none":
         settings["transfer.cache_views"] = 0
@@ -332,7 +333,13 @@ def run_command(invocation: Invocation, train_in: TrainIn) -> int:
         if first is not None:
             strategy = str(advice[first].strategy)
             made = experiment_of(strategy, epochs=epochs[first][sizes[-1]][strategy])
-            made = experiment.replace(made, {"checkpoint.keep": base.checkpoint.keep})
+            made = experiment.replace(
+                made,
+                {
+                    "checkpoint.keep": base.checkpoint.keep,
+                    "logging.figures_every": base.logging.figures_every,
+                },
+            )
             directory.write("recommended", experiment.to_dict(made))
         _report(directory, cells, advice, first)
     return 0

@@ -258,6 +258,13 @@ class Logging:
     every_steps: int | None = _field(
         None, "steps between points of the training curves; none: 20 points an epoch", minimum=1
     )
+    figures_every: int | None = _field(
+        1,
+        "epochs between figures (predictions, confusion, filters) in TensorBoard, which take about "
+        "a second; none: no figures",
+        minimum=1,
+        resumable=True,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -405,8 +405,10 @@ class Trainer:
                 "validation/images_per_second": rate,
             },
         )
-        split = self._loaded.splits["validation"]
-        results.write_figures(step, current.params, found, split, self.info, events)
+        every = self.config.logging.figures_every
+        if every is not None and (epoch % every == 0 or epoch == self.config.train.epochs):
+            split = self._loaded.splits["validation"]
+            results.write_figures(step, current.params, found, split, self.info, events)
         bar.message(
             f"epoch {epoch}/{self.config.train.epochs}  "
             f"train loss {train['loss']:.4f} accuracy {train['accuracy']:.4f}  "

@@ -169,3 +169,13 @@ def test_the_order_of_examples_goes_on_where_a_run_resumes(digits, tmp_path):
             assert (a.weights == b.weights).all()
     seen = [int(p) for b in whole[:10] for p, w in zip(*b, strict=True) if w]
     assert sorted(seen) == list(range(316))
+
+
+@pytest.mark.parametrize(("every", "expected"), [(1, [1, 2, 3]), (2, [2, 3]), (None, [])])
+def test_figures_are_drawn_as_often_as_asked_for(digits, tmp_path, monkeypatch, every, expected):
+    drawn = []
+    monkeypatch.setattr(loop.results, "write_figures", lambda step, *_: drawn.append(step))
+    config = plain(3, **{"logging.figures_every": every})
+    run_trainer = trainer(config, digits, tmp_path)
+    run_trainer.run()
+    assert [step // run_trainer.steps_per_epoch for step in drawn] == expected
