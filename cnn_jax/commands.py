@@ -14,7 +14,18 @@ import numpy as np
 from absl import flags as absl_flags
 from absl import logging
 
-from cnn_jax import advise, build, compare, data, distributed, experiment, flags, run, runtime
+from cnn_jax import (
+    advise,
+    build,
+    compare,
+    data,
+    distributed,
+    experiment,
+    flags,
+    report,
+    run,
+    runtime,
+)
 from cnn_jax.data import batches, folder
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.evaluation import metrics
@@ -47,6 +58,7 @@ def run_command(invocation: Invocation) -> int:
         "advise": lambda invocation: advise.run_command(invocation, _train_in),
         "sweep": sweep.run_command,
         "compare": compare.run_command,
+        "report": report.run_command,
     }
     return commands[invocation.command](invocation)
 

@@ -44,6 +44,7 @@ COMMANDS = (
     Command("models", "list the models: parameters, FLOPs, input, weights, published accuracy"),
     Command("advise", "freeze or fine-tune? trains with every strategy on your data and compares"),
     Command("compare", "what runs came to, side by side: seeds folded, ties marked", "RUN..."),
+    Command("report", "one HTML page of a run or a sweep, to send to somebody", "RUN"),
     Command("sweep", "search hyperparameters: grid, random or TPE, with early stopping, resumable"),
 )
 
@@ -120,11 +121,15 @@ _RUN_FLAGS = (
     _RunFlag(
         "output",
         "file",
-        "where to save a picture, .png or .svg, of the network or of the comparison; none: nowhere",
-        commands=("describe", "compare"),
+        "where to save the picture of a network or of a comparison (.png, .svg; none: nowhere), or "
+        "the report (.html; none: report.html in its directory)",
+        commands=("describe", "compare", "report"),
     ),
 )
 
+
+# How the file of --output may end.
+_ENDINGS = {"describe": (".png", ".svg"), "compare": (".png", ".svg"), "report": (".html",)}
 
 # Sections that belong to one command each, and are no part of an Experiment.
 _SECTIONS: dict[str, type] = {"advise": experiments.Advise, "sweep": experiments.Sweep}
@@ -213,10 +218,14 @@ def parse(argv: list[str]) -> Invocation:
     given: dict[str, Any] = {
         name: flag_values[name].value for name in flag_values if flag_values[name].present
     }
+    output, endings = given.get("output"), _ENDINGS.get(command.name, ())
     for flag in _RUN_FLAGS:
         if flag.name in given and flag.commands and command.name not in flag.commands:
             belongs = " and ".join(flag.commands)
             raise UsageError(f"--{flag.name} belongs to {belongs}, not to {command.name}")
+    if output is not None and Path(output).suffix not in endings:
+        text = " or ".join(endings)
+        raise UsageError(f"--output takes a file that ends in {text}, not {output!r}")
     sections: dict[str, Any] = {}
     for name, fields in _SECTION_FIELDS.items():
         values = {field.name: given.pop(path) for path, field in fields if path in given}
@@ -361,8 +370,6 @@ class _RunFlagParser(absl_flags.ArgumentParser):
             if not re.fullmatch(r"[0-9]+", argument):
                 raise UsageError(f"--checkpoint is best, last or a step, not {argument!r}")
             return int(argument)
-        if flag.name == "output" and Path(argument).suffix not in (".png", ".svg"):
-            raise UsageError(f"--output takes a file that ends in .png or .svg, not {argument!r}")
         return argument
 
 
@@ -432,8 +439,10 @@ def _command(positionals: list[str]) -> tuple[Command, list[str]]:
     if arguments and not command.arguments:
         tip = did_you_mean(arguments[0], names, "") or _flag_tip(arguments[0])
         raise UsageError(f"{name} takes no argument, but {arguments[0]!r} was given{tip}")
+    if command.arguments == "RUN" and len(arguments) > 1:
+        raise UsageError(f"{name} takes one directory, not {len(arguments)}")
     if command.arguments and not arguments:
-        raise UsageError(f"{name} needs {command.arguments}: which files?")
+        raise UsageError(f"{name} needs {command.arguments}: which files or directories?")
     return command, arguments
 
 

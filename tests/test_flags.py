@@ -129,6 +129,7 @@ def test_the_commands_and_their_arguments():
         "models",
         "advise",
         "compare",
+        "report",
         "sweep",
     ]
     for command in ("train", "evaluate", "describe", "models", "advise"):
@@ -252,7 +253,10 @@ def test_an_unknown_flag_gets_a_suggestion(argument, suggestion):
         (["predict", "a", "--split=test"], "--split belongs to evaluate, not to predict"),
         (["describe", "--checkpoint=best"], "--checkpoint belongs to evaluate and predict"),
         (["evaluate", "--format=json"], "--format belongs to predict and compare, not to evaluate"),
-        (["train", "--output=a.png"], "--output belongs to describe and compare, not to train"),
+        (
+            ["train", "--output=a.png"],
+            "--output belongs to describe and compare and report, not to train",
+        ),
         (["models", "--layers"], "--layers belongs to describe, not to models"),
         (["describe", "--output=a.jpg"], "a file that ends in .png or .svg, not 'a.jpg'"),
         (["describe", "--output=png"], "a file that ends in .png or .svg, not 'png'"),

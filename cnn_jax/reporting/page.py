@@ -1,0 +1,214 @@
+"""One self-contained HTML page: no network, readable on a phone, in the dark and on paper."""
+
+import base64
+import hashlib
+import html
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_HERE = pathlib.Path(__file__).resolve().parent
+_WIDTH, _HEIGHT = 640, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 36
+_COLOURS = ("var(--a)", "var(--b)", "var(--c)")
+
+
+def escape(value: Any) -> str:
+    """Returns text that HTML shows as it is, in an element or a quoted attribute."""
+    return html.escape(str(value), quote=True)
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    """Returns the whole document; nothing in it may load anything from elsewhere."""
+    style, script = ((_HERE / name).read_text() for name in ("page.css", "page.js"))
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src "
+    digest = base64.b64encode(_sha256(script)).decode()
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{policy}'sha256-{digest}'">
+<link rel="icon" href="data:,">
+<title>{escape(title)}</title>
+<style>{style}</style>
+</head>
+<body>
+<main>
+{chr(10).join(parts)}
+</main>
+<div id="tip" role="tooltip"></div>
+<script>{script}</script>
+</body>
+</html>
+"""
+
+
+def _sha256(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def heading(text: str) -> str:
+    """Returns the title of a section."""
+    return f"<h2>{escape(text)}</h2>"
+
+
+def paragraph(text: str, soft: bool = False) -> str:
+    """Returns a paragraph of plain text."""
+    return f'<p class="soft">{escape(text)}</p>' if soft else f"<p>{escape(text)}</p>"
+
+
+def cards(values: Mapping[str, str]) -> str:
+    """Returns key figures side by side, {what: figure}."""
+    items = "".join(
+        f'<div class="card"><b>{escape(value)}</b>{escape(name)}</div>'
+        for name, value in values.items()
+    )
+    return f'<div class="cards">{items}</div>'
+
+
+def code(text: str) -> str:
+    """Returns lines to be copied."""
+    return f"<pre>{escape(text)}</pre>"
+
+
+def details(summary: str, content: str) -> str:
+    """Returns what is shown on a click."""
+    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
+
+
+def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
+    """Returns a table that a click on a header sorts; numbers are floats or ints, else text."""
+    numeric = [
+        all(isinstance(row[i], int | float) or row[i] in ("", None) for row in rows)
+        for i in range(len(headers))
+    ]
+    head = "".join(
+        f'<th scope="col"{" class=n" if n else ""}><button type="button">{escape(h)}</button></th>'
+        for h, n in zip(headers, numeric, strict=True)
+    )
+    body = []
+    for row in rows:
+        cells = []
+        for value, number in zip(row, numeric, strict=True):
+            data = f' data-value="{value}"' if isinstance(value, int | float) else ""
+            cells.append(f"<td{' class=n' if number else ''}{data}>{escape(_shown(value))}</td>")
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    return (
+        f'<div class="wide"><table class="sortable"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def image(png: bytes, caption: str) -> str:
+    """Returns a PNG picture with its caption, which also serves those who do not see it."""
+    data = base64.b64encode(png).decode()
+    return (
+        f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def choice(name: str, panels: Mapping[str, str]) -> str:
+    """Returns panels of which one is shown, chosen by a menu."""
+    options = "".join(f'<option value="{escape(p)}">{escape(p)}</option>' for p in panels)
+    shown = "".join(
+        f'<div data-panel-of="{escape(name)}" data-panel="{escape(p)}">{content}</div>'
+        for p, content in panels.items()
+    )
+    return f'<label>show <select id="{escape(name)}" data-panels>{options}</select></label>{shown}'
+
+
+def lines(series: Mapping[str, Sequence[float]], x_label: str, y_label: str, start: int = 1) -> str:
+    """Returns curves over 1, 2, 3, ... as an SVG whose points tell their values.
+
+    Args:
+        series: {name: values}; a value that is not finite leaves a gap.
+        x_label: what is counted.
+        y_label: what the values are.
+        start: the first x.
+    """
+    values = [v for ys in series.values() for v in ys if math.isfinite(v)]
+    if not values:
+        return ""
+    count = max(len(ys) for ys in series.values())
+    x = _axis(start, start + max(count - 1, 1), _LEFT, _WIDTH - _RIGHT)
+    y = _axis(min(values), max(values), _HEIGHT - _BOTTOM, _TOP)
+    ticks = sorted({start + round(i * (count - 1) / 5) for i in range(6)})
+    parts = _frame({t: str(t) for t in ticks}, x, y, min(values), max(values), x_label, y_label)
+    for (name, ys), colour in zip(series.items(), _COLOURS, strict=False):
+        points = [(start + i, v) for i, v in enumerate(ys) if math.isfinite(v)]
+        path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts += [
+            f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="4" fill="{colour}" '
+            f'data-tip="{escape(f"{name}, {x_label} {a}: {b:.4f}")}"/>'
+            for a, b in points
+        ]
+    legend = " ".join(
+        f'<span style="color:{colour}">&#9679; {escape(name)}</span>'
+        for name, colour in zip(series, _COLOURS, strict=False)
+    )
+    title = f"<figcaption>{escape(y_label)}: {legend}</figcaption>"
+    return f"<figure>{_svg(parts, y_label)}{title}</figure>"
+
+
+def scatter(points: Sequence[tuple[float, float, str]], x_label: str, y_label: str) -> str:
+    """Returns points (x, y, text) as an SVG; x is on a logarithmic scale where it spans a lot."""
+    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    log = min(xs) > 0 and max(xs) / min(xs) >= 20
+    place = (lambda v: math.log10(v)) if log else (lambda v: v)
+    x = _axis(place(min(xs)), place(max(xs)), _LEFT, _WIDTH - _RIGHT)
+    y = _axis(min(ys), max(ys), _HEIGHT - _BOTTOM, _TOP)
+    low, high = place(min(xs)), place(max(xs))
+    places = [low + i * (high - low) / 4 for i in range(5)]
+    ticks = {at: f"{10**at if log else at:.2g}" for at in places}
+    parts = _frame(ticks, x, y, min(ys), max(ys), x_label + (" (log)" if log else ""), y_label)
+    parts += [
+        f'<circle cx="{x(place(a)):.1f}" cy="{y(b):.1f}" r="5" fill="var(--a)" fill-opacity="0.7" '
+        f'data-tip="{escape(text)}"/>'
+        for a, b, text in points
+    ]
+    return f"<figure>{_svg(parts, y_label)}</figure>"
+
+
+def _svg(parts: Sequence[str], label: str) -> str:
+    box = f'viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}"'
+    return f'<svg {box} role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+
+
+def _axis(low: float, high: float, start: float, stop: float) -> Any:
+    span = high - low or 1.0
+    return lambda value: start + (value - low) / span * (stop - start)
+
+
+def _frame(
+    ticks: Mapping[float, str], x: Any, y: Any, low: float, high: float, x_label: str, y_label: str
+) -> list[str]:
+    """Returns grid lines, numbers and titles."""
+    parts = []
+    for i in range(5):
+        value = low + i * (high - low) / 4
+        parts.append(
+            f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(value):.1f}" '
+            f'y2="{y(value):.1f}"/><text x="{_LEFT - 6}" y="{y(value) + 4:.1f}" '
+            f'text-anchor="end">{value:.3g}</text>'
+        )
+    below = _HEIGHT - _BOTTOM + 16
+    parts += [
+        f'<text x="{x(at):.1f}" y="{below}" text-anchor="middle">{escape(text)}</text>'
+        for at, text in ticks.items()
+    ]
+    middle = (_LEFT + _WIDTH) / 2
+    parts.append(
+        f'<text x="{middle}" y="{_HEIGHT - 4}" text-anchor="middle">{escape(x_label)}</text>'
+    )
+    del y_label
+    return parts
