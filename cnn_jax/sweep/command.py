@@ -58,7 +58,8 @@ def run_command(invocation: Invocation) -> int:
         if not invocation.quiet:
             print(line, flush=True)
 
-    say(f"sweep      {base.name}: {options.method}, {study.wanted} settings, {options.seeds} seed")
+    seeds = f"{options.seeds} seed{'s'[: options.seeds > 1]} each"
+    say(f"sweep      {base.name}: {options.method}, {study.wanted} settings, {seeds}")
     say(f"results    {run.shown(directory.path)}")
     done = sum(record["state"] not in ("running", "waiting") for record in study.records())
     if done:
