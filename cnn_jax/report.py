@@ -140,8 +140,8 @@ def of_sweep(directory: run.RunDirectory) -> str:
             )
         )
     parts += _settings(base)
-    line = run.command_line("sweep", directory.path)
-    parts += [page.heading("Do it again"), page.code(line)]
+    if "command" in plan:
+        parts += [page.heading("Do it again"), page.code(plan["command"])]
     return _within_limit(title, parts, _pictures(directory.figures))
 
 

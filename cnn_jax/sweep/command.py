@@ -8,6 +8,7 @@ directory, the same command joins in or goes on.
 
 import dataclasses
 import pathlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -51,7 +52,11 @@ def run_command(invocation: Invocation) -> int:
     directory.path.mkdir(parents=True, exist_ok=True)
     study = Study(directory.path, options, dimensions, base)
     if directory.read("plan") is None:
-        plan = {"experiment": experiment.to_dict(base), "sweep": dataclasses.asdict(options)}
+        plan = {
+            "experiment": experiment.to_dict(base),
+            "sweep": dataclasses.asdict(options),
+            "command": shlex.join(["python", "launch.py", *sys.argv[1:]]),
+        }
         directory.write("plan", plan)
 
     def say(line: str) -> None:
