@@ -22,13 +22,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnn_jax import build, data, distributed, experiment, flags, run
-from cnn_jax.data import batches
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.evaluation.comparison import Cell, Recommendation, gigaflops, recommend
 from cnn_jax.experiment import Advise, Experiment
 from cnn_jax.flags import Invocation
 from cnn_jax.pretrained import loading
-from cnn_jax.reporting import figures, summary, tables
+from cnn_jax.reporting import figures, groups, progress, summary, tables
 from cnn_jax.training import features, freezing
 
 MOST_EPOCHS = 5
@@ -174,14 +173,8 @@ def cost(
         images: in the training set.
     """
     cut = features.cut(config, assembly)
-    names, trainable = assembly.model.stage_names, assembly.phases[0].groups
-    step = summary.step_flops(rows, trainable, names, cut)
-    before = summary.totals(rows).flops - step["forward"]
-    steps = batches.steps_per_epoch(images, config.dataset.batch_size)
-    return Cost(
-        once=max(1, config.transfer.cache_views) * images * before if cut else 0,
-        epoch=steps * config.dataset.batch_size * step["total"],
-    )
+    none, one = (groups.run_flops(assembly, config, images, cut, epochs, rows) for epochs in (0, 1))
+    return Cost(once=none, epoch=one - none)
 
 
 def plan_epochs(
@@ -292,7 +285,7 @@ def run_command(invocation: Invocation, train_in: TrainIn) -> int:
         if distributed.is_primary():
             plan = {"experiment": experiment.to_dict(base), "advise": dataclasses.asdict(options)}
             directory.write("plan", plan)
-        say = _speaker(invocation)
+        say = progress.speaker(invocation.quiet)
         say(f"advise     {base.name}: {base.model.name} on {info.name}")
         say(f"results    {run.shown(directory.path)}")
         say(f"images     {whole:,} to train on, {validation:,} to validate on")
@@ -367,14 +360,6 @@ def _open(invocation: Invocation) -> tuple[run.RunDirectory, Experiment, Advise]
     return directory, base, options
 
 
-def _speaker(invocation: Invocation) -> Callable[[str], None]:
-    def say(line: str) -> None:
-        if not invocation.quiet and distributed.is_primary():
-            print(line, flush=True)
-
-    return say
-
-
 def _train_all(
     trials: Sequence[Trial],
     experiment_of: Callable[[Trial], Experiment],
@@ -384,7 +369,7 @@ def _train_all(
     train_in: TrainIn,
 ) -> tuple[int, dict[Trial, Outcome]]:
     """Makes the runs that are not made yet; returns (exit code, outcomes)."""
-    say = _speaker(invocation)
+    say = progress.speaker(invocation.quiet)
     quiet = dataclasses.replace(invocation, quiet=True)
     outcomes: dict[Trial, Outcome] = {}
     go_on = f"go on with all of them: {run.command_line('advise', directory.path)}"

@@ -32,7 +32,16 @@ from cnn_jax.evaluation import metrics
 from cnn_jax.evaluation.evaluator import Evaluation, Evaluator
 from cnn_jax.flags import Invocation
 from cnn_jax.pretrained import loading
-from cnn_jax.reporting import architecture, figures, groups, results, summary, tables, zoo
+from cnn_jax.reporting import (
+    architecture,
+    figures,
+    groups,
+    progress,
+    results,
+    summary,
+    tables,
+    zoo,
+)
 from cnn_jax.sweep import command as sweep
 from cnn_jax.training import checkpoints, features, loop
 
@@ -190,8 +199,7 @@ def _transfer_report(config: experiment.Experiment, assembly: build.Assembly) ->
 
 
 def _say(invocation: Invocation, line: str) -> None:
-    if not invocation.quiet and distributed.is_primary():
-        print(line, flush=True)
+    progress.speaker(invocation.quiet)(line)
 
 
 def _experiment(invocation: Invocation) -> experiment.Experiment:

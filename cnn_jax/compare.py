@@ -33,6 +33,13 @@ METRICS = {
 }
 _WHERE = re.compile(r"([\w.]+)\s*(<=|>=|!=|=|<|>)\s*(.*)")
 _IGNORED = ("name", "seed")
+_DATA = (
+    "dataset.name",
+    "dataset.path",
+    "dataset.validation_split",
+    "dataset.validation_fraction",
+    "dataset.test_fraction",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,10 +239,23 @@ def _missing(value: Any) -> bool:
 
 
 def judge(groups: Sequence[Group]) -> list[Group]:
-    """Returns the groups with a note on how each compares to the most accurate one.
+    """Returns the groups with a note on how each compares to the most accurate of the same data.
 
     The test is Welch's t-test over the seeds of both, on the last epoch's validation accuracy.
     """
+    judged: dict[int, Group] = {}
+    for data in {_data(g) for g in groups}:
+        same = [g for g in groups if _data(g) == data]
+        judged |= {id(g): new for g, new in zip(same, _judge(same), strict=True)}
+    return [judged[id(g)] for g in groups]
+
+
+def _data(of: Group) -> str:
+    """Returns what two groups must have in common for their accuracies to be comparable."""
+    return json.dumps([v for k, v in of.settings.items() if k in _DATA])
+
+
+def _judge(groups: Sequence[Group]) -> list[Group]:
     metric = "validation_accuracy"
     have = [g for g in groups if g.values(metric)]
     if len(have) < 2:
@@ -270,10 +290,6 @@ def _cell(of: Group, metric: str) -> str:
     return f"{mean:.4f}" + (f" ± {std:.4f}" if std is not None else "")
 
 
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)
-
-
 def _table(groups: Sequence[Group], paths: Sequence[str]) -> tuple[list[list[str]], list[str]]:
     """Returns (rows, headers) of what a person reads."""
     metrics = [key for key in METRICS if any(g.values(key) for g in groups)]
@@ -281,7 +297,7 @@ def _table(groups: Sequence[Group], paths: Sequence[str]) -> tuple[list[list[str
     rows = []
     for each in groups:
         head = [each.runs[0].settings["name"]] if names else []
-        settings = [_shown(each.settings[path]) for path in paths]
+        settings = [tables.shown(each.settings[path]) for path in paths]
         tail = [_cell(each, key) for key in metrics]
         rows.append([*head, *settings, str(len(each.runs)), *tail, each.status, each.note])
     titles = [METRICS[key][0] for key in metrics]

@@ -142,7 +142,8 @@ class Model:
 
     def options(self) -> dict[str, Any]:
         """Returns all but name and head, as `models.create` takes them."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)[2:]}
+        values = dataclasses.asdict(self)
+        return {name: v for name, v in values.items() if name not in ("name", "head")}
 
 
 @dataclasses.dataclass(frozen=True)

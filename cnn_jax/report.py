@@ -13,7 +13,7 @@ from cnn_jax.errors import RunError, UsageError
 from cnn_jax.evaluation.comparison import gigaflops
 from cnn_jax.experiment import Experiment
 from cnn_jax.flags import Invocation
-from cnn_jax.reporting import page
+from cnn_jax.reporting import page, tables
 
 MOST_BYTES = 5_000_000
 # In the order in which a reader wants them; what is not named comes last.
@@ -214,7 +214,7 @@ def _data(data: dict[str, Any]) -> list[str]:
 def _settings(config: Experiment) -> list[str]:
     default = experiment.flatten(Experiment())
     changed = [
-        [path, _plain(value), _plain(default[path])]
+        [path, tables.shown(value), tables.shown(default[path])]
         for path, value in experiment.flatten(config).items()
         if value != default[path] and path != "name"
     ]
@@ -224,10 +224,6 @@ def _settings(config: Experiment) -> list[str]:
         page.table(changed, ["setting", "value", "default"]) if changed else "",
         page.details("all settings as JSON", page.code(every)),
     ]
-
-
-def _plain(value: Any) -> str:
-    return "none" if value is None else str(value)
 
 
 def _setting_text(record: dict[str, Any]) -> str:

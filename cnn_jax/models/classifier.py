@@ -1,5 +1,6 @@
 """What every model is: a backbone that makes features, and a head that makes logits of them."""
 
+import abc
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -15,20 +16,20 @@ from cnn_jax.layers import Dense, Flatten
 AUXILIARY_WEIGHT = 0.3
 
 
-class Stages(nn.Module):
+class Stages(nn.Module, abc.ABC):
     """A backbone of named stages, each of which takes what the one before it gives.
 
     A family gives `stage_names` and `stage`.
     """
 
     @property
+    @abc.abstractmethod
     def stage_names(self) -> tuple[str, ...]:
         """The stages by the name of their parameters."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def stage(self, name: str) -> nn.Module:
         """Returns a stage, called with (features, train)."""
-        raise NotImplementedError
 
     def initial_values(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the parameters that start from data, by their path in the backbone.

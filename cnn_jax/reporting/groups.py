@@ -1,6 +1,7 @@
 """The table of what is trained and what is frozen, and what the optimizer keeps for it."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from cnn_jax import experiment
@@ -71,7 +72,12 @@ def step_costs(assembly: Assembly, cut: int) -> list[str]:
 
 
 def run_flops(
-    assembly: Assembly, config: experiment.Experiment, images: int, cut: int, epochs: int
+    assembly: Assembly,
+    config: experiment.Experiment,
+    images: int,
+    cut: int,
+    epochs: int,
+    rows: Sequence[summary.LayerRow] | None = None,
 ) -> int:
     """Returns what training costs, in FLOPs: the cached stages once, then the steps of all epochs.
 
@@ -84,8 +90,9 @@ def run_flops(
         images: in the training set.
         cut: so many of the backbone's first stages are cached.
         epochs: that were trained.
+        rows: the model's layer table, where it is at hand.
     """
-    table = summary.layer_table(assembly.model, assembly.image_shape)
+    table = summary.layer_table(assembly.model, assembly.image_shape) if rows is None else rows
     names, size = assembly.model.stage_names, config.dataset.batch_size
     firsts = [phase.first_epoch for phase in assembly.phases]
     total = 0

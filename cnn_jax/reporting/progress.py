@@ -11,6 +11,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from cnn_jax import distributed
+
 _WINDOW = 30.0  # seconds
 
 
@@ -203,6 +205,16 @@ class Counter:
             file=self._stream,
             flush=True,
         )
+
+
+def speaker(quiet: bool) -> Callable[[str], None]:
+    """Returns what prints a line at once, on the first of several processes, unless quiet."""
+
+    def say(line: str) -> None:
+        if not quiet and distributed.is_primary():
+            print(line, flush=True)
+
+    return say
 
 
 def _is_terminal(stream: TextIO) -> bool:

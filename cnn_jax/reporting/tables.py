@@ -7,6 +7,11 @@ from typing import Any
 _NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+(e[-+]?\d+)?\s*%?|nan|[-+]?inf", re.IGNORECASE)
 
 
+def shown(value: Any) -> str:
+    """Returns the value of a setting as a person reads it, in a cell or a sentence."""
+    return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)
+
+
 def table(
     rows: Sequence[Sequence[Any]], headers: Sequence[str], align: Sequence[str] | None = None
 ) -> str:

@@ -7,7 +7,6 @@ directory, the same command joins in or goes on.
 """
 
 import dataclasses
-import pathlib
 import shlex
 import signal
 import subprocess
@@ -20,11 +19,9 @@ from cnn_jax import experiment, flags, run
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Experiment, Sweep
 from cnn_jax.flags import Invocation
-from cnn_jax.reporting import figures, tables
+from cnn_jax.reporting import figures, progress, tables
 from cnn_jax.sweep import space, worker
 from cnn_jax.sweep.study import Study
-
-_LAUNCH = pathlib.Path(__file__).resolve().parents[2] / "launch.py"
 
 
 def run_command(invocation: Invocation) -> int:
@@ -46,11 +43,10 @@ def run_command(invocation: Invocation) -> int:
             "give --dataset.validation_split=none to hold out a part of 'train'"
         )
     dimensions = space.parse(options.space, base)
-    # Before anything is written: a grid may hold combinations that are not legal.
-    if options.method == "grid":
-        space.grid(dimensions, base)
+    # Before anything is written: single values may be legal, and their combinations not.
+    settings = space.planned(options, dimensions, base)
     directory.path.mkdir(parents=True, exist_ok=True)
-    study = Study(directory.path, options, dimensions, base)
+    study = Study(directory.path, options, dimensions, base, settings)
     if directory.read("plan") is None:
         plan = {
             "experiment": experiment.to_dict(base),
@@ -59,10 +55,7 @@ def run_command(invocation: Invocation) -> int:
         }
         directory.write("plan", plan)
 
-    def say(line: str) -> None:
-        if not invocation.quiet:
-            print(line, flush=True)
-
+    say = progress.speaker(invocation.quiet)
     seeds = f"{options.seeds} seed{'s'[: options.seeds > 1]} each"
     say(f"sweep      {base.name}: {options.method}, {study.wanted} settings, {seeds}")
     say(f"results    {run.shown(directory.path)}")
@@ -80,7 +73,6 @@ def _open(invocation: Invocation) -> tuple[run.RunDirectory, Experiment, Sweep]:
     Raises:
         UsageError: a flag would change the plan of a sweep that was started.
     """
-    plan = None
     if invocation.workdir is None:
         base = flags.resolve(invocation)
         return run.new_directory(f"{base.name}-sweep"), base, Sweep(**invocation.sweep)
@@ -150,7 +142,7 @@ def _work(
 
 def _start_others(options: Sweep, directory: run.RunDirectory) -> list[subprocess.Popen]:
     """Starts the workers besides this one; returns those that are processes of this machine."""
-    command = [sys.executable, str(_LAUNCH), "sweep", f"--workdir={directory.path}"]
+    command = [sys.executable, str(worker.LAUNCH), "sweep", f"--workdir={directory.path}"]
     command += ["--sweep.parallel=1", "--sweep.launcher=local", f"--sweep.trials={options.trials}"]
     count = options.parallel - 1
     if options.launcher == "local":
@@ -201,7 +193,7 @@ def _report(study: Study, base: Experiment, options: Sweep, directory: run.RunDi
     rows = [
         [
             record["place"],
-            *(_shown(record["setting"][path]) for path in paths),
+            *(tables.shown(record["setting"][path]) for path in paths),
             f"{record['value']:.4f}",
             "" if record["std"] is None else f"{record['std']:.4f}",
             f"{record['seconds']:.0f}",
@@ -224,7 +216,3 @@ def _report(study: Study, base: Experiment, options: Sweep, directory: run.RunDi
 
 def _states(records: Sequence[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(record["state"] for record in records))
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

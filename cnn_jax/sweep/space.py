@@ -10,7 +10,7 @@ from typing import Any
 
 from cnn_jax import experiment, flags
 from cnn_jax.errors import UsageError
-from cnn_jax.experiment import Experiment
+from cnn_jax.experiment import Experiment, Sweep
 
 _FORMS = "log(LOW,HIGH), uniform(LOW,HIGH), int(LOW,HIGH) or [A,B,...]"
 _ITEM = re.compile(r"([\w.]+)=(?:(log|uniform|int)\(([^()]*)\)|\[([^\[\]]*)\])(?=\s|$)")
@@ -173,6 +173,21 @@ def _try(base: Experiment, changes: dict[str, Any]) -> None:
     except UsageError as error:
         shown = ", ".join(f"{path}={value}" for path, value in changes.items())
         raise UsageError(f"--sweep.space: with {shown}: {error}") from None
+
+
+def planned(
+    options: Sweep, dimensions: Sequence[Dimension], base: Experiment
+) -> list[dict[str, Any]]:
+    """Returns the settings of a grid or of random search; none for "tpe", which plans no further.
+
+    Raises:
+        UsageError: a range has no number of points, or a setting is not legal.
+    """
+    if options.method == "grid":
+        return grid(dimensions, base)
+    if options.method == "random":
+        return sample(dimensions, base, options.trials, base.seed)
+    return []
 
 
 def grid(dimensions: Sequence[Dimension], base: Experiment) -> list[dict[str, Any]]:

@@ -18,7 +18,6 @@ import filelock
 from cnn_jax import run
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Experiment, Sweep
-from cnn_jax.sweep import space
 from cnn_jax.sweep.space import Dimension
 
 HEARTBEAT_SECONDS = 5.0
@@ -45,9 +44,10 @@ class Study:
         options: of the sweep.
         dimensions: of its space.
         base: what all trials have in common.
+        settings: of `space.planned`.
 
     Raises:
-        UsageError: Optuna is not installed, or a setting of the space is not legal.
+        UsageError: Optuna is not installed.
         RunError: the storage cannot be opened.
     """
 
@@ -57,31 +57,21 @@ class Study:
         options: Sweep,
         dimensions: Sequence[Dimension],
         base: Experiment,
+        settings: Sequence[dict[str, Any]],
     ):
-        self.directory, self.options = directory, options
-        self._dimensions, self._base = dimensions, base
+        self.directory, self.options, self._base = directory, options, base
+        self.wanted = len(settings) or options.trials  # with "tpe" none is planned
         self._optuna = optuna = _optuna()
         self._distributions = {d.path: _distribution(optuna, d) for d in dimensions}
         # A GIL is no lock between machines; a file is, wherever the directory is shared.
         self._lock = filelock.FileLock(directory / ".sweep.lock")
         with self._lock:
             self._study = self._open()
-            if not self._study.get_trials(deepcopy=False) and options.method != "tpe":
-                for setting in self.planned():
-                    self._study.enqueue_trial(setting)
-
-    def planned(self) -> list[dict[str, Any]]:
-        """Returns the settings of a grid or of random search; empty for "tpe", which plans none."""
-        if self.options.method == "grid":
-            return space.grid(self._dimensions, self._base)
-        if self.options.method == "random":
-            return space.sample(self._dimensions, self._base, self.options.trials, self._base.seed)
-        return []
-
-    @property
-    def wanted(self) -> int:
-        """How many settings are to be tried."""
-        return len(self.planned()) if self.options.method == "grid" else self.options.trials
+            # A sweep that is to have more trials than before adds what it has not got yet.
+            trials = self._study.get_trials(deepcopy=False)
+            there = sum("attempts" not in trial.user_attrs for trial in trials)
+            for setting in settings[there:]:
+                self._study.enqueue_trial(setting)
 
     def _open(self) -> Any:
         optuna, options = self._optuna, self.options
@@ -131,6 +121,8 @@ class Study:
             ]
             if not waiting and len(counted) >= self.wanted:
                 return None
+            if not waiting and self.options.method != "tpe":
+                return None  # all that was planned is taken
             asked = self._study.ask(self._distributions)
             place = asked.user_attrs.get("place", f"{asked.number:04d}")
             asked.set_user_attr("place", place)
@@ -180,14 +172,24 @@ class Study:
             return True
         return age > LOST_SECONDS
 
-    def _again(self, trial: Any) -> None:
-        """Marks an attempt as failed and queues its setting, to go on in the same directory."""
-        attempts = trial.user_attrs.get("attempts", 1)
-        attributes = {"attempts": attempts + 1}
-        if "place" in trial.user_attrs:
-            attributes["place"] = trial.user_attrs["place"]
+    def _again(self, trial: Any) -> bool:
+        """Marks an attempt as failed; queues its setting, unless that failed too often.
+
+        It goes on in the same directory. What a worker gave back (it took its `worker.json` away)
+        is no failure. Returns whether it is tried again.
+        """
+        attributes = dict(trial.user_attrs)
+        failures = attributes.get("failures", 0)
+        place = attributes.get("place")
+        if place is not None and (self.directory / "trials" / place / "worker.json").exists():
+            failures += 1
+        if failures >= MOST_ATTEMPTS:
+            self._study._storage.set_trial_user_attr(trial._trial_id, "given_up", True)
+        else:
+            attributes |= {"attempts": attributes.get("attempts", 1) + 1, "failures": failures}
+            self._study.enqueue_trial(dict(trial.params), user_attrs=attributes)
         self._study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
-        self._study.enqueue_trial(dict(trial.params), user_attrs=attributes)
+        return failures < MOST_ATTEMPTS
 
 
 class Trial:
@@ -232,16 +234,14 @@ class Trial:
 
     def fail(self, reason: str) -> bool:
         """Records a crash; returns whether the setting is tried again."""
-        attempts = self._asked.user_attrs.get("attempts", 1)
         self._set(error=reason[:500])
         with self._study._lock:
-            if attempts < MOST_ATTEMPTS:
-                frozen = self._asked.storage.get_trial(self._asked._trial_id)
-                self._study._again(frozen)
-                return True
-            self._set(given_up=True)
-            self._tell(None, self._study._optuna.trial.TrialState.FAIL)
-            return False
+            return self._study._again(self._asked.storage.get_trial(self._asked._trial_id))
+
+    def refuse(self, reason: str) -> None:
+        """Records that the setting is not legal, which no further attempt would change."""
+        self._set(error=reason[:500], given_up=True)
+        self._tell(None, self._study._optuna.trial.TrialState.FAIL)
 
     def release(self) -> None:
         """Gives the setting back: whoever looks next goes on with it."""

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from cnn_jax import experiment, run
+from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Experiment
 from cnn_jax.sweep import study as studies
 from cnn_jax.sweep.study import Study, Trial
 
-_LAUNCH = pathlib.Path(__file__).resolve().parents[2] / "launch.py"
+LAUNCH = pathlib.Path(__file__).resolve().parents[2] / "launch.py"
 _POLL_SECONDS = 0.2
 
 
@@ -72,7 +73,11 @@ def _try(trial: Trial, base: Experiment, seeds: int, stop: Callable[[], bool]) -
     seconds = 0.0
     for seed in range(base.seed, base.seed + seeds):
         changes: dict[str, Any] = {**trial.setting, "seed": seed}
-        config = experiment.replace(base, {**changes, "name": f"{base.name}-{trial.place}"})
+        try:
+            config = experiment.replace(base, {**changes, "name": f"{base.name}-{trial.place}"})
+        except UsageError as error:  # with tpe, which combines values as it goes
+            trial.refuse(str(error))
+            return f"left out: {error}"
         directory = run.RunDirectory(trial.directory / f"seed{seed}")
         # One seed decides whether the setting is worth the others.
         pruned = _train(trial, directory, config, report=seed == base.seed, stop=stop)
@@ -128,7 +133,7 @@ def _train(
         return False
     path = trial.directory / f"{directory.path.name}.json"
     path.write_text(experiment.to_json(config))
-    command = [sys.executable, str(_LAUNCH), "train", f"--config={path}", "--quiet"]
+    command = [sys.executable, str(LAUNCH), "train", f"--config={path}", "--quiet"]
     command.append(f"--workdir={directory.path}")
     # A session of its own: a Ctrl-C at the terminal reaches the worker, which passes it on once.
     with open(trial.directory / "log.txt", "ab") as log:

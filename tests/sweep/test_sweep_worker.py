@@ -4,18 +4,20 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 
 import pytest
 
-from cnn_jax.experiment import Experiment, Sweep, Train
+from cnn_jax.experiment import Experiment, Optimizer, Sweep, Train
 from cnn_jax.sweep import space, worker
 from cnn_jax.sweep import study as studies
 from cnn_jax.sweep.study import Study
 
 pytest.importorskip("optuna")
-BASE = Experiment(name="made", train=Train(epochs=3))
+TRAIN, ADAMW = Train(epochs=3), Optimizer(name="adamw")
+BASE = Experiment(name="made", train=TRAIN)
 SPACE = "optimizer.learning_rate=[0.1,0.2,0.3,0.4]"
 
 # Accuracy is the learning rate; 0.3 does what the file `what` beside the sweep says.
@@ -45,7 +47,7 @@ say(status="finished")
 @pytest.fixture
 def directory(tmp_path, monkeypatch):
     (tmp_path / "launch.py").write_text(TRAINING)
-    monkeypatch.setattr(worker, "_LAUNCH", tmp_path / "launch.py")
+    monkeypatch.setattr(worker, "LAUNCH", tmp_path / "launch.py")
     monkeypatch.setattr(worker, "_POLL_SECONDS", 0.01)
     monkeypatch.setattr(studies, "HEARTBEAT_SECONDS", 0.1)
     (tmp_path / "what").write_text("")
@@ -57,7 +59,8 @@ def directory(tmp_path, monkeypatch):
 
 def study(directory, text=SPACE, **options):
     made = Sweep(space=text, **{"method": "grid", **options})
-    return Study(directory, made, space.parse(text, BASE), BASE)
+    dimensions = space.parse(text, BASE)
+    return Study(directory, made, dimensions, BASE, space.planned(made, dimensions, BASE))
 
 
 def work(found, seeds=1, stop=lambda: False):
@@ -98,7 +101,7 @@ def test_workers_share_the_settings(directory):
 
 
 def _work_in_process(directory, launch):
-    worker._LAUNCH, worker._POLL_SECONDS, studies.HEARTBEAT_SECONDS = launch, 0.01, 0.1
+    worker.LAUNCH, worker._POLL_SECONDS, studies.HEARTBEAT_SECONDS = launch, 0.01, 0.1
     work(study(directory))
 
 
@@ -108,7 +111,7 @@ def test_a_killed_worker_is_found_and_its_setting_goes_on_in_the_same_directory(
     monkeypatch.setenv("SLOW", "0.5")
     study(directory)
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=_work_in_process, args=(directory, worker._LAUNCH))
+    process = context.Process(target=_work_in_process, args=(directory, worker.LAUNCH))
     process.start()
     deadline = time.monotonic() + 60
     while not (directory / "trials/0000/seed0/history.json").exists():
@@ -199,3 +202,52 @@ def test_storage_that_cannot_be_opened_is_one_line(directory):
     with pytest.raises(RunError, match="storage cannot be opened") as error:
         study(directory, storage="nonsense://x")
     assert "\n" not in str(error.value)
+
+
+def test_more_trials_continue_a_random_search(directory):
+    text = "optimizer.learning_rate=log(1e-3,1)"
+    work(study(directory, text, method="random", trials=2))
+    found = study(directory, text, method="random", trials=4)
+    work(found)
+    rates = [r["setting"]["optimizer.learning_rate"] for r in found.records()]
+    dimensions = space.parse(text, BASE)
+    planned = space.sample(dimensions, BASE, 4, BASE.seed)
+    assert rates == [setting["optimizer.learning_rate"] for setting in planned]
+
+
+def test_a_combination_that_is_not_legal_is_left_out_where_nothing_is_planned(
+    directory, monkeypatch
+):
+    monkeypatch.setattr(sys.modules[__name__], "BASE", Experiment(optimizer=ADAMW, train=TRAIN))
+    text = "optimizer.name=[adam,adamw] optimizer.weight_decay=[0.0,0.1]"
+    found = study(directory, text, method="tpe", trials=12)
+    work(found)
+    states = []
+    for record in found.records():
+        legal = record["setting"] != {"optimizer.name": "adam", "optimizer.weight_decay": 0.1}
+        assert record["state"] == ("complete" if legal else "fail")
+        states.append(record["state"])
+    assert len(states) == 12
+
+
+def test_a_setting_that_loses_its_worker_again_and_again_is_given_up(directory):
+    found = study(directory, "optimizer.learning_rate=[0.1]")
+    for _ in range(studies.MOST_ATTEMPTS):
+        trial = found.take()
+        assert trial is not None
+        assert trial.place == "0000"
+        (trial.directory / "worker.json").write_text('{"host": "elsewhere", "pid": 1}')
+        os.utime(trial.directory / "worker.json", (0, 0))  # long ago
+    assert found.take() is None
+    (record,) = found.records()
+    assert (record["state"], record["attempts"]) == ("fail", studies.MOST_ATTEMPTS)
+
+
+def test_giving_back_is_no_failure(directory):
+    found = study(directory, "optimizer.learning_rate=[0.1]")
+    for _ in range(2 * studies.MOST_ATTEMPTS):
+        trial = found.take()
+        assert trial is not None
+        trial.release()
+    work(found)
+    assert [r["state"] for r in found.records()] == ["complete"]
