@@ -57,7 +57,9 @@ def run_command(invocation: Invocation) -> int:
     logging.use_absl_handler()
     logging.set_verbosity(logging.WARNING)  # Orbax tells its life at the level below
     logging.get_absl_handler().setFormatter(python_logging.Formatter("warning: %(message)s"))
-    runtime.start(invocation.platform)
+    # Those that compute nothing leave accelerators to the processes that do.
+    reads_only = invocation.command in ("sweep", "compare", "report")
+    runtime.start("cpu" if reads_only else invocation.platform, invocation.cpu_tuning)
     commands: dict[str, Callable[[Invocation], int]] = {
         "train": train,
         "evaluate": evaluate,
@@ -108,6 +110,7 @@ def _train_in(
     with directory.locked():
         _say(invocation, f"run        {config.name}: {config.model.name} on {loaded.info.name}")
         _say(invocation, f"devices    {runtime.describe_devices()}")
+        _say(invocation, f"tuning     {runtime.describe_tuning()}")
         _say(invocation, f"results    {run.shown(directory.path)}")
         sizes = ", ".join(f"{name} {size:,}" for name, size in loaded.info.sizes.items())
         _say(invocation, f"images     {sizes}; {loaded.info.image_shape} each")

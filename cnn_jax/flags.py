@@ -68,6 +68,7 @@ _RUN_FLAGS = (
     _RunFlag(
         "platform", "str", "where to compute; none: JAX's own choice", None, ("cpu", "gpu", "tpu")
     ),
+    _RunFlag("cpu_tuning", "bool", "set XLA and the allocator so that a CPU is fast", True),
     _RunFlag(
         "checkpoint",
         "best|last|STEP",
@@ -151,6 +152,7 @@ class Invocation:
         quiet: whether progress is suppressed.
         debug: whether errors show their traceback.
         platform: a value for JAX's `jax_platforms`; None leaves the choice to JAX.
+        cpu_tuning: whether a CPU gets the settings that make it fast.
         checkpoint: "best", "last" or a step.
         split: the split to evaluate; None for the data's own default.
         views: of `data.augment.views`.
@@ -171,6 +173,7 @@ class Invocation:
     quiet: bool = False
     debug: bool = False
     platform: str | None = None
+    cpu_tuning: bool = True
     checkpoint: str | int = "best"
     split: str | None = None
     views: str = "one"
@@ -181,6 +184,12 @@ class Invocation:
     sort: str | None = None
     advise: dict[str, Any] = dataclasses.field(default_factory=dict)
     sweep: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def machine_flags(self) -> list[str]:
+        """The flags that say where and how to compute, for a process that this one starts."""
+        where = [] if self.platform is None else [f"--platform={self.platform}"]
+        return [*where, *([] if self.cpu_tuning else ["--nocpu_tuning"])]
 
 
 def define(flag_values: absl_flags.FlagValues) -> None:

@@ -87,6 +87,19 @@ def _max_pool_backward(window: tuple[int, int], residuals, g: jax.Array):
 max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
+def _channel_sum(x: jax.Array) -> jax.Array:
+    """Sums `x [..., channels]` to `[channels]`."""
+
+    def product(x: jax.Array) -> jax.Array:  # a reduction over rows is slower than a product
+        rows = x.reshape(-1, x.shape[-1])
+        return (jnp.ones((1, rows.shape[0]), x.dtype) @ rows)[0]
+
+    def reference(x: jax.Array) -> jax.Array:
+        return jnp.sum(x, axis=tuple(range(x.ndim - 1)))
+
+    return jax.lax.platform_dependent(x, cpu=product, default=reference)
+
+
 @jax.custom_vjp
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
     """Returns `x [..., channels] + bias [channels]`."""
@@ -94,18 +107,58 @@ def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
 
 
 def _add_bias_backward(bias: jax.Array, g: jax.Array):
-    def product(g: jax.Array) -> jax.Array:  # a reduction over rows is slower than a product
-        rows = g.reshape(-1, g.shape[-1])
-        return jnp.ones((1, rows.shape[0]), g.dtype) @ rows
-
-    def reference(g: jax.Array) -> jax.Array:
-        return jnp.sum(g, axis=tuple(range(g.ndim - 1)))[None]
-
-    db = jax.lax.platform_dependent(g, cpu=product, default=reference)[0]
-    return g, db.astype(bias.dtype)
+    return g, _channel_sum(g).astype(bias.dtype)
 
 
 add_bias.defvjp(lambda x, bias: (x + bias, bias), _add_bias_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float):
+    """Normalises `x [..., channels]` by the mean and variance of each channel.
+
+    Args:
+        x: float32 or float64 [..., channels].
+        scale: [channels], which the normalised values are multiplied with.
+        bias: [channels], added then.
+        epsilon: added to the (biased) variance.
+
+    Returns:
+        The normalised values, shaped as x; mean and variance [channels], which have no gradient.
+    """
+    return _normalize_forward(x, scale, bias, epsilon)[0]
+
+
+def _normalize_forward(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float):
+    count = math.prod(x.shape[:-1])
+    mean = _channel_sum(x) / count
+    var = _channel_sum(jnp.square(x - mean)) / count
+    root = jax.lax.rsqrt(var + epsilon)
+    y = (x - mean) * (root * scale) + bias
+    return (y, mean, var), (x, mean, root, scale)
+
+
+def _normalize_backward(epsilon: float, residuals, gradients):
+    del epsilon
+    x, mean, root, scale = residuals
+    g, *_ = gradients
+    count = math.prod(x.shape[:-1])
+    dbias = _channel_sum(g)
+    dscale = _channel_sum(g * ((x - mean) * root))
+    dx = (g - (dbias + (x - mean) * root * dscale) / count) * (root * scale)
+    return dx, dscale, dbias
+
+
+normalize.defvjp(_normalize_forward, _normalize_backward)
+
+
+def _materialize(x: jax.Array) -> jax.Array:
+    """Returns x, and on a CPU has it and its gradient computed once, before what follows.
+
+    A convolution's gradients read its input and output transposed. XLA's CPU backend would fuse
+    what computes them into those copies, and compute it again, in an order that suits no cache.
+    """
+    return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
 
 
 def _activate(x: jax.Array, activation: Activation) -> jax.Array:
@@ -149,12 +202,13 @@ class Conv(nn.Module):
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         x = jax.lax.conv_general_dilated(
-            x.astype(self.dtype),
+            _materialize(x.astype(self.dtype)),
             kernel.astype(self.dtype),
             self.strides,
             self.padding,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
+        x = _materialize(x)
         if self.pool is not None:
             x = max_pool(x, self.pool)
         if self.use_bias:
@@ -220,20 +274,17 @@ class BatchNorm(nn.Module):
         shape = (x.shape[-1],)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        scale = self.param("scale", self.scale_init, shape) if self.use_scale else jnp.ones(shape)
+        bias = self.param("bias", default_bias_init, shape)
         x = x.astype(jnp.float32)
         if train:
-            axes = tuple(range(x.ndim - 1))
-            mean = jnp.mean(x, axes)
-            var = jnp.mean(jnp.square(x - mean), axes)
+            x, mean, var = normalize(x, scale, bias, self.epsilon)
             keep = self.momentum
             running_mean.value = keep * running_mean.value + (1 - keep) * mean
             running_var.value = keep * running_var.value + (1 - keep) * var
         else:
-            mean, var = running_mean.value, running_var.value
-        factor = jax.lax.rsqrt(var + self.epsilon)
-        if self.use_scale:
-            factor *= self.param("scale", self.scale_init, shape)
-        x = (x - mean) * factor + self.param("bias", default_bias_init, shape)
+            root = jax.lax.rsqrt(running_var.value + self.epsilon)
+            x = (x - running_mean.value) * (root * scale) + bias
         return _activate(x.astype(self.dtype), self.activation)
 
 

@@ -19,8 +19,14 @@ import jax.numpy as jnp
 
 from cnn_jax.errors import UsageError
 
-# The convolutions of this XLA option's default are several times slower than those without it.
-_CPU_COMPILER_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
+# What makes XLA's CPU programs fast.
+_CPU_COMPILER_OPTIONS = {
+    # The convolutions of its default are several times slower than those without it.
+    "xla_cpu_experimental_ynn_fusion_type": "",
+    # That pass takes optimisation barriers away before operations are fused, which is when
+    # `layers` needs them.
+    "xla_disable_hlo_passes": "cse_barrier_expander",
+}
 
 # glibc's mallopt parameters: freed memory stays with the process, because XLA's large temporaries
 # otherwise cost a page fault for every 4 KiB in every step.
@@ -47,15 +53,23 @@ def keep_freed_memory() -> bool:
     return all([mallopt(name, value) == 1 for name, value in settings])
 
 
-def start(platform_name: str | None = None) -> None:
+_cpu_tuning = True
+
+
+def start(platform_name: str | None = None, cpu_tuning: bool = True) -> None:
     """Sets up the process; call it once, before the first JAX computation.
 
     Args:
         platform_name: cpu, gpu or tpu; None leaves the choice to JAX.
+        cpu_tuning: whether a CPU gets the compiler options and the allocator settings that make it
+            fast.
 
     Raises:
         UsageError: the platform is not there.
     """
+    global _cpu_tuning
+    _cpu_tuning = cpu_tuning
+    compiler_options.cache_clear()
     if platform_name is not None:
         jax.config.update("jax_platforms", platform_name)
     jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
@@ -66,20 +80,30 @@ def start(platform_name: str | None = None) -> None:
         asked = "JAX" if platform_name is None else f"--platform={platform_name}"
         reason = str(error).strip().splitlines()[0]
         raise UsageError(f"{asked} finds no such devices here: {reason}") from error
-    if backend == "cpu":
+    if backend == "cpu" and cpu_tuning:
         keep_freed_memory()
 
 
 @functools.cache
 def compiler_options() -> dict[str, Any]:
     """Returns the compiler options of this platform that this jaxlib knows."""
-    if jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu" or not _cpu_tuning:
         return {}
+    return {name: value for name, value in _CPU_COMPILER_OPTIONS.items() if _known(name, value)}
+
+
+def _known(name: str, value: Any) -> bool:
     try:
-        jax.jit(lambda x: x + 1, compiler_options=_CPU_COMPILER_OPTIONS)(jnp.zeros(()))
+        jax.jit(lambda x: x + 1, compiler_options={name: value})(jnp.zeros(()))
     except Exception:  # an option that a jaxlib does not know is an error of its own kind
-        return {}
-    return _CPU_COMPILER_OPTIONS
+        return False
+    return True
+
+
+def describe_tuning() -> str:
+    """Returns one line: what `start` and `compiler_options` set on this platform."""
+    options = [f"{name}={value or 'none'}" for name, value in compiler_options().items()]
+    return "; ".join([*options, "freed memory is kept"]) if options else "none"
 
 
 def _git_commit() -> str | None:

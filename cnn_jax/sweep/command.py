@@ -62,7 +62,7 @@ def run_command(invocation: Invocation) -> int:
     done = sum(record["state"] not in ("running", "waiting") for record in study.records())
     if done:
         say(f"           {done} of {study.wanted} settings are there already")
-    code = _work(study, base, options, directory, say)
+    code = _work(study, base, options, directory, say, invocation.machine_flags)
     _report(study, base, options, directory)
     return code
 
@@ -115,7 +115,12 @@ def _open(invocation: Invocation) -> tuple[run.RunDirectory, Experiment, Sweep]:
 
 
 def _work(
-    study: Study, base: Experiment, options: Sweep, directory: run.RunDirectory, say: Any
+    study: Study,
+    base: Experiment,
+    options: Sweep,
+    directory: run.RunDirectory,
+    say: Any,
+    machine: list[str],
 ) -> int:
     """Works here, and in as many more processes as were asked for; returns the exit code."""
     stopping = threading.Event()
@@ -123,9 +128,9 @@ def _work(
         number: signal.signal(number, lambda *_: stopping.set())
         for number in (signal.SIGINT, signal.SIGTERM)
     }
-    others = _start_others(options, directory)
+    others = _start_others(options, directory, machine)
     try:
-        worker.work(study, base, options.seeds, say, stopping.is_set)
+        worker.work(study, base, options.seeds, say, stopping.is_set, machine)
     except worker.Stopped:
         print("stopped; what was being trained is saved")
         print(f"go on with: {run.command_line('sweep', directory.path)}")
@@ -140,10 +145,13 @@ def _work(
     return 0
 
 
-def _start_others(options: Sweep, directory: run.RunDirectory) -> list[subprocess.Popen]:
+def _start_others(
+    options: Sweep, directory: run.RunDirectory, machine: list[str]
+) -> list[subprocess.Popen]:
     """Starts the workers besides this one; returns those that are processes of this machine."""
     command = [sys.executable, str(worker.LAUNCH), "sweep", f"--workdir={directory.path}"]
     command += ["--sweep.parallel=1", "--sweep.launcher=local", f"--sweep.trials={options.trials}"]
+    command += machine
     count = options.parallel - 1
     if options.launcher == "local":
         return [

@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cnn_jax import experiment, run
@@ -29,6 +29,7 @@ def work(
     seeds: int,
     say: Callable[[str], None],
     stop: Callable[[], bool],
+    machine: Sequence[str] = (),
 ) -> None:
     """Tries settings until none is left, waiting for those that other workers may yet lose.
 
@@ -38,6 +39,7 @@ def work(
         seeds: runs of each setting.
         say: shows a line.
         stop: whether to give back and leave.
+        machine: flags for every run that say where and how to compute.
 
     Raises:
         Stopped: `stop` said so.
@@ -52,7 +54,7 @@ def work(
         shown = ", ".join(f"{path}={value}" for path, value in trial.setting.items())
         say(f"trial {trial.place}  {shown}")
         try:
-            outcome = _try(trial, base, seeds, stop)
+            outcome = _try(trial, base, seeds, stop, machine)
         except BaseException:
             trial.release()
             raise
@@ -67,7 +69,13 @@ def _pause(seconds: float, stop: Callable[[], bool]) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _try(trial: Trial, base: Experiment, seeds: int, stop: Callable[[], bool]) -> str:
+def _try(
+    trial: Trial,
+    base: Experiment,
+    seeds: int,
+    stop: Callable[[], bool],
+    machine: Sequence[str],
+) -> str:
     """Trains a setting with every seed and records the outcome; returns it in a few words."""
     values: list[float] = []
     seconds = 0.0
@@ -80,7 +88,7 @@ def _try(trial: Trial, base: Experiment, seeds: int, stop: Callable[[], bool]) -
             return f"left out: {error}"
         directory = run.RunDirectory(trial.directory / f"seed{seed}")
         # One seed decides whether the setting is worth the others.
-        pruned = _train(trial, directory, config, report=seed == base.seed, stop=stop)
+        pruned = _train(trial, directory, config, seed == base.seed, stop, machine)
         history = directory.read("history", [])
         seconds += history[-1]["seconds"] if history else 0.0
         status = directory.status()
@@ -108,6 +116,7 @@ def _train(
     config: Experiment,
     report: bool,
     stop: Callable[[], bool],
+    machine: Sequence[str],
 ) -> bool:
     """Trains one run to its end in a process of its own; returns whether it was pruned.
 
@@ -134,7 +143,7 @@ def _train(
     path = trial.directory / f"{directory.path.name}.json"
     path.write_text(experiment.to_json(config))
     command = [sys.executable, str(LAUNCH), "train", f"--config={path}", "--quiet"]
-    command.append(f"--workdir={directory.path}")
+    command += [f"--workdir={directory.path}", *machine]
     # A session of its own: a Ctrl-C at the terminal reaches the worker, which passes it on once.
     with open(trial.directory / "log.txt", "ab") as log:
         process = subprocess.Popen(
