@@ -278,7 +278,8 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", default_bias_init, shape)
         x = x.astype(jnp.float32)
         if train:
-            x, mean, var = normalize(x, scale, bias, self.epsilon)
+            normalized: Any = normalize(x, scale, bias, self.epsilon)
+            x, mean, var = normalized
             keep = self.momentum
             running_mean.value = keep * running_mean.value + (1 - keep) * mean
             running_var.value = keep * running_var.value + (1 - keep) * var

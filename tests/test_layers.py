@@ -59,14 +59,16 @@ def test_normalize_and_its_gradients_are_those_of_the_formula(shape, double):
         tolerance = 1e-11 if double else 2e-5
 
         def normalize(x, scale, bias):
-            return layers.normalize(x, scale, bias, 1e-3)[0]
+            outputs: Any = layers.normalize(x, scale, bias, 1e-3)
+            return outputs[0]
 
+        outputs: Any = layers.normalize(x, scale, bias, 1e-3)
         ours, our_gradients = jax.vjp(normalize, x, scale, bias)
         plain, plain_gradients = jax.vjp(plain_normalize, x, scale, bias)
         np.testing.assert_allclose(ours, plain, rtol=tolerance, atol=tolerance)
         for got, want in zip(our_gradients(g), plain_gradients(g), strict=True):
             np.testing.assert_allclose(got, want, rtol=tolerance, atol=10 * tolerance)
-        _, mean, var = layers.normalize(x, scale, bias, 1e-3)
+        _, mean, var = outputs
         np.testing.assert_allclose(mean, x.reshape(-1, shape[-1]).mean(0), rtol=tolerance)
         np.testing.assert_allclose(var, x.reshape(-1, shape[-1]).var(0), rtol=10 * tolerance)
 

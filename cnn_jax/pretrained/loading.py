@@ -41,7 +41,8 @@ class Weights:
             bias: in evaluation they are the same function.
         source: the file, for messages.
         sha256: of the file, hexadecimal; of the parameters for a run directory.
-        preprocessing: what was done to the pixels in training, or None where nobody knows.
+        preprocessing: what was done to the pixels in training, a value of --dataset.normalize, or
+            None where nobody knows.
         preprocessing_reason: how that is known, for the log.
         classes: outputs of the head, or None where the file has no head of the model's.
         options: of the model, without which these weights are another function.
@@ -50,7 +51,7 @@ class Weights:
     arrays: dict[str, np.ndarray]
     source: str
     sha256: str
-    preprocessing: Preprocessing | None
+    preprocessing: str | None
     preprocessing_reason: str
     classes: int | None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -134,7 +135,8 @@ def from_run(path: Path, model: str) -> Weights:
     """Reads the best parameters and batch statistics of a run directory of ours.
 
     The preprocessing is the run's own `dataset.normalize`, where that is one which does not depend
-    on the run's data; with "auto", that of the weights it started from. The options are those of
+    on the run's data; with "auto", that of the weights it started from, or "unit" where it started
+    from none. The options are those of
     the run's model.
 
     Raises:
@@ -164,7 +166,9 @@ def from_run(path: Path, model: str) -> Weights:
     normalize, reason = trained.dataset.normalize, "the run's"
     if normalize == "auto" and about.get("preprocessing"):
         normalize, reason = about["preprocessing"], "by the weights that the run started from,"
-    known = normalize in get_args(Preprocessing)
+    elif normalize == "auto" and trained.transfer.weights is None:
+        normalize = "unit"
+    known = normalize in (*get_args(Preprocessing), "unit")
     # What decides about the function itself; None in the flags is the weights' or the model's own.
     options = {
         name: value
@@ -181,7 +185,7 @@ def from_run(path: Path, model: str) -> Weights:
         arrays=arrays,
         source=str(path),
         sha256=checkpoints.digest(arrays),
-        preprocessing=normalize if known else None,  # pyright: ignore[reportArgumentType]
+        preprocessing=normalize if known else None,
         preprocessing_reason=f"{reason} --dataset.normalize={normalize}",
         classes=None if last is None else int(last.size),
         options=options,

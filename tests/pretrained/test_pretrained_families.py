@@ -84,6 +84,50 @@ def test_same_features_and_logits_as_keras(keras, tmp_path, name, application, s
         np.testing.assert_allclose(mine, other, atol=1e-4 * largest)
 
 
+def save_photographs(directory, size):
+    """Writes ten dark and ten light images, in a folder each."""
+    rng = np.random.default_rng(0)
+    for label, value in (("cat", 0), ("dog", 128)):
+        (directory / label).mkdir(parents=True)
+        for number in range(10):
+            pixels = rng.integers(value, value + 127, (size, size, 3), np.uint8)
+            Image.fromarray(pixels).save(directory / label / f"{number}.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "features"),
+    [
+        ("alexnet", 63, "(1, 1, 256)"),
+        pytest.param("vgg11_bn", 32, "(1, 1, 512)", marks=pytest.mark.slow),
+        pytest.param("googlenet", 32, "(1, 1, 1024)", marks=pytest.mark.slow),
+        pytest.param("inception_v3", 75, "(1, 1, 2048)", marks=pytest.mark.slow),
+        pytest.param("densenet121", 32, "(1, 1, 1024)", marks=pytest.mark.slow),
+        ("lenet5", 32, "(5, 5, 16)"),
+    ],
+)
+def test_every_family_trains_a_head_on_cached_features(
+    main, tmp_path, capsys, monkeypatch, name, size, features
+):
+    for figures in ("write_figures", "write_data_figures"):
+        monkeypatch.setattr(results, figures, lambda *_: None)
+    save_photographs(tmp_path / "images", size)
+    arguments = ["--config=cats_vs_dogs_vgg16", f"--model.name={name}"]
+    arguments += ["--dataset.name=folder", "--dataset.path=images", f"--dataset.image_size={size}"]
+    arguments += ["--dataset.batch_size=4", "--train.epochs=1"]
+
+    # What a run of this project has learned is as good a source of weights as a file.
+    whole = ["--transfer.weights=none", "--transfer.freeze=none"]
+    assert main("train", "--workdir=first", *arguments, *whole) == 0
+    capsys.readouterr()
+    assert main("train", "--workdir=second", *arguments, "--transfer.weights=first") == 0
+    assert f"features   train: 16 of {features}" in capsys.readouterr().out
+    before, after = (loading.load(str(tmp_path / run), name) for run in ("first", "second"))
+    assert before.preprocessing == after.preprocessing == "unit"
+    same = {path for path, array in before.arrays.items() if (array == after.arrays[path]).all()}
+    backbone = {path for path in before.arrays if path.startswith("backbone")}
+    assert backbone <= same < set(before.arrays)
+
+
 def test_transfer_from_a_resnet_through_the_feature_cache(
     keras, main, tmp_path, capsys, monkeypatch
 ):
@@ -91,12 +135,7 @@ def test_transfer_from_a_resnet_through_the_feature_cache(
         monkeypatch.setattr(results, name, lambda *_: None)
     size = 32
     save(made(keras, "ResNet50", size), tmp_path / "w.h5")
-    rng = np.random.default_rng(0)
-    for label, value in (("cat", 0), ("dog", 128)):
-        (tmp_path / "images" / label).mkdir(parents=True)
-        for number in range(10):
-            pixels = rng.integers(value, value + 127, (size, size, 3), np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "images" / label / f"{number}.png")
+    save_photographs(tmp_path / "images", size)
     arguments = ["--config=cats_vs_dogs_vgg16", "--model.name=resnet50"]
     arguments += ["--dataset.name=folder", "--dataset.path=images", f"--dataset.image_size={size}"]
     arguments += ["--dataset.batch_size=4", "--train.epochs=1", "--transfer.weights=w.h5"]

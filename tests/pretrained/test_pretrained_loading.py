@@ -443,7 +443,7 @@ def test_a_run_passes_on_what_its_weights_need(run, flag, about, expected):
         (run / "weights.json").write_text(json.dumps(about))
     weights = loading.load(str(run), "resnet50")
     assert weights.options == {"bottleneck_stride": expected}
-    assert weights.preprocessing == ("caffe" if about else None)
+    assert weights.preprocessing == ("caffe" if about else "unit")
 
 
 def test_runs_of_another_model_and_other_directories_are_refused(run, tmp_path):
