@@ -124,6 +124,7 @@ def configure(
         "transfer.lr_scale": scale,
         "checkpoint.keep": 1,
         "logging.figures_every": None,
+        "logging.projector_images": 0,
     }
     if freeze == "none":
         settings["transfer.cache_views"] = 0
@@ -331,6 +332,7 @@ def run_command(invocation: Invocation, train_in: TrainIn) -> int:
                 {
                     "checkpoint.keep": base.checkpoint.keep,
                     "logging.figures_every": base.logging.figures_every,
+                    "logging.projector_images": base.logging.projector_images,
                 },
             )
             directory.write("recommended", experiment.to_dict(made))

@@ -37,6 +37,7 @@ from cnn_jax.reporting import (
     figures,
     groups,
     progress,
+    projector,
     results,
     summary,
     tables,
@@ -314,6 +315,8 @@ def _finish(
     _say(invocation, f"figures    {run.shown(directory.figures)}/")
     _say(invocation, f"evaluate   {run.command_line('evaluate', directory.path)}")
     _say(invocation, f"curves     tensorboard --logdir {run.shown(directory.path)}")
+    if (directory.path / projector.FOLDER).exists():
+        _say(invocation, "           and, in its tab PROJECTOR, images by their features")
 
 
 def _load_run(invocation: Invocation) -> tuple[run.RunDirectory, experiment.Experiment]:

@@ -266,6 +266,13 @@ class Logging:
         minimum=1,
         resumable=True,
     )
+    projector_images: int = _field(
+        1000,
+        "validation images whose features TensorBoard's PROJECTOR shows at the end; 0: none",
+        minimum=0,
+        maximum=10_000,
+        resumable=True,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

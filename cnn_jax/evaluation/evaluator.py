@@ -1,7 +1,7 @@
 """The eval step and the loop over a whole split."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 
 from cnn_jax import distributed, experiment, runtime
 from cnn_jax.build import Assembly
-from cnn_jax.data import augment, batches
-from cnn_jax.data.batches import Batch, Feed, fetch
+from cnn_jax.data import Split, augment, batches
+from cnn_jax.data.batches import Batch, BatchIndices, Feed, fetch
 from cnn_jax.evaluation import metrics
 from cnn_jax.evaluation.metrics import Sums
 
@@ -113,14 +113,9 @@ class Evaluator:
 
     def __call__(self, variables: Any, feed: Feed) -> Evaluation:
         """Returns the evaluation of variables on a split."""
-        order = np.arange(len(feed), dtype=np.int32)
-        # Rounded up to a multiple of the devices: what is padded does not count.
-        size = -(-min(self._batch_size, len(feed)) // self._devices) * self._devices
-        count = batches.steps_per_epoch(len(feed), size)
-        indices = (batches.take_batch(order, size, step) for step in range(count))
         total: Any = None
         probabilities = []
-        for batch in feed.batches(indices):
+        for batch in feed.batches(_in_order(len(feed), self._batch_size, self._devices)):
             sums, p = self._step(variables, feed.resident, batch)
             total = sums if total is None else jax.tree.map(jnp.add, total, sums)
             probabilities.append(p)
@@ -131,3 +126,59 @@ class Evaluator:
             confusion=np.asarray(total.confusion),
             probabilities=np.concatenate([np.asarray(p) for p in probabilities])[: len(feed)],
         )
+
+
+def embed(
+    assembly: Assembly,
+    config: experiment.Experiment,
+    mesh: Mesh,
+    variables: Any,
+    split: Split,
+    start: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what the head gets of every example, averaged over its positions, and what it says.
+
+    Args:
+        assembly: model and preprocessing.
+        config: the experiment.
+        mesh: where to compute.
+        variables: of the model, on the devices.
+        split: n examples.
+        start: the backbone's stage that the split's images are the input of.
+
+    Returns:
+        Features float32 [n, channels] and probabilities float32 [n, classes].
+    """
+    model = assembly.model
+
+    def step(variables: Any, resident: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
+        images = fetch(resident, batch).images
+        inputs = images if start else assembly.preprocess(images, None)
+        features: Any = model.apply(variables, inputs, start=start, method=model.forward_features)
+        logits: Any = model.apply(variables, features, method=model.forward_head)
+        features = features.astype(jnp.float32)
+        pooled = features.mean(axis=(1, 2)) if features.ndim == 4 else features
+        return pooled, metrics.probabilities(logits)
+
+    jitted = jax.jit(
+        step,
+        out_shardings=distributed.replicated(mesh),
+        compiler_options=runtime.compiler_options(),
+    )
+    feed = Feed(split, mesh, config.dataset.resident_limit)
+    indices = _in_order(len(feed), config.dataset.eval_batch_size, mesh.size)
+    found = [jitted(variables, feed.resident, batch) for batch in feed.batches(indices)]
+    pooled, probabilities = (
+        np.concatenate([np.asarray(part) for part in parts])[: len(feed)]
+        for parts in zip(*found, strict=True)
+    )
+    return pooled, probabilities
+
+
+def _in_order(examples: int, batch_size: int, devices: int) -> Iterator[BatchIndices]:
+    """Yields the batches of all examples in their order; the last one is filled up."""
+    order = np.arange(examples, dtype=np.int32)
+    # Rounded up to a multiple of the devices: what is padded does not count.
+    size = -(-min(batch_size, examples) // devices) * devices
+    for step in range(batches.steps_per_epoch(examples, size)):
+        yield batches.take_batch(order, size, step)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from cnn_jax.data import Data, DataInfo, Split, batches
 from cnn_jax.evaluation.evaluator import Evaluation
-from cnn_jax.reporting import figures, tensorboard
+from cnn_jax.reporting import figures, projector, tensorboard
 
 
 def write_data_figures(loaded: Data, folder: pathlib.Path, events: tensorboard.EventWriter) -> None:
@@ -64,3 +64,30 @@ def predictions_figure(found: Evaluation, split: Split, info: DataInfo) -> Figur
         p.max(axis=1),
         info.class_names,
     )
+
+
+def write_projector(
+    directory: pathlib.Path,
+    embeddings: np.ndarray,
+    probabilities: np.ndarray,
+    split: Split,
+    info: DataInfo,
+) -> None:
+    """Writes the features of a split's examples for TensorBoard's PROJECTOR.
+
+    Args:
+        directory: of the run.
+        embeddings: float [n, units].
+        probabilities: float [n, classes].
+        split: the n examples as images.
+        info: of the data set.
+    """
+    predicted = probabilities.argmax(axis=1)
+    right = predicted == split.labels
+    columns = {
+        "label": [info.class_names[i] for i in split.labels],
+        "predicted": [info.class_names[i] for i in predicted],
+        "confidence": [f"{p:.4f}" for p in probabilities.max(axis=1)],
+        "outcome": np.where(right, "right", "wrong").tolist(),
+    }
+    projector.write(directory, embeddings, split.images, columns)

@@ -142,7 +142,8 @@ class Trainer:
                 if distributed.is_primary():  # a kill leaves the file ahead of the state or behind
                     self.directory.write("history", self._history)
             start = int(current.step)
-            if start >= self.total_steps:
+            if start >= self.total_steps:  # killed between the last checkpoint and the end
+                self._embed(current, self._loaded.splits["validation"], 0)
                 return self._history
             if start and not self._quiet and distributed.is_primary():
                 print(f"resumed    at step {start} of {self.total_steps}", flush=True)
@@ -173,7 +174,9 @@ class Trainer:
                     results.write_data_figures(self._loaded, self.directory.figures, events)
                     if self.cut == len(self.assembly.model.stage_names):
                         self._probe(splits, events)
-                return self._train(current, saved, events, stop_signal, meta)
+                current = self._train(current, saved, events, stop_signal, meta)
+                self._embed(current, splits["validation"], self.cut)
+                return self._history
 
     def _probe(self, splits: dict[str, data.Split], events: tensorboard.EventWriter) -> None:
         """Says what a linear classifier in closed form does on the features of the backbone."""
@@ -196,6 +199,30 @@ class Trainer:
         events.scalars(0, {"validation/probe_accuracy": found.accuracy})
         self.directory.update_result("probe", {**found._asdict(), "seconds": seconds})
 
+    def _embed(self, current: state.TrainState, validation: data.Split, start: int) -> None:
+        """Writes the features of some validation images for TensorBoard's projector.
+
+        Args:
+            current: the state.
+            validation: the split as images, or as the input of a stage.
+            start: that stage.
+        """
+        count = min(self.config.logging.projector_images, len(validation.labels))
+        if count == 0:
+            return
+        chosen = np.linspace(0, len(validation.labels) - 1, count).astype(int)
+
+        def take(split: data.Split) -> data.Split:
+            ids = [split.ids[i] for i in chosen]
+            return data.Split(split.images[chosen], split.labels[chosen], ids)
+
+        found = evaluator.embed(
+            self.assembly, self.config, self.mesh, current.variables(), take(validation), start
+        )
+        if distributed.is_primary():
+            images = take(self._loaded.splits["validation"])
+            results.write_projector(self.directory.path, *found, images, self.info)
+
     def _resume_step(self, restored: bool, start: int) -> int | None:
         """Returns the step after which earlier points of the curves are void; None: there are none.
 
@@ -212,7 +239,8 @@ class Trainer:
         events: tensorboard.EventWriter,
         stop_signal: Callable[[], int | None],
         meta: dict[str, Any],
-    ) -> list[dict[str, Any]]:
+    ) -> state.TrainState:
+        """Trains from the state given to the end and returns the last one."""
         config, per_epoch = self.config, self.steps_per_epoch
         phases, phase, seconds_before = self.assembly.phases, meta["phase"], meta["seconds"]
         hyper = distributed.put(
@@ -289,7 +317,7 @@ class Trainer:
             events.close("finished")
         finally:
             bar.close()
-        return self._history
+        return current
 
     def _enter_phase(self, current: state.TrainState, phase: int) -> state.TrainState:
         """Returns the state with the parameters of a new phase trainable."""

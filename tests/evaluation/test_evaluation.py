@@ -9,7 +9,7 @@ import pytest
 from cnn_jax import build, data, distributed, experiment
 from cnn_jax.data import batches
 from cnn_jax.evaluation import metrics
-from cnn_jax.evaluation.evaluator import Evaluator
+from cnn_jax.evaluation.evaluator import Evaluator, embed
 
 
 @pytest.fixture
@@ -107,3 +107,20 @@ def test_two_classes_from_one_logit(digits):
     p = found.probabilities[np.arange(len(keep)), two.labels]
     assert found.loss == pytest.approx(float(-np.log(p).mean()), rel=1e-4)
     assert found.accuracy == pytest.approx((p > 0.5).mean())
+
+
+@pytest.mark.parametrize("name", ["resnet20", "mlp"])
+def test_embeddings_are_what_the_head_gets_averaged_over_positions(digits, name):
+    split = digits.splits["test"]
+    config, assembly, variables, mesh = assemble(
+        digits.info, model__name=name, dataset__eval_batch_size=100
+    )
+    model = assembly.model
+    features, probabilities = embed(assembly, config, mesh, variables, split)
+    images = assembly.preprocess(jnp.asarray(split.images), None)
+    want = np.asarray(model.apply(variables, images, method=model.forward_features))
+    want = want.mean(axis=(1, 2)) if want.ndim == 4 else want
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(features, want, atol=1e-6)
+    logits = model.apply(variables, images)
+    np.testing.assert_allclose(probabilities, jax.nn.softmax(logits), atol=1e-6)

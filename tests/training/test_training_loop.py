@@ -179,3 +179,31 @@ def test_figures_are_drawn_as_often_as_asked_for(digits, tmp_path, monkeypatch, 
     run_trainer = trainer(config, digits, tmp_path)
     run_trainer.run()
     assert [step // run_trainer.steps_per_epoch for step in drawn] == expected
+
+
+def test_a_run_ends_with_features_for_the_projector_also_when_killed_right_before(
+    digits, tmp_path, monkeypatch
+):
+    config = plain(1, **{"logging.projector_images": 50})
+    monkeypatch.setattr(loop.Trainer, "_embed", lambda *_: (_ for _ in ()).throw(Killed))
+    with pytest.raises(Killed):
+        trainer(config, digits, tmp_path / "run").run()
+    assert not (tmp_path / "run" / "projector").exists()
+    monkeypatch.undo()
+    trainer(config, digits, tmp_path / "run").run()
+    rows = (tmp_path / "run/projector/metadata.tsv").read_text().splitlines()
+    assert rows[0].split("\t") == ["label", "predicted", "confidence", "outcome"]
+    assert len(rows) == 51
+    for row in rows[1:]:
+        label, predicted, confidence, found = row.split("\t")
+        assert found == ("right" if label == predicted else "wrong")
+        assert 0.1 <= float(confidence) <= 1
+    # The first and the last of the split are among them.
+    names, labels = digits.info.class_names, digits.splits["validation"].labels
+    ends = [rows[i].split("\t")[0] for i in (1, -1)]
+    assert ends == [names[labels[0]], names[labels[-1]]]
+
+
+def test_no_images_for_the_projector_are_no_files(digits, tmp_path):
+    trainer(plain(1, **{"logging.projector_images": 0}), digits, tmp_path / "run").run()
+    assert not list((tmp_path / "run").glob("projector*"))

@@ -1,0 +1,71 @@
+"""Features of images for TensorBoard's embedding projector."""
+
+import math
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+FOLDER = "projector"
+# What a browser's graphics take as one picture, in pixels, and a thumbnail that is large enough.
+_SPRITE, _THUMBNAIL = 8192, 64
+
+
+def write(
+    run_dir: pathlib.Path,
+    embeddings: np.ndarray,
+    images: np.ndarray,
+    columns: Mapping[str, Sequence[Any]],
+) -> None:
+    """Writes what the projector shows of a run, in place of what it showed before.
+
+    That is `projector_config.pbtxt` in the run directory, which names the files of `projector/`:
+    `tensors.tsv`, `metadata.tsv` and `sprite.png`. The format is that of
+    https://www.tensorflow.org/tensorboard/tensorboard_projector_plugin.
+
+    Args:
+        run_dir: where the run's event files are.
+        embeddings: float [n, dimensions].
+        images: uint8 [n, height, width, 1 or 3].
+        columns: {name: n values}, two or more, to colour and to search by.
+    """
+    folder = run_dir / FOLDER
+    folder.mkdir(exist_ok=True)
+    np.savetxt(folder / "tensors.tsv", embeddings, fmt="%.5g", delimiter="\t")
+    rows = [columns.keys(), *zip(*columns.values(), strict=True)]
+    lines = ["\t".join(re.sub(r"\s+", " ", str(value)) for value in row) for row in rows]
+    (folder / "metadata.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    picture, (width, height) = sprite(images)
+    picture.save(folder / "sprite.png")
+    (run_dir / "projector_config.pbtxt").write_text(
+        "embeddings {\n"
+        '  tensor_name: "validation features"\n'
+        f'  tensor_path: "{FOLDER}/tensors.tsv"\n'
+        f'  metadata_path: "{FOLDER}/metadata.tsv"\n'
+        f'  sprite {{ image_path: "{FOLDER}/sprite.png" '
+        f"single_image_dim: {width} single_image_dim: {height} }}\n"
+        "}\n"
+    )
+
+
+def sprite(images: np.ndarray) -> tuple[Image.Image, tuple[int, int]]:
+    """Returns all images in one picture, row after row, and the (width, height) of each there.
+
+    Args:
+        images: uint8 [n, height, width, 1 or 3].
+    """
+    # As many rows as columns: the projector's shader divides by one where it needs the other.
+    side = math.ceil(math.sqrt(len(images)))
+    height, width = images.shape[1:3]
+    scale = min(1.0, min(_THUMBNAIL, _SPRITE // side) / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = Image.new("RGB", (side * size[0], side * size[1]))
+    for place, image in enumerate(images):
+        pixels = image[..., 0] if image.shape[-1] == 1 else image
+        thumbnail = Image.fromarray(np.ascontiguousarray(pixels)).resize(size)
+        row, column = divmod(place, side)
+        picture.paste(thumbnail.convert("RGB"), (column * size[0], row * size[1]))
+    return picture, size
