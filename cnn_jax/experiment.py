@@ -5,6 +5,7 @@ its help text, the legal choices or range, and whether it may change when a run 
 """
 
 import dataclasses
+import hashlib
 import json
 import types
 import typing
@@ -567,6 +568,14 @@ def _build(cls: Any, values: Any, prefix: str) -> Any:
             for name, value in values.items()
         }
     )
+
+
+def setting_name(config: Experiment) -> str:
+    """Returns a name that runs share where nothing but their seed and their name differs."""
+    ignored = {path for path, field in fields() if field.metadata["resumable"]} | {"name", "seed"}
+    settings = {path: value for path, value in flatten(config).items() if path not in ignored}
+    text = json.dumps(settings, sort_keys=True)
+    return f"{config.name} {hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def to_json(experiment: Experiment) -> str:

@@ -88,3 +88,12 @@ def test_every_setting_has_a_help_text_and_a_legal_default():
         assert field.metadata["help"], path
         assert field.default is not dataclasses.MISSING
         experiment.check_value(path, field, field.default)
+
+
+def test_runs_that_differ_in_seed_and_place_alone_share_a_setting():
+    base = Experiment(name="a")
+    same = {"seed": 5, "dataset.data_dir": "elsewhere", "logging.figures_every": None}
+    assert experiment.setting_name(experiment.replace(base, same)) == experiment.setting_name(base)
+    assert experiment.setting_name(base).startswith("a ")
+    other = experiment.replace(base, {"optimizer.learning_rate": 0.5})
+    assert experiment.setting_name(other) != experiment.setting_name(base)

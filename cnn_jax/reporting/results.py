@@ -1,12 +1,14 @@
 """Figures of the data before training, and of what an evaluation found."""
 
 import pathlib
+import shlex
 from typing import Any
 
 import jax
 import numpy as np
 from matplotlib.figure import Figure
 
+from cnn_jax import experiment, run
 from cnn_jax.data import Data, DataInfo, Split, batches
 from cnn_jax.evaluation.evaluator import Evaluation
 from cnn_jax.reporting import figures, projector, tensorboard
@@ -23,6 +25,20 @@ def write_data_figures(loaded: Data, folder: pathlib.Path, events: tensorboard.E
     for name, figure in made.items():
         figures.save(figure, folder / f"data_{name}.png")
         events.figure(0, f"data/{name}", figure)
+
+
+def write_texts(
+    step: int,
+    config: experiment.Experiment,
+    directory: run.RunDirectory,
+    events: tensorboard.EventWriter,
+) -> None:
+    """Writes the configuration and the command of this start to TensorBoard's TEXT."""
+    events.text(step, "configuration", f"```json\n{experiment.to_json(config)}\n```")
+    starts = directory.read("environment", [])
+    if starts:
+        command = shlex.join(["python", *starts[-1]["command"][1:]])
+        events.text(step, "command", f"```sh\n{command}\n```")
 
 
 def first_kernel(params: Any) -> np.ndarray | None:

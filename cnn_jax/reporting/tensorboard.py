@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ _SUMMARY: Any = summary_pb2
 
 _METRICS = ("validation/accuracy", "validation/loss")
 _FLUSH_SECONDS = 10.0
+_FILES = "events.out.tfevents.*"
 
 
 class EventWriter:
@@ -39,6 +40,9 @@ class EventWriter:
         resume_step: the step the run goes on from; points of earlier files at later steps are
             hidden from readers, those at `resume_step` itself stay. None for a fresh run, which
             hides all that earlier files hold.
+        group: runs of one group are one row of the HPARAMS table, with the mean of their metrics.
+            None: the run is a row of its own.
+        first: the hyperparameters whose columns the table shows first.
     """
 
     def __init__(
@@ -46,12 +50,14 @@ class EventWriter:
         run_dir: str | os.PathLike,
         hyperparameters: Mapping[str, Any],
         resume_step: int | None = None,
+        group: str | None = None,
+        first: Collection[str] = (),
     ) -> None:
         path = Path(run_dir)
         path.mkdir(parents=True, exist_ok=True)
         # tensorboardX names a file by the second, and would write over that of a run which was
         # stopped and resumed within one. Readers take the files in the order of their names.
-        number = sum(1 for _ in path.glob("events.out.tfevents.*"))
+        number = sum(1 for _ in path.glob(_FILES))
         # Written here and now: tensorboardX.SummaryWriter keeps a queue that its flush leaves full.
         self._file: EventsWriter | None = EventsWriter(str(path / "events"), f".{number:04d}")
         self._flushed = time.monotonic()
@@ -59,12 +65,13 @@ class EventWriter:
         # session of a directory for the original, and hides nothing on its account.
         start_session = _EVENT.SessionLog(status=_EVENT.SessionLog.START)
         self._write(0 if resume_step is None else resume_step + 1, session_log=start_session)
-        values = {name: _hyperparameter(value) for name, value in hyperparameters.items()}
-        experiment, start, self._end = summary.hparams(values, dict.fromkeys(_METRICS, 0))
+        experiment, start, self._end = _hparams(hyperparameters, group, first)
         # TensorBoard keeps the first summary it meets of each of these tags and ignores those of
         # later files, so a resumed run may repeat them: that serves a run killed before the first
         # reached the disk, and changes nothing otherwise.
-        self._write(0, summary=experiment)
+        if not any(any(parent.glob(_FILES)) for parent in path.resolve().parents[:3]):
+            # Of all descriptions of the table TensorBoard takes any: a sweep has but its own.
+            self._write(0, summary=experiment)
         self._write(0, summary=start)
         self.flush()
 
@@ -123,6 +130,44 @@ class EventWriter:
         self._open().write_event(_EVENT.Event(wall_time=time.time(), step=int(step), **content))
         if time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self.flush()
+
+
+def write_sweep(
+    directory: str | os.PathLike, hyperparameters: Mapping[str, Any], varied: Collection[str]
+) -> None:
+    """Writes what the HPARAMS table of a whole sweep shows, beside the directories of its runs.
+
+    Args:
+        directory: of the sweep, up to three levels above those of its runs. TensorBoard lists it
+            as a run with no curves.
+        hyperparameters: {dotted name: value} of what all runs vary.
+        varied: the names of those that differ, whose columns come first.
+    """
+    if any(Path(directory).glob(_FILES)):
+        return
+    experiment, _, _ = _hparams(hyperparameters, None, varied)
+    writer = EventsWriter(str(Path(directory) / "events"), ".0000")
+    writer.write_event(_EVENT.Event(wall_time=time.time(), step=0, summary=experiment))
+    writer.close()
+
+
+def _hparams(
+    hyperparameters: Mapping[str, Any], group: str | None, first: Collection[str]
+) -> tuple[Any, Any, Any]:
+    """Returns the summaries that describe the HPARAMS table, begin a session and end it."""
+    values = {name: _hyperparameter(value) for name, value in hyperparameters.items()}
+    summaries = summary.hparams(values, dict.fromkeys(_METRICS, 0))
+    contents = [each.value[0].metadata.plugin_data for each in summaries]
+    described, started = (_HPARAMS.HParamsPluginData.FromString(c.content) for c in contents[:2])
+    for info in described.experiment.hparam_infos:
+        if info.name in first:
+            # The field `differs`, 7: true. TensorBoard shows such columns, and of the others so
+            # many that there are five. The messages of tensorboardX do not know it yet.
+            info.MergeFromString(b"\x38\x01")
+    started.session_start_info.group_name = group or ""
+    contents[0].content = described.SerializeToString()
+    contents[1].content = started.SerializeToString()
+    return summaries
 
 
 def _hyperparameter(value: Any) -> bool | int | float | str:

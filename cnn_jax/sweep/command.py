@@ -19,7 +19,7 @@ from cnn_jax import experiment, flags, run
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Experiment, Sweep
 from cnn_jax.flags import Invocation
-from cnn_jax.reporting import figures, progress, tables
+from cnn_jax.reporting import figures, progress, tables, tensorboard
 from cnn_jax.sweep import space, worker
 from cnn_jax.sweep.study import Study
 
@@ -54,6 +54,8 @@ def run_command(invocation: Invocation) -> int:
             "command": shlex.join(["python", "launch.py", *sys.argv[1:]]),
         }
         directory.write("plan", plan)
+        varied = [dimension.path for dimension in dimensions]
+        tensorboard.write_sweep(directory.path, experiment.flatten(base), varied)
 
     say = progress.speaker(invocation.quiet)
     seeds = f"{options.seeds} seed{'s'[: options.seeds > 1]} each"

@@ -167,9 +167,12 @@ class Trainer:
                     self.directory.path,
                     experiment.flatten(config),
                     self._resume_step(restored is not None, start),
+                    experiment.setting_name(config),
+                    experiment.difference(experiment.Experiment(), config).keys() - {"name"},
                 ) as events,
                 _signals() as stop_signal,
             ):
+                results.write_texts(start, config, self.directory, events)
                 if restored is None and distributed.is_primary():
                     results.write_data_figures(self._loaded, self.directory.figures, events)
                     if self.cut == len(self.assembly.model.stage_names):

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing import event_accumulator, plugin_event
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
 from cnn_jax import experiment
-from cnn_jax.reporting.tensorboard import EventWriter
+from cnn_jax.reporting.tensorboard import EventWriter, write_sweep
 
 SETTINGS = experiment.flatten(experiment.Experiment())
 # Classes of protocol buffers exist at run time only, so for a type checker they are Any.
@@ -149,6 +149,26 @@ def test_every_hyperparameter_is_there_from_the_start(tmp_path):
     assert metrics == {"validation/accuracy", "validation/loss"}
     # In the run's own file, not in a run beside it.
     assert len(list(tmp_path.rglob("*"))) == 1
+
+
+def test_the_description_of_a_sweep_stands_in_for_those_of_its_runs(tmp_path):
+    run_dir = tmp_path / "trials" / "0000" / "seed0"
+    EventWriter(run_dir, SETTINGS, group="one").close()
+    assert plugin_data(run_dir, "session_start_info").group_name == "one"
+    first = ["train.epochs", "dataset.name"]
+    EventWriter(tmp_path / "alone", SETTINGS, first=first).close()
+    for _ in range(2):  # a sweep that goes on has one already
+        write_sweep(tmp_path, SETTINGS, first)
+    for directory in (tmp_path, tmp_path / "alone"):
+        infos = plugin_data(directory, "experiment").hparam_infos
+        assert {info.name for info in infos} == set(SETTINGS)
+        assert {info.name for info in infos if info.differs} == set(first)
+    assert plugin_data(tmp_path, "session_start_info") is None
+    assert plugin_data(tmp_path / "alone", "session_start_info").group_name == ""
+    below = tmp_path / "trials" / "0001" / "seed0"
+    EventWriter(below, SETTINGS).close()
+    assert plugin_data(below, "experiment") is None
+    assert set(plugin_data(below, "session_start_info").hparams) == set(SETTINGS)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,188 @@
+"""A headless Chromium and a TensorBoard for tests and screenshots."""
+
+import base64
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from websockets.sync import client
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),
+    None,
+)
+_FLAGS = (
+    "--headless=new",
+    "--no-sandbox",  # which a container's root needs; the pages are our own
+    "--no-first-run",
+    "--hide-scrollbars",
+    "--disable-background-networking",
+    "--use-angle=swiftshader",  # WebGL without a graphics card
+    "--enable-unsafe-swiftshader",
+    "--remote-debugging-port=0",
+)
+_PATIENCE = 60.0  # seconds for whatever is waited for
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    """Returns the first true value that a condition has."""
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.1)
+    raise TimeoutError(what)
+
+
+class Page:
+    """A tab, driven by the DevTools protocol.
+
+    Attributes:
+        errors: what the page's console says of errors, exceptions and refused content.
+        requests: addresses that were asked for.
+    """
+
+    def __init__(self, address: str):
+        self._socket = client.connect(address, max_size=None)
+        self._number = 0
+        self._events: list[dict[str, Any]] = []
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters: Any) -> Any:
+        """Returns what a method of the protocol returns."""
+        self._number += 1
+        self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self._socket.recv(timeout=_PATIENCE))
+            if message.get("id") == self._number:
+                if "error" in message:
+                    raise RuntimeError(f"{method}: {message['error']['message']}")
+                return message["result"]
+            self._note(message)
+
+    def _note(self, message: dict[str, Any]) -> None:
+        kind, content = message["method"], message["params"]
+        self._events.append(message)
+        if kind == "Network.requestWillBeSent":
+            self.requests.append(content["request"]["url"])
+        elif kind == "Runtime.exceptionThrown":
+            self.errors.append(str(content["exceptionDetails"]))
+        elif kind == "Runtime.consoleAPICalled" and content["type"] in ("error", "assert"):
+            self.errors.append(str(content["args"]))
+        elif kind == "Log.entryAdded" and content["entry"]["level"] == "error":
+            self.errors.append(content["entry"]["text"])
+
+    def size(self, width: int, height: int, mobile: bool = False) -> None:
+        """Sets the size of the view, in CSS pixels."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=mobile,
+        )
+
+    def go(self, address: str) -> None:
+        """Opens an address and waits until it is loaded."""
+        self._events.clear()
+        self.call("Page.navigate", url=address)
+        until(lambda: self.evaluate("document.readyState") == "complete", address)
+
+    def evaluate(self, script: str) -> Any:
+        """Returns the value of an expression, which must be JSON; promises are waited for."""
+        found = self.call(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
+        if "exceptionDetails" in found:
+            raise RuntimeError(f"{script}: {found['exceptionDetails']}")
+        return found["result"].get("value")
+
+    def until(self, script: str) -> Any:
+        """Waits until an expression is true; returns its value."""
+        return until(lambda: self.evaluate(script), script)
+
+    def mouse(self, selector: str, click: bool = False) -> None:
+        """Moves the mouse to the middle of an element, and clicks there."""
+        x, y = self.evaluate(
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            "e.scrollIntoView({block: 'center'}); const r = e.getBoundingClientRect();"
+            "return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+        )
+        for kind in ("mouseMoved", *(("mousePressed", "mouseReleased") if click else ())):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def png(self) -> bytes:
+        """Returns a picture of the view."""
+        return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+
+    def pdf(self) -> bytes:
+        """Returns the page as it is printed."""
+        return base64.b64decode(self.call("Page.printToPDF")["data"])
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._socket.close()
+
+
+@contextlib.contextmanager
+def chromium(profile: Path) -> Iterator[Callable[[], Page]]:
+    """Starts a browser, yields a function that opens a tab, and ends it.
+
+    Args:
+        profile: an empty directory of its own.
+    """
+    assert CHROMIUM is not None
+    with _process([CHROMIUM, *_FLAGS, f"--user-data-dir={profile}", "about:blank"]):
+        said = profile / "DevToolsActivePort"
+        port = until(lambda: said.exists() and said.read_text().split("\n")[0], "Chromium")
+
+        def tab() -> Page:
+            new = urllib.request.Request(f"http://127.0.0.1:{port}/json/new", method="PUT")
+            with urllib.request.urlopen(new, timeout=_PATIENCE) as answer:
+                return Page(json.load(answer)["webSocketDebuggerUrl"])
+
+        yield tab
+
+
+@contextlib.contextmanager
+def tensorboard(logdir: Path, log: Path) -> Iterator[str]:
+    """Starts TensorBoard on a free port, yields its address, and ends it.
+
+    Args:
+        logdir: what it shows.
+        log: the file for what it says.
+    """
+    command = [sys.executable, "-m", "tensorboard.main", f"--logdir={logdir}"]
+    command += ["--host=127.0.0.1", "--port=0", "--reload_interval=1"]
+    with log.open("wb") as file, _process(command, stdout=file, stderr=file):
+        found = until(lambda: re.search(r"http://\S+?:\d+", log.read_text()), "TensorBoard")
+        yield found[0]
+
+
+@contextlib.contextmanager
+def _process(command: list[str], **files: Any) -> Iterator[None]:
+    """Runs a command and ends it with all that it started."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **files}
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **quiet)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, 15)
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            process.wait()
