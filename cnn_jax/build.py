@@ -1,6 +1,7 @@
 """What an Experiment, a data set and weights come to: model, preprocessing, phases, first state."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ class Assembly:
 
     Attributes:
         model: images to logits.
+        with_dropout: the same with another dropout rate, which may be an array.
         image_shape: (height, width, channels).
         shapes: of the model's variables.
         phases: which parameters are trainable, epoch by epoch.
@@ -35,6 +37,7 @@ class Assembly:
     """
 
     model: models.Classifier
+    with_dropout: Callable[[Any], models.Classifier]
     image_shape: tuple[int, int, int]
     shapes: Any
     phases: Sequence[freezing.Phase]
@@ -69,19 +72,22 @@ def assemble(
             )
         outputs = 1
     models.check_input(config.model.name, info.image_shape)
-    model = models.create(
+    create = functools.partial(
+        models.create,
         config.model.name,
         outputs,
         head=config.model.head,
         dtype=jnp.dtype(config.train.precision),
-        **_model_options(config, weights_options or {}),
     )
+    options = _model_options(config, weights_options or {})
+    model = create(**options)
     images = jax.ShapeDtypeStruct((1, *info.image_shape), jnp.float32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)
     paths = list(freezing.flatten(shapes["params"]))
     normalize = _normalization(config, weights_preprocessing)
     return Assembly(
         model=model,
+        with_dropout=lambda rate: create(**{**options, "dropout_rate": rate}),
         image_shape=info.image_shape,
         shapes=shapes,
         phases=freezing.plan(config.transfer, paths, model.stage_names),

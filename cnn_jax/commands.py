@@ -1,10 +1,8 @@
 """The commands that `launch.py` hands over to."""
 
-import contextlib
 import dataclasses
 import json
 import logging as python_logging
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -44,7 +42,7 @@ from cnn_jax.reporting import (
     zoo,
 )
 from cnn_jax.sweep import command as sweep
-from cnn_jax.training import checkpoints, features, loop
+from cnn_jax.training import checkpoints, features, loop, record
 
 
 def run_command(invocation: Invocation) -> int:
@@ -125,43 +123,22 @@ def _train_in(
             )
         for line in _transfer_report(config, assembly):
             _say(invocation, line)
-        if distributed.is_primary():
-            directory.write("config", experiment.to_dict(config))
-            directory.write("data", loaded.info.to_dict())
-            if about_weights is not None:
-                directory.write("weights", about_weights)
-            directory.add_environment(runtime.environment())
-            directory.set_status("running")
+        record.begin(trainer, about_weights)
         began = time.monotonic()
         try:
             history = trainer.run()
+            record.finish(trainer, history)
             if distributed.is_primary():
-                flops = groups.run_flops(
-                    assembly, config, trainer.num_examples, trainer.cut, len(history)
-                )
-                _finish(directory, history, time.monotonic() - began, flops, invocation)
+                _say_result(directory, history, time.monotonic() - began, invocation)
         except loop.Interrupted as stop:
-            directory.set_status("interrupted", step=stop.step, steps=trainer.total_steps)
+            record.stop(trainer, stop)
             print(f"stopped at step {stop.step} of {trainer.total_steps}; the state is saved")
             print(f"go on with: {run.command_line('train', directory.path)}")
             return 128 + stop.signal_number
         except BaseException as error:
-            _record_failure(directory, error)
+            record.fail(directory, error)
             raise
     return 0
-
-
-def _record_failure(directory: run.RunDirectory, error: BaseException) -> None:
-    """Writes the status of a run that ended early, unless whoever ended it has said more."""
-    # The disk may be full, which must not hide the first error.
-    with contextlib.suppress(OSError, RunError):
-        if directory.status() != "running":
-            return
-        if isinstance(error, KeyboardInterrupt):
-            directory.set_status("interrupted")
-            print(f"go on with: {run.command_line('train', directory.path)}", file=sys.stderr)
-        else:
-            directory.set_status("failed", error=f"{type(error).__name__}: {error}")
 
 
 def _weights(
@@ -279,31 +256,15 @@ def _say_finished(directory: run.RunDirectory) -> None:
     )
 
 
-def _finish(
+def _say_result(
     directory: run.RunDirectory,
     history: list[dict[str, Any]],
     seconds: float,
-    flops: int,
     invocation: Invocation,
 ) -> None:
-    """Writes what training came to, and says it with the commands to go on with."""
+    """Says what training came to, with the commands to go on with."""
     best = max(history, key=lambda record: record["validation_accuracy"])
     last = history[-1]
-    directory.update_result(
-        "training",
-        {
-            "epochs": len(history),
-            "steps": last["step"],
-            "seconds": last["seconds"],
-            "last_validation_accuracy": last["validation_accuracy"],
-            "best_validation_accuracy": best["validation_accuracy"],
-            "best_epoch": best["epoch"],
-            "flops": flops,
-            "peak_memory_bytes": runtime.peak_memory(),
-        },
-    )
-    figures.save(figures.training_curves(history), directory.figures / "training_curves.png")
-    directory.set_status("finished", step=last["step"], steps=last["step"])
     _say(
         invocation,
         f"validation accuracy {last['validation_accuracy']:.4f} after {len(history)} epochs, "

@@ -390,4 +390,23 @@ class Flatten(nn.Module):
         return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
-Dropout = nn.Dropout
+class Dropout(nn.Module):
+    """Sets a share of the values to zero, and scales the rest so that the mean stays.
+
+    What Linen's layer does, bit by bit, for a rate that may be an array, so that one compilation
+    serves all rates. Source: Srivastava et al. 2014, JMLR 15.
+
+    Attributes:
+        rate: the share, a number or float32 [].
+    """
+
+    rate: float | jax.Array
+
+    @nn.compact
+    def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        """Maps `[...]` to the same shape; the random key is that of the collection "dropout"."""
+        if deterministic or (isinstance(self.rate, int | float) and self.rate == 0):
+            return x
+        keep = 1 - self.rate
+        kept = jax.random.bernoulli(self.make_rng("dropout"), keep, x.shape)
+        return jnp.where(kept, x / jnp.asarray(keep, x.dtype), jnp.zeros((), x.dtype))

@@ -6,8 +6,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ class Interrupted(Exception):  # noqa: N818 (not an error: the state is saved)
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[Callable[[], int | None]]:
+def stop_signals() -> Iterator[Callable[[], int | None]]:
     """Yields a function that returns the signal which asked to stop, or None.
 
     A second signal ends the process at once.
@@ -61,6 +61,26 @@ def _signals() -> Iterator[Callable[[], int | None]]:
             signal.signal(number, handler)
 
 
+class Stretch(NamedTuple):
+    """Steps that a run wants made before it looks at its state again.
+
+    Attributes:
+        current: the state to go on from, which the steps may donate.
+        phase: whose parameters are trained.
+        start: steps made so far.
+        stop: the step to come back after, at the latest.
+    """
+
+    current: state.TrainState
+    phase: int
+    start: int
+    stop: int
+
+
+# What a run is given for a stretch: the state, and the steps made so far.
+Reached = tuple[state.TrainState, int]
+StopSignal = Callable[[], int | None]
+
 # Training images that parameters may start from.
 _SAMPLE = 5000
 
@@ -75,6 +95,8 @@ class Trainer:
         weights: pretrained weights to start from, or None.
         directory: where everything goes.
         quiet: whether to show no progress.
+        alike: a trainer of the same data and model, whose images on the devices and whose compiled
+            evaluation this one uses as well.
 
     Raises:
         UsageError: batches and devices do not fit together.
@@ -88,13 +110,19 @@ class Trainer:
         weights: loading.Weights | None,
         directory: run.RunDirectory,
         quiet: bool = False,
+        alike: "Trainer | None" = None,
     ):
         self.config, self.info, self.directory = config, loaded.info, directory
         self.assembly = assembly
         self.mesh = distributed.make_mesh()
         distributed.check_batch_size("dataset.batch_size", config.dataset.batch_size, self.mesh)
         self.cut = features.cut(config, assembly)
-        self.evaluator = evaluator.Evaluator(assembly, config, self.mesh, self.cut)
+        self.feeds: dict[str, batches.Feed] = {}
+        if alike is None:
+            self.evaluator = evaluator.Evaluator(assembly, config, self.mesh, self.cut)
+        else:
+            self.evaluator, self.feeds = alike.evaluator, alike.feeds
+        self.hyper = steps.Hyperparameters.of(config)
         self._loaded, self._weights, self._quiet = loaded, weights, quiet
         self.num_examples = len(loaded.splits["train"].labels)
         self.steps_per_epoch = batches.steps_per_epoch(self.num_examples, config.dataset.batch_size)
@@ -125,6 +153,46 @@ class Trainer:
 
         Raises:
             Interrupted: SIGTERM or Ctrl-C came; the state is saved.
+            RunError: a loss was not finite, or a checkpoint could not be read or saved.
+        """
+        hyper = distributed.put(
+            jax.tree.map(np.asarray, self.hyper), distributed.replicated(self.mesh)
+        )
+        with stop_signals() as stop_signal, contextlib.closing(self.stretches(stop_signal)) as run:
+            try:
+                stretch = next(run)
+                given = self.feeds["train"].batches(self.indices(stretch.start))
+                while True:
+                    current, step, resident = (
+                        stretch.current,
+                        stretch.start,
+                        self.feeds["train"].resident,
+                    )
+                    train_step = self._step(stretch.phase)
+                    for batch in itertools.islice(given, stretch.stop - step):
+                        current = train_step(current, resident, batch, hyper)
+                        step += 1
+                        if self._bar.due() or stop_signal():
+                            break
+                    stretch = run.send((current, step))
+            except StopIteration as end:
+                return end.value
+
+    def stretches(
+        self, stop_signal: StopSignal
+    ) -> Generator[Stretch, Reached, list[dict[str, Any]]]:
+        """Does all of a run but its steps: yields which to make, and is sent what they came to.
+
+        Whoever makes the steps may make those of several runs at once.
+
+        Args:
+            stop_signal: returns the signal that asked to stop, or None.
+
+        Returns:
+            The history, one record an epoch.
+
+        Raises:
+            Interrupted: the signal came; the state is saved.
             RunError: a loss was not finite, or a checkpoint could not be read or saved.
         """
         config, whole = self.config, distributed.replicated(self.mesh)
@@ -160,24 +228,22 @@ class Trainer:
                         "features", {"stages": self.cut, "seconds": seconds}
                     )
             limit = config.dataset.resident_limit
-            self._train_feed = batches.Feed(splits["train"], self.mesh, limit)
-            self._validation_feed = batches.Feed(splits["validation"], self.mesh, limit)
-            with (
-                tensorboard.EventWriter(
-                    self.directory.path,
-                    experiment.flatten(config),
-                    self._resume_step(restored is not None, start),
-                    experiment.setting_name(config),
-                    experiment.difference(experiment.Experiment(), config).keys() - {"name"},
-                ) as events,
-                _signals() as stop_signal,
-            ):
+            for name in ("train", "validation"):
+                if name not in self.feeds:
+                    self.feeds[name] = batches.Feed(splits[name], self.mesh, limit)
+            with tensorboard.EventWriter(
+                self.directory.path,
+                experiment.flatten(config),
+                self._resume_step(restored is not None, start),
+                experiment.setting_name(config),
+                experiment.difference(experiment.Experiment(), config).keys() - {"name"},
+            ) as events:
                 results.write_texts(start, config, self.directory, events)
                 if restored is None and distributed.is_primary():
                     results.write_data_figures(self._loaded, self.directory.figures, events)
                     if self.cut == len(self.assembly.model.stage_names):
                         self._probe(splits, events)
-                current = self._train(current, saved, events, stop_signal, meta)
+                current = yield from self._train(current, saved, events, stop_signal, meta)
                 self._embed(current, splits["validation"], self.cut)
                 return self._history
 
@@ -240,25 +306,21 @@ class Trainer:
         current: state.TrainState,
         saved: checkpoints.Checkpoints,
         events: tensorboard.EventWriter,
-        stop_signal: Callable[[], int | None],
+        stop_signal: StopSignal,
         meta: dict[str, Any],
-    ) -> state.TrainState:
+    ) -> Generator[Stretch, Reached, state.TrainState]:
         """Trains from the state given to the end and returns the last one."""
         config, per_epoch = self.config, self.steps_per_epoch
         phases, phase, seconds_before = self.assembly.phases, meta["phase"], meta["seconds"]
-        hyper = distributed.put(
-            jax.tree.map(np.asarray, steps.Hyperparameters.of(config)),
-            distributed.replicated(self.mesh),
-        )
         log_every = config.logging.every_steps or max(1, per_epoch // 20)
         save_every = config.checkpoint.every_steps
-        start = int(current.step)
-        bar = progress.Progress(
-            self.total_steps, per_epoch, start, config.dataset.batch_size, quiet=self._quiet
+        step = int(current.step)
+        bar = self._bar = progress.Progress(
+            self.total_steps, per_epoch, step, config.dataset.batch_size, quiet=self._quiet
         )
         started = time.monotonic()
-        last_log = (started, start)
-        last_good = start
+        last_log = (started, step)
+        last_good = step
 
         def save(step: int, accuracy: float | None) -> None:
             events.flush()
@@ -276,15 +338,13 @@ class Trainer:
             saved.save(step, current, meta)
 
         try:
-            for step, batch in zip(
-                range(start + 1, self.total_steps + 1),
-                self._train_feed.batches(self._indices(start)),
-                strict=False,
-            ):
-                now = freezing.phase_of(phases, (step - 1) // per_epoch)
+            while step < self.total_steps:
+                now = freezing.phase_of(phases, step // per_epoch)
                 if now != phase:
                     current, phase = self._enter_phase(current, now), now
-                current = self._step(phase)(current, self._train_feed.resident, batch, hyper)
+                marks = [log_every, per_epoch, *([save_every] if save_every else [])]
+                stop = min(step - step % mark + mark for mark in marks)
+                current, step = yield Stretch(current, phase, step, stop)
                 ends_epoch = step % per_epoch == 0
                 accuracy = None
                 if bar.due():
@@ -332,7 +392,7 @@ class Trainer:
         )
         return enter(current)
 
-    def _indices(self, start: int) -> Iterator[batches.BatchIndices]:
+    def indices(self, start: int) -> Iterator[batches.BatchIndices]:
         """Yields the batches from a step on, epoch after epoch."""
         size = self.config.dataset.batch_size
         for epoch in itertools.count(start // self.steps_per_epoch):
@@ -416,7 +476,7 @@ class Trainer:
         """Validates, writes curves and figures, and returns the epoch's record."""
         began = time.monotonic()
         train = current.epoch.means()
-        found = self.evaluator(current.variables(), self._validation_feed)
+        found = self.evaluator(current.variables(), self.feeds["validation"])
         rate = found.examples / (time.monotonic() - began)
         epoch = step // self.steps_per_epoch
         record = {

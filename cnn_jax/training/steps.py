@@ -23,21 +23,24 @@ class Hyperparameters(NamedTuple):
         learning_rate: float32 [], the peak of the schedule.
         weight_decay: float32 [].
         label_smoothing: float32 [].
+        dropout_rate: float32 [], or None for the model as it was assembled.
     """
 
     learning_rate: jax.Array
     weight_decay: jax.Array
     label_smoothing: jax.Array
+    dropout_rate: jax.Array | None = None
 
     @classmethod
     def of(cls, config: experiment.Experiment) -> "Hyperparameters":
         """Returns the experiment's."""
-        values = (
-            config.optimizer.learning_rate,
-            config.optimizer.weight_decay,
-            config.train.label_smoothing,
+        rate = config.model.dropout_rate or None  # 0 is no dropout, and no random numbers
+        return cls(
+            jnp.float32(config.optimizer.learning_rate),
+            jnp.float32(config.optimizer.weight_decay),
+            jnp.float32(config.train.label_smoothing),
+            None if rate is None else jnp.float32(rate),
         )
-        return cls(*(jnp.asarray(value, jnp.float32) for value in values))
 
 
 def make_train_step(
@@ -71,11 +74,14 @@ def make_train_step(
         if not start:
             inputs = assembly.preprocess(batch.images, augment_key, mirrored)
         trainable, frozen = freezing.split(state.params, this)
+        model = assembly.model
+        if hyper.dropout_rate is not None:
+            model = assembly.with_dropout(hyper.dropout_rate)
 
         def mean_loss(trainable: dict[str, jax.Array]):
             params = freezing.unflatten({**frozen, **trainable})
             with freezing.frozen_batch_norm(this):
-                logits, updated = assembly.model.apply(
+                logits, updated = model.apply(
                     {"params": params, "batch_stats": state.batch_stats},
                     inputs,
                     train=True,

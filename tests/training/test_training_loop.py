@@ -161,9 +161,9 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(digits, tmp_path, monk
 
 def test_the_order_of_examples_goes_on_where_a_run_resumes(digits, tmp_path):
     one = trainer(dataclasses.replace(CONFIG, seed=9), digits, tmp_path / "run")
-    whole = list(itertools.islice(one._indices(0), 25))
+    whole = list(itertools.islice(one.indices(0), 25))
     for start in (1, 10, 17):
-        part = list(itertools.islice(one._indices(start), 25 - start))
+        part = list(itertools.islice(one.indices(start), 25 - start))
         for a, b in zip(part, whole[start:], strict=True):
             assert (a.positions == b.positions).all()
             assert (a.weights == b.weights).all()
