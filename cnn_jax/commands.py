@@ -88,7 +88,7 @@ def _train_in(
 ) -> int:
     """Starts or resumes one run and returns the exit code; a finished run is left as it is.
 
-    Of the invocation it reads `quiet` alone.
+    Of the invocation it reads `quiet` and `profile` alone.
     """
     started = directory.exists()
     if started:
@@ -96,6 +96,8 @@ def _train_in(
         if _is_finished(directory, config):
             if not invocation.quiet:
                 _say_finished(directory)
+                if invocation.profile is not None:
+                    print("profile    no trace: there is no step left to make")
             return 0
     loaded = data.load(config.dataset)
     if started:
@@ -104,7 +106,15 @@ def _train_in(
     assembly = _assemble(config, loaded.info, about_weights)
     if weights is not None:
         loading.merge(assembly.shapes, weights, config.transfer.include)
-    trainer = loop.Trainer(config, loaded, assembly, weights, directory, invocation.quiet)
+    trainer = loop.Trainer(
+        config,
+        loaded,
+        assembly,
+        weights,
+        directory,
+        invocation.quiet,
+        profile_steps=invocation.profile,
+    )
     directory.create()
     with directory.locked():
         _say(invocation, f"run        {config.name}: {config.model.name} on {loaded.info.name}")

@@ -113,6 +113,12 @@ _RUN_FLAGS = (
         commands=("compare",),
     ),
     _RunFlag(
+        "profile",
+        "FIRST:LAST",
+        "trace these steps of the run, for TensorBoard's profile plugin and Perfetto",
+        commands=("train",),
+    ),
+    _RunFlag(
         "layers",
         "bool",
         "print every layer, also of a network with more than 40 of them",
@@ -157,6 +163,7 @@ class Invocation:
         split: the split to evaluate; None for the data's own default.
         views: of `data.augment.views`.
         format: "table", "json", "markdown" or "csv".
+        profile: the first and the last step to trace; None: no trace.
         layers: whether every layer is printed, however many there are.
         output: the file for a picture; None for no picture.
         where: which runs to compare.
@@ -178,6 +185,7 @@ class Invocation:
     split: str | None = None
     views: str = "one"
     format: str = "table"
+    profile: tuple[int, int] | None = None
     layers: bool = False
     output: str | None = None
     where: str | None = None
@@ -379,6 +387,14 @@ class _RunFlagParser(absl_flags.ArgumentParser):
             if not re.fullmatch(r"[0-9]+", argument):
                 raise UsageError(f"--checkpoint is best, last or a step, not {argument!r}")
             return int(argument)
+        if flag.name == "profile":
+            match = re.fullmatch("([0-9]+):([0-9]+)", argument)
+            if match is None or not 1 <= int(match[1]) <= int(match[2]):
+                raise UsageError(
+                    f"--profile is the first and the last step to trace, such as 10:15, "
+                    f"not {argument!r}"
+                )
+            return int(match[1]), int(match[2])
         return argument
 
 

@@ -19,7 +19,7 @@ from cnn_jax.errors import RunError
 from cnn_jax.evaluation import evaluator, metrics, probe
 from cnn_jax.pretrained import loading
 from cnn_jax.reporting import progress, results, tensorboard
-from cnn_jax.training import checkpoints, features, freezing, optimizers, state, steps
+from cnn_jax.training import checkpoints, features, freezing, optimizers, profile, state, steps
 
 
 class Interrupted(Exception):  # noqa: N818 (not an error: the state is saved)
@@ -97,9 +97,10 @@ class Trainer:
         quiet: whether to show no progress.
         alike: a trainer of the same data and model, whose images on the devices and whose compiled
             evaluation this one uses as well.
+        profile_steps: the first and the last step to trace; None: no trace.
 
     Raises:
-        UsageError: batches and devices do not fit together.
+        UsageError: batches and devices do not fit together, or steps to trace are not there.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Trainer:
         directory: run.RunDirectory,
         quiet: bool = False,
         alike: "Trainer | None" = None,
+        profile_steps: tuple[int, int] | None = None,
     ):
         self.config, self.info, self.directory = config, loaded.info, directory
         self.assembly = assembly
@@ -127,6 +129,8 @@ class Trainer:
         self.num_examples = len(loaded.splits["train"].labels)
         self.steps_per_epoch = batches.steps_per_epoch(self.num_examples, config.dataset.batch_size)
         self.total_steps = config.train.epochs * self.steps_per_epoch
+        profile.check(profile_steps, self.total_steps)
+        self._profile_steps = profile_steps
         self._history: list[dict[str, Any]] = []
         self._jitted: dict[int, Any] = {}
 
@@ -158,9 +162,14 @@ class Trainer:
         hyper = distributed.put(
             jax.tree.map(np.asarray, self.hyper), distributed.replicated(self.mesh)
         )
-        with stop_signals() as stop_signal, contextlib.closing(self.stretches(stop_signal)) as run:
+        with contextlib.ExitStack() as stack:
+            stop_signal = stack.enter_context(stop_signals())
+            run = stack.enter_context(contextlib.closing(self.stretches(stop_signal)))
             try:
                 stretch = next(run)
+                traced = self._profile_steps
+                trace = profile.Trace(self.directory.path, traced, stretch.start, self._quiet)
+                stack.callback(trace.close)
                 given = self.feeds["train"].batches(self.indices(stretch.start))
                 while True:
                     current, step, resident = (
@@ -170,8 +179,10 @@ class Trainer:
                     )
                     train_step = self._step(stretch.phase)
                     for batch in itertools.islice(given, stretch.stop - step):
-                        current = train_step(current, resident, batch, hyper)
+                        with trace.step(step + 1):
+                            current = train_step(current, resident, batch, hyper)
                         step += 1
+                        trace.after(step, current)
                         if self._bar.due() or stop_signal():
                             break
                     stretch = run.send((current, step))
