@@ -132,7 +132,8 @@ def _read(directory: run.RunDirectory) -> Run:
         accuracies = [record["validation_accuracy"] for record in history]
         metrics["validation_accuracy"] = accuracies[-1]
         metrics["best_validation_accuracy"] = max(accuracies)
-        metrics["seconds"] = history[-1]["seconds"] + result.get("features", {}).get("seconds", 0.0)
+        own = history[-1]["seconds"] / result.get("together", 1)
+        metrics["seconds"] = own + result.get("features", {}).get("seconds", 0.0)
     test = result.get("evaluation", {}).get("test")
     if test is not None:
         metrics["test_accuracy"] = test["accuracy"]

@@ -385,7 +385,13 @@ class Sweep:
         "stop a setting early, judged by validation accuracy after each epoch of its first seed: "
         "below the median; or not in the best third at epochs 1, 3, 9, ... (successive halving)",
     )
-    parallel: int = _field(1, "settings trained at once on this machine", minimum=1)
+    parallel: int = _field(1, "workers on this machine", minimum=1)
+    vectorize: int = _field(
+        1,
+        "settings that a worker trains in one program, where they differ in learning rate, weight "
+        "decay, label smoothing, dropout rate or seed alone",
+        minimum=1,
+    )
     storage: str | None = _field(
         None, "an Optuna storage address; none: a journal file in the sweep's directory"
     )
@@ -396,6 +402,11 @@ class Sweep:
     def __post_init__(self) -> None:
         for path, field in fields(Sweep, "sweep."):
             check_value(path, field, getattr(self, field.name))
+        if self.vectorize > 1 and self.prune != "none":
+            raise UsageError(
+                f"--sweep.vectorize={self.vectorize} trains settings in step, so none can stop "
+                f"early; leave out --sweep.prune={self.prune} or --sweep.vectorize"
+            )
 
 
 def _check_combinations(e: Experiment) -> None:

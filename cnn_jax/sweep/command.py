@@ -20,7 +20,7 @@ from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Experiment, Sweep
 from cnn_jax.flags import Invocation
 from cnn_jax.reporting import figures, progress, tables, tensorboard
-from cnn_jax.sweep import space, worker
+from cnn_jax.sweep import space, together, worker
 from cnn_jax.sweep.study import Study
 
 
@@ -43,6 +43,8 @@ def run_command(invocation: Invocation) -> int:
             "give --dataset.validation_split=none to hold out a part of 'train'"
         )
     dimensions = space.parse(options.space, base)
+    if options.vectorize > 1:
+        together.check(base)
     # Before anything is written: single values may be legal, and their combinations not.
     settings = space.planned(options, dimensions, base)
     directory.path.mkdir(parents=True, exist_ok=True)
@@ -93,7 +95,7 @@ def _open(invocation: Invocation) -> tuple[run.RunDirectory, Experiment, Sweep]:
         return directory, flags.resolve(invocation), Sweep(**invocation.sweep)
     base, options = experiment.from_dict(plan["experiment"]), Sweep(**plan["sweep"])
     asked = dataclasses.replace(options, **invocation.sweep)
-    free = ("parallel", "trials", "launcher")
+    free = ("parallel", "trials", "launcher", "vectorize")
     for field in dataclasses.fields(Sweep):
         old, new = getattr(options, field.name), getattr(asked, field.name)
         if field.name not in free and old != new:
@@ -153,6 +155,7 @@ def _start_others(
     """Starts the workers besides this one; returns those that are processes of this machine."""
     command = [sys.executable, str(worker.LAUNCH), "sweep", f"--workdir={directory.path}"]
     command += ["--sweep.parallel=1", "--sweep.launcher=local", f"--sweep.trials={options.trials}"]
+    command += [f"--sweep.vectorize={options.vectorize}"]
     command += machine
     count = options.parallel - 1
     if options.launcher == "local":

@@ -81,7 +81,7 @@ def train(
             )
             directory.create()
             stack.enter_context(directory.locked())
-            record.begin(trainers[-1])
+            record.begin(trainers[-1], together=len(configs))
         try:
             _together(trainers, stack.enter_context(loop.stop_signals()))
         except BaseException as error:

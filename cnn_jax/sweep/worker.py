@@ -1,21 +1,24 @@
 """A worker: takes a setting, trains it in processes of their own, says what it came to."""
 
+import os
 import pathlib
 import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 from cnn_jax import experiment, run
 from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Experiment
 from cnn_jax.sweep import study as studies
+from cnn_jax.sweep import together
 from cnn_jax.sweep.study import Study, Trial
 
 LAUNCH = pathlib.Path(__file__).resolve().parents[2] / "launch.py"
+TOGETHER = ("-m", together.__name__)
+_OVER = ("finished", "diverged")  # runs that need no more training
 _POLL_SECONDS = 0.2
 
 
@@ -45,20 +48,34 @@ def work(
         Stopped: `stop` said so.
     """
     while True:
-        trial = study.take()
-        if trial is None:
+        trials = _take(study)
+        if not trials:
             if not study.running():
                 return
             _pause(studies.HEARTBEAT_SECONDS, stop)
             continue
-        shown = ", ".join(f"{path}={value}" for path, value in trial.setting.items())
-        say(f"trial {trial.place}  {shown}")
+        for trial in trials:
+            shown = ", ".join(f"{path}={value}" for path, value in trial.setting.items())
+            say(f"trial {trial.place}  {shown}")
         try:
-            outcome = _try(trial, base, seeds, stop, machine)
+            for trial, outcome in _try(study, trials, base, seeds, stop, machine):
+                say(
+                    f"           {outcome}"
+                    if len(trials) == 1
+                    else f"      {trial.place} {outcome}"
+                )
         except BaseException:
-            trial.release()
+            for trial in trials:
+                trial.release()
             raise
-        say(f"           {outcome}")
+
+
+def _take(study: Study) -> list[Trial]:
+    """Takes as many settings as are trained at once, or what is left."""
+    taken: list[Trial] = []
+    while len(taken) < study.options.vectorize and (trial := study.take()) is not None:
+        taken.append(trial)
+    return taken
 
 
 def _pause(seconds: float, stop: Callable[[], bool]) -> None:
@@ -70,27 +87,59 @@ def _pause(seconds: float, stop: Callable[[], bool]) -> None:
 
 
 def _try(
-    trial: Trial,
+    study: Study,
+    trials: Sequence[Trial],
     base: Experiment,
     seeds: int,
     stop: Callable[[], bool],
     machine: Sequence[str],
-) -> str:
-    """Trains a setting with every seed and records the outcome; returns it in a few words."""
-    values: list[float] = []
-    seconds = 0.0
-    for seed in range(base.seed, base.seed + seeds):
-        changes: dict[str, Any] = {**trial.setting, "seed": seed}
+) -> Iterator[tuple[Trial, str]]:
+    """Trains settings with every seed and records what they come to.
+
+    Yields:
+        (setting, its outcome in a few words)
+    """
+    legal: list[tuple[Trial, dict[run.RunDirectory, Experiment]]] = []
+    for trial in trials:
         try:
-            config = experiment.replace(base, {**changes, "name": f"{base.name}-{trial.place}"})
+            legal.append((trial, _runs(trial, base, seeds)))
         except UsageError as error:  # with tpe, which combines values as it goes
             trial.refuse(str(error))
-            return f"left out: {error}"
-        directory = run.RunDirectory(trial.directory / f"seed{seed}")
-        # One seed decides whether the setting is worth the others.
-        pruned = _train(trial, directory, config, seed == base.seed, stop, machine)
+            yield trial, f"left out: {error}"
+    if study.options.vectorize > 1:
+        _train_together(legal, stop, machine)
+    for trial, runs in legal:
+        pruned = False
+        for directory, config in runs.items():
+            # One seed decides whether the setting is worth the others.
+            first = config.seed == base.seed
+            pruned = _train(trial, directory, config, first, stop, machine)
+            if pruned or directory.status() != "finished":
+                break
+        yield trial, _conclude(trial, list(runs), pruned)
+
+
+def _runs(trial: Trial, base: Experiment, seeds: int) -> dict[run.RunDirectory, Experiment]:
+    """Returns the experiment of every seed of a setting, by its directory.
+
+    Raises:
+        UsageError: the setting is not legal.
+    """
+    name = f"{base.name}-{trial.place}"
+    return {
+        run.RunDirectory(trial.directory / f"seed{seed}"): experiment.replace(
+            base, {**trial.setting, "seed": seed, "name": name}
+        )
+        for seed in range(base.seed, base.seed + seeds)
+    }
+
+
+def _conclude(trial: Trial, directories: Sequence[run.RunDirectory], pruned: bool) -> str:
+    """Records what the runs of a setting came to, and returns it in a few words."""
+    values: list[float] = []
+    seconds = sum(map(_seconds, directories))
+    for directory in directories:
         history = directory.read("history", [])
-        seconds += history[-1]["seconds"] if history else 0.0
         status = directory.status()
         if pruned:
             trial.prune(seconds)
@@ -108,6 +157,36 @@ def _try(
     trial.finish(values, std, seconds)
     spread = "" if std is None else f" ± {std:.4f}"
     return f"validation accuracy {statistics.mean(values):.4f}{spread}, {seconds:.0f} s"
+
+
+def _seconds(directory: run.RunDirectory) -> float:
+    """Returns how long a run was trained; with others in one program, its share."""
+    history = directory.read("history", [])
+    together = directory.read("result", {}).get("together", 1)
+    return history[-1]["seconds"] / together if history else 0.0
+
+
+def _train_together(
+    trials: Sequence[tuple[Trial, dict[run.RunDirectory, Experiment]]],
+    stop: Callable[[], bool],
+    machine: Sequence[str],
+) -> None:
+    """Trains the runs of several settings, those in one process that can be; what is left is left.
+
+    Raises:
+        Stopped: `stop` said so; the runs have saved their states.
+    """
+    groups: dict[str, list[str]] = {}
+    for trial, runs in trials:
+        for directory, config in runs.items():
+            if directory.status() not in _OVER:
+                path = _write_config(trial, directory, config)
+                groups.setdefault(together.alike(config), []).append(str(path))
+    held = [trial for trial, _ in trials]
+    for paths in groups.values():
+        if len(paths) > 1:
+            command = [sys.executable, *TOGETHER, *machine, *paths]
+            _watch(command, held, lambda: False, stop)
 
 
 def _train(
@@ -136,26 +215,53 @@ def _train(
                 return True
         return False
 
-    finished = ("finished", "diverged")
-    if directory.exists() and directory.status() in finished:
+    if directory.status() in _OVER:
         epochs()
         return False
-    path = trial.directory / f"{directory.path.name}.json"
-    path.write_text(experiment.to_json(config))
+    path = _write_config(trial, directory, config)
     command = [sys.executable, str(LAUNCH), "train", f"--config={path}", "--quiet"]
     command += [f"--workdir={directory.path}", *machine]
+    return _watch(command, [trial], epochs, stop) or epochs()
+
+
+def _write_config(trial: Trial, directory: run.RunDirectory, config: Experiment) -> pathlib.Path:
+    path = trial.directory / f"{directory.path.name}.json"
+    path.write_text(experiment.to_json(config))
+    return path
+
+
+def _watch(
+    command: Sequence[str],
+    trials: Sequence[Trial],
+    ended: Callable[[], bool],
+    stop: Callable[[], bool],
+) -> bool:
+    """Runs a program to its end, or until `ended` says that it is enough; returns whether it did.
+
+    Raises:
+        Stopped: `stop` said so; the program was asked to save its state, and has ended.
+    """
+    # The program has to find this package wherever it is started from.
+    paths = [str(LAUNCH.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     # A session of its own: a Ctrl-C at the terminal reaches the worker, which passes it on once.
-    with open(trial.directory / "log.txt", "ab") as log:
+    with open(trials[0].directory / "log.txt", "ab") as log:
         process = subprocess.Popen(
-            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            command,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env=environment,
         )
     beaten = time.monotonic()
     try:
         while process.poll() is None:
             if time.monotonic() - beaten > studies.HEARTBEAT_SECONDS:
-                trial.beat()
+                for trial in trials:
+                    trial.beat()
                 beaten = time.monotonic()
-            if epochs():
+            if ended():
                 _end(process)
                 return True
             if stop():
@@ -164,7 +270,7 @@ def _train(
     finally:
         if process.poll() is None:
             _end(process)
-    return epochs()
+    return False
 
 
 def _end(process: subprocess.Popen) -> None:

@@ -10,12 +10,14 @@ from cnn_jax.reporting import figures, groups
 from cnn_jax.training.loop import Interrupted, Trainer
 
 
-def begin(trainer: Trainer, about_weights: dict[str, Any] | None = None) -> None:
+def begin(trainer: Trainer, about_weights: dict[str, Any] | None = None, together: int = 1) -> None:
     """Writes what is trained, on what data, from which weights, where and how.
 
     Args:
         trainer: of the run, whose directory is there and locked.
         about_weights: what weights.json is to say, where the run starts from weights.
+        together: runs that are trained in one program with this one, itself included; the seconds
+            in their histories are those of all.
     """
     if not distributed.is_primary():
         return
@@ -25,6 +27,8 @@ def begin(trainer: Trainer, about_weights: dict[str, Any] | None = None) -> None
     if about_weights is not None:
         directory.write("weights", about_weights)
     directory.add_environment(runtime.environment())
+    if together > 1:
+        directory.update_result("together", together)
     directory.set_status("running")
 
 

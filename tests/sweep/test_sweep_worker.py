@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Experiment, Optimizer, Sweep, Train
 from cnn_jax.sweep import space, worker
 from cnn_jax.sweep import study as studies
@@ -251,3 +252,62 @@ def test_giving_back_is_no_failure(directory):
         trial.release()
     work(found)
     assert [r["state"] for r in found.records()] == ["complete"]
+
+
+TOGETHER = """
+import json, pathlib, sys
+paths = [pathlib.Path(a) for a in sys.argv[1:]]
+root = paths[0].parents[2]
+with open(root / "groups", "a") as file:
+    file.write(" ".join(f"{p.parent.name}/{p.stem}" for p in paths) + "\\n")
+if (root / "what").read_text() == "crash": sys.exit(1)
+for path in paths:
+    config, directory = json.loads(path.read_text()), path.with_suffix("")
+    directory.mkdir()
+    rate = config["optimizer"]["learning_rate"]
+    history = [{"epoch": 1, "validation_accuracy": rate, "seconds": 6.0}]
+    for name, value in {
+        "config": config,
+        "history": history,
+        "status": {"status": "diverged" if rate == 0.3 else "finished"},
+        "result": {"together": len(paths)},
+    }.items():
+        (directory / f"{name}.json").write_text(json.dumps(value))
+"""
+
+
+@pytest.fixture
+def grouped(directory, monkeypatch):
+    (directory / "together.py").write_text(TOGETHER)
+    monkeypatch.setattr(worker, "TOGETHER", (str(directory / "together.py"),))
+    return directory
+
+
+def test_settings_train_together_where_they_can(grouped):
+    text = "optimizer.learning_rate=[0.1,0.2,0.3] model.name=[mlp,lenet5]"
+    found = study(grouped, text, vectorize=5, seeds=2)
+    work(found, seeds=2)
+    groups = [line.split() for line in (grouped / "groups").read_text().splitlines()]
+    # Five settings of two seeds are taken first: three of one model, two of the other; then one.
+    assert [len(group) for group in groups] == [6, 4, 2]
+    assert len({member for group in groups for member in group}) == 12
+    assert not (grouped / "starts").exists()  # none had to be trained alone
+    records = found.records()
+    assert [r["state"] for r in records].count("diverged") == 2
+    rates = [r["setting"]["optimizer.learning_rate"] for r in records]
+    assert [r["value"] for r in records] == [0.0 if rate == 0.3 else rate for rate in rates]
+    assert sum(r["seconds"] for r in records) == pytest.approx(3 * 6)
+
+
+def test_what_a_group_leaves_is_trained_alone(grouped):
+    found = study(grouped, "optimizer.learning_rate=[0.1,0.2]", vectorize=2)
+    (grouped / "what").write_text("crash")
+    work(found)
+    assert (grouped / "groups").read_text() == "0000/seed0 0001/seed0\n"
+    assert starts(grouped) == ["0000/seed0", "0001/seed0"]
+    assert [r["value"] for r in found.records()] == [0.1, 0.2]
+
+
+def test_settings_in_step_cannot_stop_early():
+    with pytest.raises(UsageError, match=r"vectorize=4 .* leave out --sweep\.prune=asha"):
+        Sweep(vectorize=4, prune="asha")

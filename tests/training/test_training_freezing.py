@@ -221,6 +221,7 @@ def test_frozen_batch_norm_is_in_evaluation_mode(freeze, moves):
     config = Experiment(transfer=Transfer(freeze=freeze))
     assembly = build.Assembly(
         model=model,
+        with_dropout=lambda rate: model,
         image_shape=(8, 8, 3),
         shapes=shapes,
         phases=freezing.plan(
