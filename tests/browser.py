@@ -51,10 +51,9 @@ class Page:
         requests: addresses that were asked for.
     """
 
-    def __init__(self, address: str):
-        self._socket = client.connect(address, max_size=None)
+    def __init__(self, socket: client.ClientConnection):
+        self._socket = socket
         self._number = 0
-        self._events: list[dict[str, Any]] = []
         self.errors: list[str] = []
         self.requests: list[str] = []
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -74,7 +73,6 @@ class Page:
 
     def _note(self, message: dict[str, Any]) -> None:
         kind, content = message["method"], message["params"]
-        self._events.append(message)
         if kind == "Network.requestWillBeSent":
             self.requests.append(content["request"]["url"])
         elif kind == "Runtime.exceptionThrown":
@@ -96,7 +94,6 @@ class Page:
 
     def go(self, address: str) -> None:
         """Opens an address and waits until it is loaded."""
-        self._events.clear()
         self.call("Page.navigate", url=address)
         until(lambda: self.evaluate("document.readyState") == "complete", address)
 
@@ -131,14 +128,10 @@ class Page:
         """Returns the page as it is printed."""
         return base64.b64decode(self.call("Page.printToPDF")["data"])
 
-    def close(self) -> None:
-        """Ends the connection."""
-        self._socket.close()
-
 
 @contextlib.contextmanager
-def chromium(profile: Path) -> Iterator[Callable[[], Page]]:
-    """Starts a browser, yields a function that opens a tab, and ends it.
+def chromium(profile: Path) -> Iterator[Page]:
+    """Starts a browser, yields a tab, and ends it.
 
     Args:
         profile: an empty directory of its own.
@@ -147,13 +140,11 @@ def chromium(profile: Path) -> Iterator[Callable[[], Page]]:
     with _process([CHROMIUM, *_FLAGS, f"--user-data-dir={profile}", "about:blank"]):
         said = profile / "DevToolsActivePort"
         port = until(lambda: said.exists() and said.read_text().split("\n")[0], "Chromium")
-
-        def tab() -> Page:
-            new = urllib.request.Request(f"http://127.0.0.1:{port}/json/new", method="PUT")
-            with urllib.request.urlopen(new, timeout=_PATIENCE) as answer:
-                return Page(json.load(answer)["webSocketDebuggerUrl"])
-
-        yield tab
+        new = urllib.request.Request(f"http://127.0.0.1:{port}/json/new", method="PUT")
+        with urllib.request.urlopen(new, timeout=_PATIENCE) as answer:
+            address = json.load(answer)["webSocketDebuggerUrl"]
+        with client.connect(address, max_size=None) as socket:
+            yield Page(socket)
 
 
 @contextlib.contextmanager
