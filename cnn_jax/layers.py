@@ -46,12 +46,37 @@ def _blocks(x: jax.Array, window: tuple[int, int]) -> list[jax.Array]:
     return [x[:, :, i, :, j] for i in range(window[0]) for j in range(window[1])]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def max_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
-    """Max-pools `x [batch, height, width, channels]` with stride = window and no padding.
+def max_pool(
+    x: jax.Array,
+    window: tuple[int, int],
+    strides: tuple[int, int] | None = None,
+    padding: Padding = "VALID",
+) -> jax.Array:
+    """Max-pools `x [batch, height, width, channels]`.
 
     The gradient goes to the first maximum of each window, in row order, as XLA's own rule has it.
+
+    Args:
+        x: the images or feature maps.
+        window: (height, width).
+        strides: (vertical, horizontal); None: the window.
+        padding: VALID, SAME, or ((top, bottom), (left, right)).
+
+    Returns:
+        `[batch, height', width', channels]`.
     """
+    strides = strides or window
+    if strides == window and padding == "VALID":
+        return _tiling_max_pool(x, window)
+    if isinstance(padding, str):
+        around = jax.lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
+    else:
+        around = padding
+    return _sliding_max_pool(x, window, strides, (tuple(around[0]), tuple(around[1])))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _tiling_max_pool(x: jax.Array, window: tuple[int, int]) -> jax.Array:
     return _pool(x, window)
 
 
@@ -84,7 +109,76 @@ def _max_pool_backward(window: tuple[int, int], residuals, g: jax.Array):
     return (jax.lax.platform_dependent(x, y, g, cpu=compare_and_mask, default=reference),)
 
 
-max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+_tiling_max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _sliding_max_pool(
+    x: jax.Array, window: tuple[int, int], strides: tuple[int, int], padding: Any
+) -> jax.Array:
+    return _sliding_forward(x, window, strides, padding)[0]
+
+
+def _sliding_forward(x: jax.Array, window: tuple[int, int], strides: tuple[int, int], padding: Any):
+    count = window[0] * window[1]
+    index_type = jnp.uint8 if count <= 256 else jnp.int32
+
+    def compare(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x = jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=-jnp.inf)
+        ends = [
+            (size - w) // s * s + 1
+            for size, w, s in zip(x.shape[1:3], window, strides, strict=True)
+        ]
+        parts = (
+            x[:, i : i + ends[0] : strides[0], j : j + ends[1] : strides[1]]
+            for i in range(window[0])
+            for j in range(window[1])
+        )
+        y = next(parts)
+        first = jnp.zeros(y.shape, index_type)
+        for place, part in enumerate(parts, start=1):
+            first = jnp.where(part > y, jnp.asarray(place, index_type), first)
+            y = jnp.maximum(part, y)
+        return y, first
+
+    def reference(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        y = nn.max_pool(x, window, strides, padding)
+        return y, jnp.zeros(y.shape, index_type)  # the reference's gradient does without
+
+    y, first = jax.lax.platform_dependent(x, cpu=compare, default=reference)
+    return y, (x, first)
+
+
+def _sliding_backward(
+    window: tuple[int, int], strides: tuple[int, int], padding: Any, residuals, g: jax.Array
+):
+    x, first = residuals
+
+    def scatter(x: jax.Array, first: jax.Array, g: jax.Array) -> jax.Array:
+        (top, bottom), (left, right) = padding
+        height, width = x.shape[1] + top + bottom, x.shape[2] + left + right
+        ends = [(size - 1) * stride + 1 for size, stride in zip(g.shape[1:3], strides, strict=True)]
+        dx = jnp.zeros((), g.dtype)
+        for place in range(window[0] * window[1]):
+            i, j = divmod(place, window[1])
+            part = jnp.where(first == place, g, 0)
+            spread = [
+                (0, 0, 0),
+                (i, height - i - ends[0], strides[0] - 1),
+                (j, width - j - ends[1], strides[1] - 1),
+                (0, 0, 0),
+            ]
+            dx += jax.lax.pad(part, jnp.zeros((), g.dtype), spread)
+        return dx[:, top : top + x.shape[1], left : left + x.shape[2]]
+
+    def reference(x: jax.Array, first: jax.Array, g: jax.Array) -> jax.Array:
+        del first
+        return jax.vjp(lambda x: nn.max_pool(x, window, strides, padding), x)[1](g)[0]
+
+    return (jax.lax.platform_dependent(x, first, g, cpu=scatter, default=reference),)
+
+
+_sliding_max_pool.defvjp(_sliding_forward, _sliding_backward)
 
 
 def _channel_sum(x: jax.Array) -> jax.Array:
@@ -358,10 +452,7 @@ class MaxPool(_Pool):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps `[batch, height, width, channels]` to `[batch, height', width', channels]`."""
-        if self.padding == "VALID" and self.strides in (None, self.window):
-            return max_pool(x, self.window)
-        padding: Any = self.padding  # Linen's type for it is narrower than what it takes
-        return nn.max_pool(x, self.window, self.strides or self.window, padding)
+        return max_pool(x, self.window, self.strides, self.padding)
 
 
 class AvgPool(_Pool):

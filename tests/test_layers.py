@@ -1,3 +1,4 @@
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -31,6 +32,29 @@ def test_max_pool_and_its_gradient_are_xlas_also_at_ties(shape, window, ties):
     np.testing.assert_array_equal(pull(g)[0], want_pull(g)[0])
 
 
+@pytest.mark.parametrize("padding", ["VALID", "SAME", ((1, 1), (1, 1)), ((0, 1), (2, 0))])
+@pytest.mark.parametrize(
+    ("window", "strides"), [((3, 3), (2, 2)), ((3, 2), (1, 2)), ((2, 3), (3, 1)), ((3, 3), (3, 3))]
+)
+@pytest.mark.parametrize("ties", [False, True])
+def test_windows_that_overlap_are_xlas_also_at_ties_and_edges(padding, window, strides, ties):
+    x = jax.random.normal(jax.random.key(0), (2, 7, 8, 3)) - 5  # padding is less than any value
+    if ties:
+        x = jnp.round(x)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def with_gradient(pool, x):
+        y, vjp = jax.vjp(lambda x: pool(x, window, strides, padding), x)
+        return y, vjp(jnp.cos(jnp.arange(y.size)).reshape(y.shape))[0]
+
+    (ours, our_gradient), (plain, plain_gradient) = (
+        with_gradient(pool, x) for pool in (layers.max_pool, nn.max_pool)
+    )
+    np.testing.assert_array_equal(ours, plain)
+    # Sums of the gradients of overlapping windows differ in their order.
+    np.testing.assert_allclose(our_gradient, plain_gradient, rtol=1e-6, atol=1e-6)
+
+
 def test_derivatives_hold_in_float64():
     with jax.enable_x64(True):
         x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 6, 3)))
@@ -40,6 +64,7 @@ def test_derivatives_hold_in_float64():
         plain = jax.grad(lambda b: jnp.sum(jnp.sin(x + b)))(bias)
         np.testing.assert_allclose(ours, plain, rtol=1e-13)
         check_grads(lambda x: layers.max_pool(x, (2, 2)), (x,), 1, modes=["rev"])
+        check_grads(lambda x: layers.max_pool(x, (3, 3), (2, 2)), (x,), 1, modes=["rev"])
 
 
 def plain_normalize(x, scale, bias):
@@ -159,9 +184,10 @@ def test_other_platforms_get_plain_convolutions_and_sums(platform):
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_other_platforms_get_plain_pooling(platform):
+@pytest.mark.parametrize("strides", [(2, 2), (1, 1)])
+def test_other_platforms_get_plain_pooling(platform, strides):
     def gradient(x):
-        return jax.grad(lambda x: jnp.sum(jnp.square(layers.max_pool(x, (2, 2)))))(x)
+        return jax.grad(lambda x: jnp.sum(jnp.square(layers.max_pool(x, (2, 2), strides))))(x)
 
     def text(name):
         shape = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
