@@ -272,6 +272,28 @@ def resolve(invocation: Invocation, presets_dir: Path = PRESETS_DIR) -> Experime
     Raises:
         UsageError: there is no such preset, it has an error, or the settings are not legal.
     """
+    path = _find(invocation, presets_dir)
+    preset = _load_json(path) if path.suffix == ".json" else _load_preset(path)
+    return experiments.replace(preset, invocation.overrides)
+
+
+def resolve_sweep(invocation: Invocation, presets_dir: Path = PRESETS_DIR) -> experiments.Sweep:
+    """Returns the Sweep of the preset with the flags given on top.
+
+    A preset in `sweeps/` is one that has, besides its EXPERIMENT, a SWEEP.
+
+    Raises:
+        UsageError: as `resolve`.
+    """
+    path = _find(invocation, presets_dir)
+    found = None if path.suffix == ".json" else _run_preset(path).get("SWEEP")
+    if not isinstance(found, experiments.Sweep | None):
+        raise UsageError(f"{path}: SWEEP must be one Sweep, but is a {type(found).__name__}")
+    return dataclasses.replace(found or experiments.Sweep(), **invocation.sweep)
+
+
+def _find(invocation: Invocation, presets_dir: Path) -> Path:
+    """Returns the file of an invocation's preset."""
     config = DEFAULT_PRESET if invocation.config is None else invocation.config
     suffix = Path(config).suffix
     if suffix in (".py", ".json"):
@@ -289,8 +311,7 @@ def resolve(invocation: Invocation, presets_dir: Path = PRESETS_DIR) -> Experime
             hint = did_you_mean(config, names, "--config=")
         known = f"the presets are {', '.join(names)}" if names else f"{presets_dir} has no presets"
         raise UsageError(f"there is no preset {config!r}{hint}; {known}")
-    preset = _load_json(path) if suffix == ".json" else _load_preset(path)
-    return experiments.replace(preset, invocation.overrides)
+    return path
 
 
 def help_text(presets_dir: Path = PRESETS_DIR) -> str:
@@ -516,14 +537,24 @@ def _one_line(error: BaseException | str) -> str:
 
 
 def _presets(presets_dir: Path) -> list[str]:
-    """Returns the names of the presets in a directory, sorted."""
-    return sorted(p.stem for p in presets_dir.glob("*.py") if not p.stem.startswith("_"))
+    """Returns the names of the presets in a directory, sorted, those of sweeps last."""
+    files = [*sorted(presets_dir.glob("*.py")), *sorted(presets_dir.glob("sweeps/*.py"))]
+    names = [path.relative_to(presets_dir).with_suffix("") for path in files]
+    return [name.as_posix() for name in names if not name.name.startswith("_")]
 
 
 def _load_preset(path: Path) -> Experiment:
-    """Returns the EXPERIMENT of a Python file, without leaving a __pycache__ beside it."""
+    found = _run_preset(path).get("EXPERIMENT")
+    if not isinstance(found, Experiment):
+        what = "nothing" if found is None else f"a {type(found).__name__}"
+        raise UsageError(f"{path}: EXPERIMENT must be one Experiment, but is {what}")
+    return dataclasses.replace(found, name=path.stem)
+
+
+def _run_preset(path: Path) -> dict[str, Any]:
+    """Returns what a Python file defines, without leaving a __pycache__ beside it."""
     try:
-        found = runpy.run_path(str(path)).get("EXPERIMENT")
+        return runpy.run_path(str(path))
     except SyntaxError as error:
         raise UsageError(f"{error.filename or path}:{error.lineno}: {error.msg}") from None
     except (Exception, SystemExit) as error:
@@ -533,10 +564,6 @@ def _load_preset(path: Path) -> Experiment:
         where = f"{path}:{lines[-1]}" if lines else str(path)
         kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
         raise UsageError(f"{where}: {kind}{_one_line(error)}") from error
-    if not isinstance(found, Experiment):
-        what = "nothing" if found is None else f"a {type(found).__name__}"
-        raise UsageError(f"{path}: EXPERIMENT must be one Experiment, but is {what}")
-    return dataclasses.replace(found, name=path.stem)
 
 
 def _load_json(path: Path) -> Experiment:

@@ -8,6 +8,7 @@ import pytest
 from cnn_jax import experiment, flags
 from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Dataset, Experiment, Optimizer, Train
+from cnn_jax.sweep import space
 
 PRESET = '''"""How well does a tiny network do?
 
@@ -377,6 +378,18 @@ def test_nothing_is_written(presets):
 def test_the_presets_of_the_project_resolve():
     for path in sorted(flags.PRESETS_DIR.glob("[!_]*.py")):
         assert flags.resolve(flags.Invocation(config=path.stem)).name == path.stem
+        assert flags.resolve_sweep(flags.Invocation(config=path.stem)) == experiment.Sweep()
+    for path in sorted(flags.PRESETS_DIR.glob("sweeps/[!_]*.py")):
+        invocation = flags.Invocation(config=f"sweeps/{path.stem}", sweep={"seeds": 7})
+        base, options = flags.resolve(invocation), flags.resolve_sweep(invocation)
+        assert (base.name, options.seeds) == (path.stem, 7)
+        space.planned(options, space.parse(options.space or "", base), base)
+
+
+def test_a_sweep_of_a_preset_must_be_one(presets):
+    (presets / "own.py").write_text("SWEEP = {'space': 'seed=[1,2]'}\n")
+    with pytest.raises(UsageError, match="SWEEP must be one Sweep, but is a dict"):
+        flags.resolve_sweep(flags.Invocation(config="own"), presets)
 
 
 def test_help_lists_everything_within_the_width(presets, monkeypatch):

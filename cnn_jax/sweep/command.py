@@ -79,7 +79,7 @@ def _open(invocation: Invocation) -> tuple[run.RunDirectory, Experiment, Sweep]:
     """
     if invocation.workdir is None:
         base = flags.resolve(invocation)
-        return run.new_directory(f"{base.name}-sweep"), base, Sweep(**invocation.sweep)
+        return run.new_directory(f"{base.name}-sweep"), base, flags.resolve_sweep(invocation)
     directory = run.RunDirectory(invocation.workdir)
     if directory.exists():
         raise UsageError(
@@ -92,7 +92,7 @@ def _open(invocation: Invocation) -> tuple[run.RunDirectory, Experiment, Sweep]:
             raise UsageError(
                 f"--workdir={run.shown(directory.path)} holds other files; give a new directory"
             )
-        return directory, flags.resolve(invocation), Sweep(**invocation.sweep)
+        return directory, flags.resolve(invocation), flags.resolve_sweep(invocation)
     base, options = experiment.from_dict(plan["experiment"]), Sweep(**plan["sweep"])
     asked = dataclasses.replace(options, **invocation.sweep)
     free = ("parallel", "trials", "launcher", "vectorize")

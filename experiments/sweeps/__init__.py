@@ -1,0 +1,1 @@
+"""Presets that have a SWEEP besides their EXPERIMENT, for the command `sweep`."""

@@ -1,0 +1,25 @@
+r"""Which learning rate and weight decay does the study guide's CNN want?
+
+Twenty-four settings drawn at random, nine epochs each on 4,000 images of CIFAR-10.
+
+    python launch.py sweep --config=sweeps/cifar10_rate_and_decay --workdir=runs/rate_and_decay
+
+With --sweep.prune=asha, two thirds of the settings stop after one epoch and two thirds of the rest
+after three. Not measured yet.
+"""
+
+from cnn_jax.experiment import Dataset, Experiment, Logging, Model, Optimizer, Sweep, Train
+
+EXPERIMENT = Experiment(
+    dataset=Dataset(name="cifar10", train_examples=4000, batch_size=50),
+    model=Model(name="study_cnn"),
+    optimizer=Optimizer(name="adamw", schedule="constant"),
+    train=Train(epochs=9),
+    logging=Logging(figures_every=None, projector_images=0),
+)
+
+SWEEP = Sweep(
+    space="optimizer.learning_rate=log(1e-4,1e-1) optimizer.weight_decay=log(1e-4,1)",
+    method="random",
+    trials=24,
+)
