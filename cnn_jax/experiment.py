@@ -140,6 +140,9 @@ class Model:
     local_response_norm: bool | None = _field(
         None, "AlexNet's normalisation across channels; none: off"
     )
+    width: float | None = _field(
+        None, "airbench's filters, as a multiple of its own; none: 1", above=0
+    )
 
     def options(self) -> dict[str, Any]:
         """Returns all but name and head, as `models.create` takes them."""

@@ -38,7 +38,7 @@ class Entry:
             statistics and auxiliary classifiers.
         flops: of one image of `input_shape` forward; a multiply-add is two.
         options: what `create` takes for it besides the head, with its own values: `dropout_rate`,
-            `bottleneck_stride`, `auxiliary`, `local_response_norm`.
+            `bottleneck_stride`, `auxiliary`, `local_response_norm`, `width`.
         published: the accuracy in the paper and what it was measured on; "" where it has none.
     """
 
@@ -104,6 +104,7 @@ REGISTRY: dict[str, Entry] = {
         10,
         1_971_640,
         236_294_720,
+        {"width": 1.0},
         published="CIFAR-10 94.01 % (6 views)",
     ),
     "alexnet": Entry(

@@ -175,6 +175,12 @@ class AirbenchHead(nn.Module):
         return logits(x) / x.shape[-1]
 
 
-def airbench94(num_outputs: int, dtype: Any = jnp.float32) -> Classifier:
-    """Whitening, three blocks of 64, 256 and 256 filters, logits."""
-    return Classifier(Airbench(dtype=dtype), AirbenchHead(num_outputs))
+def airbench94(num_outputs: int, dtype: Any = jnp.float32, width: float = 1.0) -> Classifier:
+    """Whitening, three blocks of 64, 256 and 256 filters times `width`, logits.
+
+    Filters are multiples of eight, at least eight.
+    """
+    block1, block2, block3 = (
+        max(8, 8 * round(width * filters / 8)) for filters in Airbench.filters
+    )
+    return Classifier(Airbench((block1, block2, block3), dtype), AirbenchHead(num_outputs))

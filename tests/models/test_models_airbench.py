@@ -78,3 +78,13 @@ def test_the_first_state_starts_from_training_images():
     np.testing.assert_array_equal(state.params["backbone"]["stem"]["conv"]["kernel"], expected)
     assert "backbone/stem/conv/kernel" not in assembly.phases[0].groups
     assert "backbone/stem/conv/bias" in assembly.phases[0].groups
+
+
+@pytest.mark.parametrize(
+    ("width", "filters"),
+    [(None, (64, 256, 256)), (0.5, (32, 128, 128)), (0.7, (48, 176, 176)), (1e-3, (8, 8, 8))],
+)
+def test_width_multiplies_the_filters(width, filters):
+    for head in ("default", "pooled"):
+        backbone: Any = models.create("airbench", 10, head=head, width=width).backbone
+        assert backbone.filters == filters
