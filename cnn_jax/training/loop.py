@@ -293,7 +293,7 @@ class Trainer:
         chosen = np.linspace(0, len(validation.labels) - 1, count).astype(int)
 
         def take(split: data.Split) -> data.Split:
-            ids = [split.ids[i] for i in chosen.tolist()]
+            ids = [split.ids[int(i)] for i in chosen]
             return data.Split(split.images[chosen], split.labels[chosen], ids)
 
         found = evaluator.embed(
