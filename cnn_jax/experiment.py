@@ -388,7 +388,7 @@ class Sweep:
         "stop a setting early, judged by validation accuracy after each epoch of its first seed: "
         "below the median; or not in the best third at epochs 1, 3, 9, ... (successive halving)",
     )
-    parallel: int = _field(1, "workers on this machine", minimum=1)
+    parallel: int = _field(1, "workers: with local this process is one of them", minimum=1)
     vectorize: int = _field(
         1,
         "settings that a worker trains in one program, where they differ in learning rate, weight "
@@ -401,10 +401,20 @@ class Sweep:
     launcher: Literal["local", "slurm", "ray"] = _field(
         "local", "who starts the --sweep.parallel workers; slurm needs submitit, ray needs Ray"
     )
+    resources: str | None = _field(
+        None,
+        "what each worker gets from Slurm, in submitit's words, such as slurm_partition=gpu,"
+        "gpus_per_node=1,timeout_min=240, or from Ray, such as num_gpus=1",
+    )
 
     def __post_init__(self) -> None:
         for path, field in fields(Sweep, "sweep."):
             check_value(path, field, getattr(self, field.name))
+        if self.resources is not None and self.launcher == "local":
+            raise UsageError(
+                "--sweep.resources has no effect on this machine's own processes; leave it out or "
+                "give --sweep.launcher=slurm or ray"
+            )
         if self.vectorize > 1 and self.prune != "none":
             raise UsageError(
                 f"--sweep.vectorize={self.vectorize} trains settings in step, so none can stop "

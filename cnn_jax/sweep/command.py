@@ -9,18 +9,18 @@ directory, the same command joins in or goes on.
 import dataclasses
 import shlex
 import signal
-import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from cnn_jax import experiment, flags, run
-from cnn_jax.errors import RunError, UsageError
+from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Experiment, Sweep
 from cnn_jax.flags import Invocation
 from cnn_jax.reporting import figures, progress, tables, tensorboard
-from cnn_jax.sweep import space, together, worker
+from cnn_jax.sweep import launchers, space, together, worker
 from cnn_jax.sweep.study import Study
 
 
@@ -95,7 +95,7 @@ def _open(invocation: Invocation) -> tuple[run.RunDirectory, Experiment, Sweep]:
         return directory, flags.resolve(invocation), flags.resolve_sweep(invocation)
     base, options = experiment.from_dict(plan["experiment"]), Sweep(**plan["sweep"])
     asked = dataclasses.replace(options, **invocation.sweep)
-    free = ("parallel", "trials", "launcher", "vectorize")
+    free = ("parallel", "trials", "launcher", "resources", "vectorize")
     for field in dataclasses.fields(Sweep):
         old, new = getattr(options, field.name), getattr(asked, field.name)
         if field.name not in free and old != new:
@@ -132,65 +132,38 @@ def _work(
         number: signal.signal(number, lambda *_: stopping.set())
         for number in (signal.SIGINT, signal.SIGTERM)
     }
-    others = _start_others(options, directory, machine)
+    command = [sys.executable, str(worker.LAUNCH), "sweep", f"--workdir={directory.path}"]
+    command += ["--sweep.parallel=1", "--sweep.launcher=local", "--sweep.resources=none"]
+    command += [f"--sweep.trials={options.trials}", f"--sweep.vectorize={options.vectorize}"]
+    command += ["--quiet", *machine]
+    here = options.launcher == "local"
     try:
-        worker.work(study, base, options.seeds, say, stopping.is_set, machine)
+        others = launchers.start(
+            options.launcher,
+            command,
+            options.parallel - here,
+            options.resources,
+            directory.path / "workers",
+        )
+        try:
+            if here:
+                worker.work(study, base, options.seeds, say, stopping.is_set, machine)
+            else:
+                say(f"workers    {options.parallel}, by {options.launcher}")
+                worker.wait(study, others.alive, stopping.is_set)
+            while others.alive():  # nothing is left for them, so they end by themselves
+                time.sleep(0.1)
+        except BaseException:
+            others.stop()
+            raise
     except worker.Stopped:
         print("stopped; what was being trained is saved")
         print(f"go on with: {run.command_line('sweep', directory.path)}")
         return 130
     finally:
-        for process in others:
-            if stopping.is_set():
-                process.send_signal(signal.SIGTERM)
-            process.wait()
         for number, handler in before.items():
             signal.signal(number, handler)
     return 0
-
-
-def _start_others(
-    options: Sweep, directory: run.RunDirectory, machine: list[str]
-) -> list[subprocess.Popen]:
-    """Starts the workers besides this one; returns those that are processes of this machine."""
-    command = [sys.executable, str(worker.LAUNCH), "sweep", f"--workdir={directory.path}"]
-    command += ["--sweep.parallel=1", "--sweep.launcher=local", f"--sweep.trials={options.trials}"]
-    command += [f"--sweep.vectorize={options.vectorize}"]
-    command += machine
-    count = options.parallel - 1
-    if options.launcher == "local":
-        return [
-            subprocess.Popen(
-                [*command, "--quiet"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-            for _ in range(count)
-        ]
-    if options.launcher == "slurm":
-        try:
-            import submitit  # pyright: ignore[reportMissingImports]
-        except ImportError:
-            raise UsageError(
-                "--sweep.launcher=slurm needs submitit: pip install submitit"
-            ) from None
-        executor = submitit.AutoExecutor(folder=str(directory.path / "workers"))
-        try:
-            for _ in range(count):
-                executor.submit(submitit.helpers.CommandFunction(command))
-        except (RuntimeError, OSError) as error:
-            raise RunError(f"Slurm takes no jobs here: {error}") from error
-        return []
-    try:
-        import ray  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise UsageError("--sweep.launcher=ray needs Ray: pip install ray") from None
-    ray.init(ignore_reinit_error=True)
-    remote = ray.remote(lambda: subprocess.run(command, check=False).returncode)
-    for _ in range(count):
-        remote.remote()
-    return []
 
 
 def _report(study: Study, base: Experiment, options: Sweep, directory: run.RunDirectory) -> None:

@@ -131,6 +131,15 @@ class Study:
             found.beat()
             return found
 
+    def left(self) -> int:
+        """Returns how many settings have not come to an end."""
+        state = self._optuna.trial.TrialState
+        ended = self._study.get_trials(
+            deepcopy=False, states=(state.COMPLETE, state.PRUNED, state.FAIL)
+        )
+        counted = [t for t in ended if t.state != state.FAIL or t.user_attrs.get("given_up")]
+        return max(0, self.wanted - len(counted))
+
     def running(self) -> int:
         """Returns how many settings are being tried now."""
         state = self._optuna.trial.TrialState.RUNNING

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from cnn_jax import experiment, run
-from cnn_jax.errors import UsageError
+from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Experiment
 from cnn_jax.sweep import study as studies
 from cnn_jax.sweep import together
@@ -76,6 +76,27 @@ def _take(study: Study) -> list[Trial]:
     while len(taken) < study.options.vectorize and (trial := study.take()) is not None:
         taken.append(trial)
     return taken
+
+
+def wait(study: Study, alive: Callable[[], int], stop: Callable[[], bool]) -> None:
+    """Waits until others have come to the end of all settings.
+
+    Args:
+        study: what they take settings from.
+        alive: returns how many of them there are.
+        stop: whether to leave.
+
+    Raises:
+        Stopped: `stop` said so.
+        RunError: all have ended, and settings are left.
+    """
+    while left := study.left():
+        if not alive():
+            raise RunError(
+                f"all workers have ended, and {left} settings are left; their logs say why. "
+                f"Go on with: {run.command_line('sweep', study.directory)}"
+            )
+        _pause(1.0, stop)
 
 
 def _pause(seconds: float, stop: Callable[[], bool]) -> None:
