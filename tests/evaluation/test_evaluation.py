@@ -1,5 +1,7 @@
 """Losses and metrics against NumPy, and the loop over a split."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -122,5 +124,5 @@ def test_embeddings_are_what_the_head_gets_averaged_over_positions(digits, name)
     want = want.mean(axis=(1, 2)) if want.ndim == 4 else want
     assert features.dtype == np.float32
     np.testing.assert_allclose(features, want, atol=1e-6)
-    logits = model.apply(variables, images)
+    logits: Any = model.apply(variables, images)
     np.testing.assert_allclose(probabilities, jax.nn.softmax(logits), atol=1e-6)

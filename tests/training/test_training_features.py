@@ -77,11 +77,11 @@ def test_training_on_cached_features_is_training_on_images(tmp_path, cache, tran
     no_cut, plain_history, uncached = train(tmp_path / "plain", plain)
     assert (cut, no_cut) == (stages, 0)
     assert len(list(cache.iterdir())) == 2  # train and validation
-    tensors = [
+    ours, plains = (
         np.loadtxt(tmp_path / path / "projector/tensors.tsv", delimiter="\t")
         for path in ("cached", "plain")
-    ]
-    np.testing.assert_allclose(*tensors, atol=1e-4)
+    )
+    np.testing.assert_allclose(ours, plains, atol=1e-4)
     for path in cached:
         np.testing.assert_allclose(cached[path], uncached[path], atol=1e-5, err_msg=path)
     for a, b in zip(history, plain_history, strict=True):
