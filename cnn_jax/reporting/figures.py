@@ -281,6 +281,7 @@ def sweep(records: Sequence[Mapping[str, Any]], paths: Sequence[str]) -> Figure:
     axes.set_xticks(range(len(paths) + 1), [*paths, "accuracy"], parse_math=False)
     axes.set_yticks([])
     axes.set_xlim(-0.3, len(paths) + 0.3)
+    axes.set_ylim(-0.05, 1.05)
     for side in ("top", "left", "right", "bottom"):
         axes.spines[side].set_visible(False)
     return figure

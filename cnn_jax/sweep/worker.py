@@ -146,7 +146,7 @@ def _runs(trial: Trial, base: Experiment, seeds: int) -> dict[run.RunDirectory, 
     Raises:
         UsageError: the setting is not legal.
     """
-    name = f"{base.name}-{trial.place}"
+    name = f"{trial.place}-{base.name}"  # TensorBoard's tables cut names off at their ends
     return {
         run.RunDirectory(trial.directory / f"seed{seed}"): experiment.replace(
             base, {**trial.setting, "seed": seed, "name": name}

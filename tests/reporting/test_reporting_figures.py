@@ -229,3 +229,13 @@ def test_to_array():
     assert array.shape == (420, 900, 3)
     assert (array[0, 0] == 255).all()
     assert array.std() > 5
+
+
+def test_a_sweep_of_which_one_setting_came_to_an_end(tmp_path):
+    """Its accuracy is the lowest and the highest, and every mark is inside of the picture."""
+    records = [
+        {"setting": {"rate": rate}, "state": state, "value": 0.9, "std": None}
+        for rate, state in ((1e-3, "complete"), (10.0, "diverged"))
+    ]
+    figures.save(figures.sweep(records, ["rate"]), tmp_path / "sweep.png")  # warnings are errors
+    assert (tmp_path / "sweep.png").stat().st_size > 10_000
