@@ -6,7 +6,9 @@ same, validation on the test split included.
 
     python launch.py --config=cifar10_resnet20_short --workdir=runs/cifar10_resnet20_short
 
-Expected test accuracy: not measured yet.
+Expected test accuracy: 0.882 (one seed, 190 s an epoch on two cores), after 0.437, 0.591, 0.626,
+0.610, 0.679, 0.769, 0.784, 0.823, 0.802, 0.827, 0.838, 0.860, 0.864, 0.867 and 0.878. What remains
+for an accelerator is `cifar10_resnet20`, with which the paper reaches 0.9125.
 """
 
 from cnn_jax.experiment import Dataset, Experiment, Model, Optimizer, Train
