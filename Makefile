@@ -19,7 +19,7 @@ test: lint
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest -m slow
+	$(VENV)/bin/python -m pytest -n 2 -m slow
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .

@@ -1,6 +1,7 @@
 r"""Which learning rate and weight decay does the study guide's CNN want?
 
-Twenty-four settings drawn at random, nine epochs each on 4,000 images of CIFAR-10.
+Twenty-four settings drawn at random, nine epochs each on 2,000 images of CIFAR-10, judged on 2,000
+others of its training split.
 
     python launch.py sweep --config=sweeps/cifar10_rate_and_decay --workdir=runs/rate_and_decay
 
@@ -11,7 +12,7 @@ after three. Not measured yet.
 from cnn_jax.experiment import Dataset, Experiment, Logging, Model, Optimizer, Sweep, Train
 
 EXPERIMENT = Experiment(
-    dataset=Dataset(name="cifar10", train_examples=4000, batch_size=50),
+    dataset=Dataset(name="cifar10", train_examples=2000, validation_fraction=0.04, batch_size=50),
     model=Model(name="study_cnn"),
     optimizer=Optimizer(name="adamw", schedule="constant"),
     train=Train(epochs=9),
