@@ -146,6 +146,17 @@ class RunDirectory:
         if not os.access(self.path, os.W_OK):
             raise UsageError(f"--workdir={shown(self.path)} is not writable")
 
+    def is_locked(self) -> bool:
+        """Returns whether a process is writing here."""
+        try:
+            with open(self.path / ".lock") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Holds the right to write here; the system takes it back whenever the process ends.

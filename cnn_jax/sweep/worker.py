@@ -236,6 +236,14 @@ def _train(
                 return True
         return False
 
+    beaten = time.monotonic()
+    while directory.is_locked():  # by a run that goes on although its worker was killed
+        if time.monotonic() - beaten > studies.HEARTBEAT_SECONDS:
+            trial.beat()
+            beaten = time.monotonic()
+        if stop():
+            raise Stopped
+        time.sleep(_POLL_SECONDS)
     if directory.status() in _OVER:
         epochs()
         return False

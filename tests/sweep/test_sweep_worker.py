@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from cnn_jax import run
 from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Experiment, Optimizer, Sweep, Train
 from cnn_jax.sweep import space, worker
@@ -252,6 +253,25 @@ def test_giving_back_is_no_failure(directory):
         trial.release()
     work(found)
     assert [r["state"] for r in found.records()] == ["complete"]
+
+
+def test_a_run_that_outlived_its_worker_is_waited_for(directory):
+    found = study(directory, "optimizer.learning_rate=[0.1]")
+    orphan = run.RunDirectory(directory / "trials/0000/seed0")
+    orphan.path.mkdir(parents=True)
+    done = threading.Event()
+    with orphan.locked():
+        assert orphan.is_locked()
+        worker_thread = threading.Thread(target=lambda: (work(found), done.set()))
+        worker_thread.start()
+        assert not done.wait(1.0)
+        history = [{"epoch": e, "validation_accuracy": 0.7, "seconds": 1.0} for e in (1, 2, 3)]
+        orphan.write("history", history)
+        orphan.set_status("finished")
+    assert not orphan.is_locked()
+    assert done.wait(30)
+    assert not (directory / "starts").exists()  # nothing was trained again
+    assert [r["value"] for r in found.records()] == [0.7]
 
 
 TOGETHER = """
