@@ -6,8 +6,8 @@ others of its training split.
     python launch.py sweep --config=sweeps/cifar10_rate_and_decay --workdir=runs/rate_and_decay
 
 With --sweep.prune=asha, settings that are not in the best third stop after one epoch or after
-three. Measured (docs/results/rate_and_decay.md): the best has 0.3885 at a rate of 0.0018 and a decay of
-0.0011, which both find; from a rate of 0.003 on, networks begin to die.
+three. Measured (docs/results/rate_and_decay.md): the best has 0.3885 at a rate of 0.0018 and a
+decay of 0.0011, which both find; from a rate of 0.003 on, networks begin to die.
 """
 
 from cnn_jax.experiment import Dataset, Experiment, Logging, Model, Optimizer, Sweep, Train
