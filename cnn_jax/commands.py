@@ -56,9 +56,8 @@ def run_command(invocation: Invocation) -> int:
     logging.use_absl_handler()
     logging.set_verbosity(logging.WARNING)  # Orbax tells its life at the level below
     logging.get_absl_handler().setFormatter(python_logging.Formatter("warning: %(message)s"))
-    # Those that compute nothing leave accelerators to the processes that do.
-    reads_only = invocation.command in ("sweep", "compare", "report")
-    runtime.start("cpu" if reads_only else invocation.platform, invocation.cpu_tuning)
+    computes = next(c.computes for c in flags.COMMANDS if c.name == invocation.command)
+    runtime.start(invocation.platform if computes else "cpu", invocation.cpu_tuning)
     commands: dict[str, Callable[[Invocation], int]] = {
         "train": train,
         "evaluate": evaluate,

@@ -132,8 +132,8 @@ def _read(directory: run.RunDirectory) -> Run:
         accuracies = [record["validation_accuracy"] for record in history]
         metrics["validation_accuracy"] = accuracies[-1]
         metrics["best_validation_accuracy"] = max(accuracies)
-        own = history[-1]["seconds"] / result.get("together", 1)
-        metrics["seconds"] = own + result.get("features", {}).get("seconds", 0.0)
+        features = result.get("features", {}).get("seconds", 0.0)
+        metrics["seconds"] = directory.trained_seconds() + features
     test = result.get("evaluation", {}).get("test")
     if test is not None:
         metrics["test_accuracy"] = test["accuracy"]

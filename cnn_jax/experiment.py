@@ -381,30 +381,36 @@ class Sweep:
     method: Literal["grid", "random", "tpe"] = _field(
         "random", "tpe: Bayesian, by a tree of Parzen estimators"
     )
-    trials: int = _field(20, "settings to try with random and tpe", minimum=1)
+    trials: int = _field(20, "settings to try with random and tpe", minimum=1, resumable=True)
     seeds: int = _field(1, "runs of each setting, ranked by their mean", minimum=1)
     prune: Literal["none", "median", "asha"] = _field(
         "none",
         "stop a setting early, judged by validation accuracy after each epoch of its first seed: "
         "below the median; or not in the best third at epochs 1, 3, 9, ... (successive halving)",
     )
-    parallel: int = _field(1, "workers: with local this process is one of them", minimum=1)
+    parallel: int = _field(
+        1, "workers: with local this process is one of them", minimum=1, resumable=True
+    )
     vectorize: int = _field(
         1,
         "settings that a worker trains in one program, where they differ in learning rate, weight "
         "decay, label smoothing, dropout rate or seed alone",
         minimum=1,
+        resumable=True,
     )
     storage: str | None = _field(
         None, "an Optuna storage address; none: a journal file in the sweep's directory"
     )
     launcher: Literal["local", "slurm", "ray"] = _field(
-        "local", "who starts the --sweep.parallel workers; slurm needs submitit, ray needs Ray"
+        "local",
+        "who starts the --sweep.parallel workers; slurm needs submitit, ray needs Ray",
+        resumable=True,
     )
     resources: str | None = _field(
         None,
         "what each worker gets from Slurm, in submitit's words, such as slurm_partition=gpu,"
         "gpus_per_node=1,timeout_min=240, or from Ray, such as num_gpus=1",
+        resumable=True,
     )
 
     def __post_init__(self) -> None:

@@ -29,11 +29,15 @@ DEFAULT_PRESET = "digits_lenet"
 
 
 class Command(NamedTuple):
-    """What `launch.py` can be asked for, with its line in the help and its positional arguments."""
+    """What `launch.py` can be asked for, with its line in the help and its positional arguments.
+
+    A command that does not compute leaves accelerators to the processes that do.
+    """
 
     name: str
     help: str
     arguments: str = ""
+    computes: bool = True
 
 
 COMMANDS = (
@@ -43,9 +47,20 @@ COMMANDS = (
     Command("describe", "print configuration, layers, data and memory without training"),
     Command("models", "list the models: parameters, FLOPs, input, weights, published accuracy"),
     Command("advise", "freeze or fine-tune? trains with every strategy on your data and compares"),
-    Command("compare", "what runs came to, side by side: seeds folded, ties marked", "RUN..."),
-    Command("report", "one HTML page of a run or a sweep, to send to somebody", "RUN"),
-    Command("sweep", "search hyperparameters: grid, random or TPE, with early stopping, resumable"),
+    Command(
+        "compare",
+        "what runs came to, side by side: seeds folded, ties marked",
+        "RUN...",
+        computes=False,
+    ),
+    Command(
+        "report", "one HTML page of a run or a sweep, to send to somebody", "RUN", computes=False
+    ),
+    Command(
+        "sweep",
+        "search hyperparameters: grid, random or TPE, with early stopping, resumable",
+        computes=False,
+    ),
 )
 
 

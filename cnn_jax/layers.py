@@ -66,7 +66,7 @@ def max_pool(
         `[batch, height', width', channels]`.
     """
     strides = strides or window
-    if strides == window and padding == "VALID":
+    if strides == window and padding == "VALID":  # the commonest, and half as slow again below
         return _tiling_max_pool(x, window)
     if isinstance(padding, str):
         around = jax.lax.padtype_to_pads(x.shape[1:3], window, strides, padding)

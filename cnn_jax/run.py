@@ -113,6 +113,12 @@ class RunDirectory:
         """Replaces one part of result.json and keeps the others."""
         self.write("result", {**self.read("result", {}), key: value})
 
+    def trained_seconds(self) -> float:
+        """Returns how long the run was trained; of several in one program, its share."""
+        history = self.read("history", [])
+        together = self.read("result", {}).get("together", 1)
+        return history[-1]["seconds"] / together if history else 0.0
+
     def status(self) -> Status | None:
         """Returns the status last written."""
         return self.read("status", {}).get("status")

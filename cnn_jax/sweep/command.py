@@ -95,10 +95,9 @@ def _open(invocation: Invocation) -> tuple[run.RunDirectory, Experiment, Sweep]:
         return directory, flags.resolve(invocation), flags.resolve_sweep(invocation)
     base, options = experiment.from_dict(plan["experiment"]), Sweep(**plan["sweep"])
     asked = dataclasses.replace(options, **invocation.sweep)
-    free = ("parallel", "trials", "launcher", "resources", "vectorize")
     for field in dataclasses.fields(Sweep):
         old, new = getattr(options, field.name), getattr(asked, field.name)
-        if field.name not in free and old != new:
+        if not field.metadata["resumable"] and old != new:
             raise UsageError(
                 f"the sweep in {run.shown(directory.path)} was started with --sweep.{field.name}="
                 f"{old}, not {new}; leave the flag out to go on, or give another --workdir"

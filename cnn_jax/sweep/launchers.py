@@ -50,7 +50,9 @@ def start(
     given = parse_resources(resources)
     if launcher == "local":
         return _Local(command, count)
-    return (_Slurm if launcher == "slurm" else _Ray)(command, count, given, folder)
+    if launcher == "slurm":
+        return _Slurm(command, count, given, folder)
+    return _Ray(command, count, given)
 
 
 def parse_resources(text: str | None) -> dict[str, Any]:
@@ -136,14 +138,7 @@ class _Slurm:
 
 
 class _Ray:
-    def __init__(
-        self,
-        command: Sequence[str],
-        count: int,
-        resources: dict[str, Any],
-        folder: pathlib.Path,
-    ):
-        del folder  # Ray keeps logs itself
+    def __init__(self, command: Sequence[str], count: int, resources: dict[str, Any]):
         try:
             import ray  # pyright: ignore[reportMissingImports]
         except ImportError:

@@ -101,10 +101,7 @@ def wait(study: Study, alive: Callable[[], int], stop: Callable[[], bool]) -> No
 
 def _pause(seconds: float, stop: Callable[[], bool]) -> None:
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if stop():
-            raise Stopped
-        time.sleep(_POLL_SECONDS)
+    _hold([], lambda: time.monotonic() >= end, stop)
 
 
 def _try(
@@ -158,7 +155,7 @@ def _runs(trial: Trial, base: Experiment, seeds: int) -> dict[run.RunDirectory, 
 def _conclude(trial: Trial, directories: Sequence[run.RunDirectory], pruned: bool) -> str:
     """Records what the runs of a setting came to, and returns it in a few words."""
     values: list[float] = []
-    seconds = sum(map(_seconds, directories))
+    seconds = sum(directory.trained_seconds() for directory in directories)
     for directory in directories:
         history = directory.read("history", [])
         status = directory.status()
@@ -180,13 +177,6 @@ def _conclude(trial: Trial, directories: Sequence[run.RunDirectory], pruned: boo
     return f"validation accuracy {statistics.mean(values):.4f}{spread}, {seconds:.0f} s"
 
 
-def _seconds(directory: run.RunDirectory) -> float:
-    """Returns how long a run was trained; with others in one program, its share."""
-    history = directory.read("history", [])
-    together = directory.read("result", {}).get("together", 1)
-    return history[-1]["seconds"] / together if history else 0.0
-
-
 def _train_together(
     trials: Sequence[tuple[Trial, dict[run.RunDirectory, Experiment]]],
     stop: Callable[[], bool],
@@ -200,7 +190,7 @@ def _train_together(
     groups: dict[str, list[str]] = {}
     for trial, runs in trials:
         for directory, config in runs.items():
-            if directory.status() not in _OVER:
+            if directory.status() not in _OVER and not directory.is_locked():
                 path = _write_config(trial, directory, config)
                 groups.setdefault(together.alike(config), []).append(str(path))
     held = [trial for trial, _ in trials]
@@ -236,14 +226,8 @@ def _train(
                 return True
         return False
 
-    beaten = time.monotonic()
-    while directory.is_locked():  # by a run that goes on although its worker was killed
-        if time.monotonic() - beaten > studies.HEARTBEAT_SECONDS:
-            trial.beat()
-            beaten = time.monotonic()
-        if stop():
-            raise Stopped
-        time.sleep(_POLL_SECONDS)
+    # Locked by a run that goes on although its worker was killed.
+    _hold([trial], lambda: not directory.is_locked(), stop)
     if directory.status() in _OVER:
         epochs()
         return False
@@ -283,23 +267,37 @@ def _watch(
             start_new_session=True,
             env=environment,
         )
-    beaten = time.monotonic()
+    enough = False
+
+    def over() -> bool:
+        nonlocal enough
+        if process.poll() is None:
+            enough = ended()
+        return enough or process.poll() is not None
+
     try:
-        while process.poll() is None:
-            if time.monotonic() - beaten > studies.HEARTBEAT_SECONDS:
-                for trial in trials:
-                    trial.beat()
-                beaten = time.monotonic()
-            if ended():
-                _end(process)
-                return True
-            if stop():
-                raise Stopped
-            time.sleep(_POLL_SECONDS)
+        _hold(trials, over, stop)
     finally:
         if process.poll() is None:
             _end(process)
-    return False
+    return enough
+
+
+def _hold(trials: Sequence[Trial], over: Callable[[], bool], stop: Callable[[], bool]) -> None:
+    """Waits until something is over, and says all the while that this worker is alive.
+
+    Raises:
+        Stopped: `stop` said so.
+    """
+    beaten = time.monotonic()
+    while not over():
+        if time.monotonic() - beaten > studies.HEARTBEAT_SECONDS:
+            for trial in trials:
+                trial.beat()
+            beaten = time.monotonic()
+        if stop():
+            raise Stopped
+        time.sleep(_POLL_SECONDS)
 
 
 def _end(process: subprocess.Popen) -> None:
