@@ -184,8 +184,10 @@ def initial_state(
         variables = freezing.unflatten({**freezing.flatten(variables), **loaded})
         return new_state(assembly, config, variables, run_key)
 
-    jitted = jax.jit(create, out_shardings=sharding, compiler_options=runtime.compiler_options())
-    return jitted(loaded, init_key, run_key)
+    options = runtime.compiler_options(once=True)
+    return jax.jit(create, out_shardings=sharding, compiler_options=options)(
+        loaded, init_key, run_key
+    )
 
 
 def new_state(

@@ -57,7 +57,10 @@ def run_command(invocation: Invocation) -> int:
     logging.set_verbosity(logging.WARNING)  # Orbax tells its life at the level below
     logging.get_absl_handler().setFormatter(python_logging.Formatter("warning: %(message)s"))
     computes = next(c.computes for c in flags.COMMANDS if c.name == invocation.command)
-    runtime.start(invocation.platform if computes else "cpu", invocation.cpu_tuning)
+    if computes:
+        runtime.start(invocation.platform, invocation.cpu_tuning, invocation.cpu_convolutions)
+    else:
+        runtime.start("cpu")
     commands: dict[str, Callable[[Invocation], int]] = {
         "train": train,
         "evaluate": evaluate,

@@ -85,6 +85,13 @@ _RUN_FLAGS = (
     ),
     _RunFlag("cpu_tuning", "bool", "set XLA and the allocator so that a CPU is fast", True),
     _RunFlag(
+        "cpu_convolutions",
+        "str",
+        "who computes them on a CPU: onednn makes steps faster, but compiles at every start",
+        "xla",
+        ("xla", "onednn"),
+    ),
+    _RunFlag(
         "checkpoint",
         "best|last|STEP",
         "which checkpoint: best by validation, the newest, or that of a step",
@@ -174,6 +181,7 @@ class Invocation:
         debug: whether errors show their traceback.
         platform: a value for JAX's `jax_platforms`; None leaves the choice to JAX.
         cpu_tuning: whether a CPU gets the settings that make it fast.
+        cpu_convolutions: who computes them on a CPU, xla or onednn.
         checkpoint: "best", "last" or a step.
         split: the split to evaluate; None for the data's own default.
         views: of `data.augment.views`.
@@ -196,6 +204,7 @@ class Invocation:
     debug: bool = False
     platform: str | None = None
     cpu_tuning: bool = True
+    cpu_convolutions: str = "xla"
     checkpoint: str | int = "best"
     split: str | None = None
     views: str = "one"
@@ -211,8 +220,10 @@ class Invocation:
     @property
     def machine_flags(self) -> list[str]:
         """The flags that say where and how to compute, for a process that this one starts."""
-        where = [] if self.platform is None else [f"--platform={self.platform}"]
-        return [*where, *([] if self.cpu_tuning else ["--nocpu_tuning"])]
+        found = [] if self.platform is None else [f"--platform={self.platform}"]
+        found += [] if self.cpu_tuning else ["--nocpu_tuning"]
+        given = self.cpu_convolutions != "xla"
+        return [*found, *([f"--cpu_convolutions={self.cpu_convolutions}"] if given else [])]
 
 
 def define(flag_values: absl_flags.FlagValues) -> None:

@@ -16,6 +16,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cnn_jax import onednn, runtime
+
 Padding = Literal["VALID", "SAME"] | Sequence[tuple[int, int]]
 Activation = Literal["relu", "gelu"] | None
 
@@ -255,6 +257,20 @@ def _materialize(x: jax.Array) -> jax.Array:
     return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
 
 
+def _convolve(
+    x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding
+) -> jax.Array:
+    if runtime.uses_onednn() and x.dtype == kernel.dtype == jnp.float32:
+        if isinstance(padding, str):
+            padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
+        vertical, horizontal = padding
+        pads = ((vertical[0], vertical[1]), (horizontal[0], horizontal[1]))
+        return onednn.convolve(x, kernel, strides, pads)
+    return jax.lax.conv_general_dilated(
+        x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
 def _activate(x: jax.Array, activation: Activation) -> jax.Array:
     if activation == "gelu":
         return nn.gelu(x, approximate=False)
@@ -295,14 +311,8 @@ class Conv(nn.Module):
         """Maps `[batch, height, width, in]` to `[batch, height', width', features]`."""
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
-        x = jax.lax.conv_general_dilated(
-            _materialize(x.astype(self.dtype)),
-            kernel.astype(self.dtype),
-            self.strides,
-            self.padding,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        x = _materialize(x)
+        x = _materialize(x.astype(self.dtype))
+        x = _materialize(_convolve(x, kernel.astype(self.dtype), self.strides, self.padding))
         if self.pool is not None:
             x = max_pool(x, self.pool)
         if self.use_bias:

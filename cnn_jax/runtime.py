@@ -6,6 +6,7 @@ Nothing here changes what is computed. A GPU or TPU needs none of the CPU settin
 import ctypes
 import functools
 import importlib.metadata
+import math
 import os
 import pathlib
 import platform
@@ -17,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from cnn_jax import onednn
 from cnn_jax.errors import UsageError
 
 # What makes XLA's CPU programs fast.
@@ -53,22 +55,30 @@ def keep_freed_memory() -> bool:
     return all([mallopt(name, value) == 1 for name, value in settings])
 
 
+# For a program that runs once, which compiles in a tenth of the time for it: LLVM takes long over
+# random numbers.
+_ONCE = {"xla_backend_optimization_level": 1}
+
 _cpu_tuning = True
+_onednn = False
 
 
-def start(platform_name: str | None = None, cpu_tuning: bool = True) -> None:
+def start(
+    platform_name: str | None = None, cpu_tuning: bool = True, cpu_convolutions: str = "xla"
+) -> None:
     """Sets up the process; call it once, before the first JAX computation.
 
     Args:
         platform_name: cpu, gpu or tpu; None leaves the choice to JAX.
         cpu_tuning: whether a CPU gets the compiler options and the allocator settings that make it
             fast.
+        cpu_convolutions: who computes them on a CPU: xla, or onednn (see `cnn_jax.onednn`).
 
     Raises:
-        UsageError: the platform is not there.
+        UsageError: the platform is not there, or oneDNN cannot be used here.
     """
-    global _cpu_tuning
-    _cpu_tuning = cpu_tuning
+    global _cpu_tuning, _onednn
+    _cpu_tuning, _onednn = cpu_tuning, False
     compiler_options.cache_clear()
     if platform_name is not None:
         jax.config.update("jax_platforms", platform_name)
@@ -82,14 +92,30 @@ def start(platform_name: str | None = None, cpu_tuning: bool = True) -> None:
         raise UsageError(f"{asked} finds no such devices here: {reason}") from error
     if backend == "cpu" and cpu_tuning:
         keep_freed_memory()
+    if backend == "cpu" and cpu_convolutions == "onednn":
+        if reason := onednn.obstacle():
+            raise UsageError(f"--cpu_convolutions=onednn cannot be had: {reason}")
+        _onednn = True
+        # Nobody may write down a program with such a call: XLA reads stray memory for it.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", math.inf)
+
+
+def uses_onednn() -> bool:
+    """Whether `start` chose oneDNN for the convolutions."""
+    return _onednn
 
 
 @functools.cache
-def compiler_options() -> dict[str, Any]:
-    """Returns the compiler options of this platform that this jaxlib knows."""
+def compiler_options(once: bool = False) -> dict[str, Any]:
+    """Returns the compiler options of this platform that this jaxlib knows.
+
+    Args:
+        once: whether the program runs once, so that compiling it counts more than its speed.
+    """
     if jax.default_backend() != "cpu" or not _cpu_tuning:
         return {}
-    return {name: value for name, value in _CPU_COMPILER_OPTIONS.items() if _known(name, value)}
+    options = {**_CPU_COMPILER_OPTIONS, **(_ONCE if once else {})}
+    return {name: value for name, value in options.items() if _known(name, value)}
 
 
 def _known(name: str, value: Any) -> bool:
@@ -102,8 +128,10 @@ def _known(name: str, value: Any) -> bool:
 
 def describe_tuning() -> str:
     """Returns one line: what `start` and `compiler_options` set on this platform."""
-    options = [f"{name}={value or 'none'}" for name, value in compiler_options().items()]
-    return "; ".join([*options, "freed memory is kept"]) if options else "none"
+    parts = [f"{name}={value or 'none'}" for name, value in compiler_options().items()]
+    parts += ["freed memory is kept"] if parts else []
+    parts += ["convolutions by oneDNN, nothing compiled is stored"] if _onednn else []
+    return "; ".join(parts) or "none"
 
 
 def _git_commit() -> str | None:
@@ -172,4 +200,5 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "hostname": platform.node(),
         "compiler_options": compiler_options(),
+        "cpu_convolutions": "onednn" if _onednn else "xla",
     }

@@ -92,7 +92,7 @@ def _airbench(outputs: int, reordered: bool) -> Iterator[Layer]:
             yield from [("pool", 2)] if number == 1 else []
             yield from [("bn", f"{path}/bn{number}", 1e-12, False), ("gelu",)]
     yield from [("pool", 3), ("flatten",)]
-    yield from [("dense", "head/logits", outputs, False), ("scale", 1 / 9)]
+    yield from [("dense", "head/logits", outputs, False), ("scale", 1 / 256)]
 
 
 def _vgg16(outputs: int, reordered: bool) -> Iterator[Layer]:

@@ -206,7 +206,7 @@ def main(arguments: list[str]) -> int:
         machine = [argument for argument in arguments if argument.startswith("--")]
         paths = [pathlib.Path(argument) for argument in arguments if argument not in machine]
         invocation = flags.parse(["train", *machine])
-        runtime.start(invocation.platform, invocation.cpu_tuning)
+        runtime.start(invocation.platform, invocation.cpu_tuning, invocation.cpu_convolutions)
         configs = [experiment.from_dict(run.read_json(path)) for path in paths]
         status = train(configs, [run.RunDirectory(path.with_suffix("")) for path in paths])
     except UserError as error:
