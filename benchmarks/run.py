@@ -352,10 +352,11 @@ class Benchmark:
             place = tempfile.mkdtemp(dir=self.folder)
             stack.callback(shutil.rmtree, place)
             command = [self._pythons[peer.environment]]
-            if cell.peer == "ours":
+            if peer.environment == "ours":
                 command += [str(ROOT / "launch.py"), "train", "--config=cats_vs_dogs_guide"]
                 command += ["--dataset.name=folder", f"--dataset.path={photographs}"]
                 command += [f"--transfer.weights={weights}", f"--train.epochs={epochs}"]
+                command += [f"--{name}={value}" for name, value in peer.mode.items()]
                 command += [f"--workdir={place}/run"]
             else:
                 command += ["-m", "benchmarks.peers.guide", photographs, weights, str(theirs)]
@@ -365,7 +366,7 @@ class Benchmark:
             seconds, foreign = time.perf_counter() - began, _foreign(before)
             if done.returncode:
                 raise RunError(f"{name}, {cell}: {_end(done.stderr)}")
-            if cell.peer != "ours":
+            if peer.environment != "ours":
                 seconds += (epochs - theirs) * json.loads(done.stdout.splitlines()[-1])["epochs"][
                     -1
                 ]

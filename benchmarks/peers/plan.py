@@ -19,16 +19,16 @@ class Peer:
     Attributes:
         environment: whose packages it runs with: "ours", or the name of a file of requirements.
         module: the file that runs it.
-        mode: precision and channels_last, for that file.
+        mode: precision, channels_last and cpu_convolutions, for that file.
         variables: of the process's environment.
-        plain: whether it is its library as it comes, which workloads that no mode matters to take.
+        also: kinds of workloads besides networks that it runs.
     """
 
     environment: str
     module: str
     mode: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     variables: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    plain: bool = False
+    also: tuple[str, ...] = ()
 
     @property
     def precision(self) -> str:
@@ -41,12 +41,13 @@ _LAST = {"channels_last": True}
 _TF, _JAX = {"KERAS_BACKEND": "tensorflow"}, {"KERAS_BACKEND": "jax"}
 
 PEERS: dict[str, Peer] = {
-    "ours": Peer("ours", "ours", plain=True),
+    "ours": Peer("ours", "ours", also=("product", "jpeg", "start", "transfer")),
+    "ours-onednn": Peer("ours", "ours", {"cpu_convolutions": "onednn"}, also=("start", "transfer")),
     "ours-bf16": Peer("ours", "ours", _BF16),
-    "keras-tf": Peer("keras-tf", "with_keras", variables=_TF, plain=True),
+    "keras-tf": Peer("keras-tf", "with_keras", variables=_TF, also=("jpeg", "start", "transfer")),
     "keras-tf-malloc": Peer("keras-tf", "with_keras", variables=_TF | _MALLOC),
-    "keras-jax": Peer("keras-jax", "with_keras", variables=_JAX, plain=True),
-    "torch": Peer("torch", "with_torch", plain=True),
+    "keras-jax": Peer("keras-jax", "with_keras", variables=_JAX, also=("start",)),
+    "torch": Peer("torch", "with_torch", also=("jpeg", "start")),
     "torch-malloc": Peer("torch", "with_torch", variables=_MALLOC),
     "torch-channels-last": Peer("torch", "with_torch", _LAST),
     "torch-channels-last-malloc": Peer("torch", "with_torch", _LAST, _MALLOC),
@@ -144,17 +145,9 @@ def cells(workload: Workload, peers: Iterable[str]) -> list[Cell]:
                 found.append(Cell(name, "cached"))
             if not ours and workload.reorders and peer.precision == "float32":
                 found.append(Cell(name, "reordered"))
-        elif not peer.plain:
-            continue
-        elif workload.kind == "start" and ours:
-            found += [Cell(name, "cold"), Cell(name, "warm")]
-        elif (
-            ours
-            or workload.kind == "start"
-            or (workload.kind == "jpeg" and name != "keras-jax")
-            or (workload.kind == "transfer" and name == "keras-tf")
-        ):
-            found.append(Cell(name))
+        elif workload.kind in peer.also:
+            both = workload.kind == "start" and ours
+            found += [Cell(name, "cold"), Cell(name, "warm")] if both else [Cell(name)]
     return found
 
 
