@@ -193,7 +193,8 @@ class Optimizer:
     momentum: float = _field(0.9, "of sgd, also beside muon, whose own is 0.6", minimum=0, below=1)
     weight_decay: float = _field(
         0.0,
-        "decay of kernels: decoupled for adamw, added to the gradient for sgd",
+        "decay of kernels: decoupled for adamw, added to the gradient for sgd; for muon of all but "
+        "its kernels, and the same whatever --transfer.lr_scale says",
         minimum=0,
     )
     schedule: Literal["constant", "cosine", "triangular", "step"] = _field(

@@ -3,13 +3,15 @@
 The recipe of airbench94_muon (Jordan 2024, arXiv:2404.00498): whitening filters from the training
 images, Muon for convolutions, mirroring that alternates, shifts of two pixels, label smoothing,
 eight epochs with a learning rate that falls along a line. Rates are those of its source, whose loss
-is a sum over 2,000 images: 0.24 for filters, 0.053 x 2,000 for biases, 0.67 x 2,000 for the head.
-Two things differ: the bias of the first layer is trained to the end, and the biases do not decay.
+is a sum over 2,000 images: 0.24 for filters, 0.053 x 2,000 for biases, 0.67 x 2,000 for the head;
+its decay, 2e-6 x 2,000 a step, is 0.24 x 0.0167. One thing differs: the bias of the first layer is
+trained to the end, not for three epochs.
 
     python launch.py --config=cifar10_94 --workdir=runs/cifar10_94
     python launch.py evaluate --workdir=runs/cifar10_94 --checkpoint=last --views=mirror_translate
 
-Not measured with this code yet. Its source: 94.01 % with six views (200 seeds), 0.29 PFLOP.
+Its source: 94.01 % with six views (200 seeds), 0.29 PFLOP. Measured here: 0.9373 with six views and
+0.9298 without (one seed, 50 minutes on two cores), when biases did not decay yet; not since.
 Validates on the test split, as its source does; nothing is chosen by it.
 """
 
@@ -32,7 +34,7 @@ EXPERIMENT = Experiment(
         name="muon",
         learning_rate=0.24,
         momentum=0.85,
-        weight_decay=3e-6,
+        weight_decay=0.0167,
         schedule="triangular",
     ),
     train=Train(epochs=8, label_smoothing=0.2),

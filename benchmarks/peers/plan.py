@@ -31,6 +31,11 @@ class Peer:
     also: tuple[str, ...] = ()
 
     @property
+    def tuned(self) -> bool:
+        """Whether it got our settings of the allocator."""
+        return self.variables.items() >= _MALLOC.items()
+
+    @property
     def precision(self) -> str:
         """float32 or bfloat16."""
         return self.mode.get("precision", "float32")

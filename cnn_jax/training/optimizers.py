@@ -74,13 +74,16 @@ def make_optimizer(
 
     def of_group(group: Group) -> optax.GradientTransformation:
         decay = optax.add_decayed_weights(weight_decay, mask=_is_kernel)
+        momentum = optax.trace(decay=config.momentum, nesterov=config.momentum > 0)
         rate = optax.scale_by_learning_rate(group.lr_scale * learning_rate)
-        sgd = [decay, optax.trace(decay=config.momentum, nesterov=config.momentum > 0), rate]
         if config.name == "muon":
             filters = optax.chain(muon.scale_by_muon(), rate, muon.keep_norm())
-            return optax.partition({True: filters, False: optax.chain(*sgd)}, _is_filter_bank)
+            # Biases decay as well, and nothing decays faster for its group's higher rate.
+            even = optax.add_decayed_weights(weight_decay / group.lr_scale)
+            others = optax.chain(even, momentum, rate)
+            return optax.partition({True: filters, False: others}, _is_filter_bank)
         if config.name == "sgd":
-            return optax.chain(*sgd)
+            return optax.chain(decay, momentum, rate)
         adam = [optax.scale_by_adam()] + ([decay] if config.name == "adamw" else [])
         return optax.chain(*adam, rate)
 

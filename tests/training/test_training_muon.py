@@ -61,9 +61,10 @@ def test_muon_is_for_filter_banks_and_sgd_for_the_rest():
     optimizer = optimizers.make_optimizer(config, groups, 0.1, 0.01)
     updates: Any = optimizer.update(gradients, optimizer.init(params), params)[0]
     moved: Any = optax.apply_updates(params, updates)
-    expected = params["bn/bias"] - 0.1 * 1.85 * gradients["bn/bias"]  # Nesterov's first step
+    decayed = gradients["bn/bias"] + 0.01 * params["bn/bias"]
+    expected = params["bn/bias"] - 0.1 * 1.85 * decayed  # Nesterov's first step
     np.testing.assert_allclose(moved["bn/bias"], expected, rtol=1e-5)
-    decayed = gradients["head/kernel"] + 0.01 * params["head/kernel"]
+    decayed = gradients["head/kernel"] + 0.01 / 10 * params["head/kernel"]
     expected = params["head/kernel"] - 10 * 0.1 * 1.85 * decayed
     np.testing.assert_allclose(moved["head/kernel"], expected, rtol=1e-4, atol=1e-6)
     filters = gradients["conv/kernel"].reshape(36, 6).T
