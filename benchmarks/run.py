@@ -379,14 +379,16 @@ class Benchmark:
         """Writes speed.json, speed.md and speed.png, and prints the tables."""
         rows = report.summarize(self.records, self.workloads)
         verdicts = report.verdicts(rows, self.workloads)
-        versions = {PEERS[r["peer"]].environment: r["versions"] for r in self.records}
+        versions = {
+            PEERS[r["peer"]].environment: r["versions"] for r in self.records if r["versions"]
+        }
         cores = os.cpu_count()
         result = {
             "date": datetime.date.today().isoformat(),
             **self.settings,
             **{"cores": cores, "system": platform.platform()},
             "python": platform.python_version(),
-            "packages": {name: found for name, found in versions.items() if found},
+            "packages": versions,
             **{"notes": list(notes), "verdicts": verdicts, "rows": rows},
         }
         output = self.options.output

@@ -144,6 +144,7 @@ def verdicts(rows: Sequence[Record], workloads: Mapping[str, Workload]) -> list[
         half = [r for r in theirs if r not in single]
         fastest = max((r for r in here if r not in theirs and r["variant"] != "cached"), key=_speed)
         installed = [r for r in plain if not PEERS[r["peer"]].tuned]
+        installed = installed if len(installed) < len(plain) else []
         races = [
             ("speed", ours, plain, workload.target),
             ("speed, peers as installed", ours, installed, workload.target),
@@ -234,8 +235,10 @@ def page(result: Mapping[str, Any]) -> str:
         for name, found in result["packages"].items()
     )
     made = (
-        f"Made on {result['date']} by `python benchmarks/run.py` at commit {result['commit']},\n"
-        f"on {result['cores']} cores, {result['processor']}. {packages}."
+        f"Made on {result['date']} by `python benchmarks/run.py --rounds={result['rounds']} "
+        f"--seconds={result['seconds']:g}`\n(peers: {', '.join(result['peers'])})\n"
+        f"at commit {result['commit']}, on {result['cores']} cores, {result['processor']}.\n"
+        f"{packages}."
     )
     reading = (
         "ours/peer is how many times as fast the fastest of ours in float32 is. Ours has its\n"
