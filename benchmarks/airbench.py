@@ -35,10 +35,10 @@ _MOMENTUM = "--transfer.lr_scale=bias:64,head:809"
 
 # {line: (what it is, its flags)}
 LINES: dict[str, tuple[str, list[str]]] = {
-    "full": ("the preset, 8 epochs", []),
-    "half": ("1/2 of the FLOPs, 4 epochs", ["--train.epochs=4"]),
-    "quarter": ("1/4 of the FLOPs, 2 epochs", [_QUARTER]),
-    "narrow": ("about 1/4 of the FLOPs, half the width, 8 epochs", ["--model.width=0.5"]),
+    "full": ("the preset, 9 epochs", []),
+    "half": ("about 1/2 of the FLOPs, 4 epochs", ["--train.epochs=4"]),
+    "quarter": ("about 1/4 of the FLOPs, 2 epochs", [_QUARTER]),
+    "narrow": ("about 1/4 of the FLOPs, half the width, 9 epochs", ["--model.width=0.5"]),
     "no_freeze": ("1/4, whitening filters trained as well", [_QUARTER, "--transfer.freeze=none"]),
     "no_muon": (
         "1/4, Nesterov momentum instead of Muon, at the rates of airbench94",
