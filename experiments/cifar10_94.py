@@ -5,8 +5,8 @@ images, Muon for convolutions, mirroring that alternates, shifts of two pixels, 
 a learning rate that falls along a line. Rates are those of its source, whose loss is a sum over
 2,000 images: 0.24 for filters, 0.053 x 2,000 for biases, 0.67 x 2,000 for the head; its decay, 2e-6
 x 2,000 a step, is 0.24 x 0.0167. Two things differ: nine epochs, where the source has eight and
-about half of its seeds below 94 %; and the bias of the first layer is trained to the end, not for three
-epochs.
+about half of its seeds below 94 %; and the bias of the first layer is trained to the end, not for
+three epochs.
 
     python launch.py --config=cifar10_94 --workdir=runs/cifar10_94
     python launch.py evaluate --workdir=runs/cifar10_94 --checkpoint=last --views=mirror_translate
