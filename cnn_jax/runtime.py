@@ -70,8 +70,8 @@ def start(
 
     Args:
         platform_name: cpu, gpu or tpu; None leaves the choice to JAX.
-        cpu_tuning: whether a CPU gets the compiler options and the allocator settings that make it
-            fast.
+        cpu_tuning: whether a CPU gets the compiler options, the allocator settings and the
+            dispatch that make it fast.
         cpu_convolutions: who computes them on a CPU: xla, or onednn (see `cnn_jax.onednn`).
 
     Raises:
@@ -82,6 +82,11 @@ def start(
     compiler_options.cache_clear()
     if platform_name is not None:
         jax.config.update("jax_platforms", platform_name)
+    if cpu_tuning:
+        # A program then runs in the thread that starts it, whose memory `keep_freed_memory` keeps;
+        # in others glibc maps what is larger than 64 MiB anew each time, whatever it is told. To
+        # be set before the first question for devices; no other platform looks at it.
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
     jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     try:
@@ -129,7 +134,9 @@ def _known(name: str, value: Any) -> bool:
 def describe_tuning() -> str:
     """Returns one line: what `start` and `compiler_options` set on this platform."""
     parts = [f"{name}={value or 'none'}" for name, value in compiler_options().items()]
-    parts += ["freed memory is kept"] if parts else []
+    parts += (
+        ["freed memory is kept", "programs run in the thread that starts them"] if parts else []
+    )
     parts += ["convolutions by oneDNN, nothing compiled is stored"] if _onednn else []
     return "; ".join(parts) or "none"
 
