@@ -5,8 +5,9 @@
     python benchmarks/airbench.py --lines=all          these, and every trick left out at 1/4
 
 Runs are ordinary run directories RUNS/LINE-SEED, evaluated on the test split with the mean of six
-views and without: a killed benchmark goes on where it was. More training flags follow `--`. What
-there is of all lines goes to docs/results/cifar10_94.md, .json and .png.
+views and without: a killed benchmark goes on where it was. More training flags follow `--`. Each
+finished run goes to docs/results/cifar10_94.json, and what is there is not trained again; table and
+figure beside it, cifar10_94.md and .png, are made of all of it.
 """
 
 import argparse
@@ -53,6 +54,8 @@ LINES: dict[str, tuple[str, list[str]]] = {
     "no_shift": ("1/4, not shifted", [_QUARTER, "--dataset.crop_padding=0"]),
     "slow_biases": ("1/4, biases at the rate of the filters", [_QUARTER, _SLOW]),
 }
+# What the figure shows: the others are points beside "quarter".
+BUDGETS = ("full", "half", "quarter", "narrow")
 
 
 def measure(line: str, seed: int, runs: pathlib.Path, more: list[str]) -> run.RunDirectory:
@@ -73,25 +76,22 @@ def _name(views: str) -> str:
     return "test" if views == "one" else f"test_{views}"
 
 
-def summary(line: str, directories: list[run.RunDirectory]) -> dict[str, Any]:
-    """Returns the figures of a line over its seeds."""
-    results = [directory.read("result") for directory in directories]
-    environment = directories[0].read("environment")[-1]
+def record(line: str, directory: run.RunDirectory) -> dict[str, Any]:
+    """Returns the figures of a finished run."""
+    result, environment = directory.read("result"), directory.read("environment")[-1]
     return {
         "line": line,
-        "seeds": [directory.config().seed for directory in directories],
-        "epochs": results[0]["training"]["epochs"],
-        "pflop": results[0]["training"]["flops"] / 1e15,
-        "seconds": [result["training"]["seconds"] for result in results],
-        **{
-            views: [result["evaluation"][_name(views)]["accuracy"] for result in results]
-            for views in VIEWS
-        },
-        "history": [directory.read("history") for directory in directories],
+        "seed": directory.config().seed,
+        "epochs": result["training"]["epochs"],
+        "pflop": result["training"]["flops"] / 1e15,
+        "seconds": result["training"]["seconds"],
+        **{views: result["evaluation"][_name(views)]["accuracy"] for views in VIEWS},
+        "history": directory.read("history"),
         "command": environment["command"][2:],
         "convolutions": environment.get("cpu_convolutions", "xla"),
         "processor": f"{environment['cores']} cores, {environment['processor']}",
         "packages": environment["packages"],
+        "git_commit": environment.get("git_commit"),
         "date": datetime.date.today().isoformat(),
     }
 
@@ -100,14 +100,15 @@ def curves(records: list[dict[str, Any]]) -> Figure:
     """Returns the test accuracy after every epoch, without views, over the FLOPs spent."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    for number, record in enumerate(r for r in records if not r["line"].startswith("no_")):
-        for history in record["history"]:
-            pflop = [record["pflop"] * (i + 1) / len(history) for i in range(len(history))]
+    for number, line in enumerate(BUDGETS):
+        runs = [one for one in records if one["line"] == line]
+        for one in runs:
+            history = one["history"]
+            pflop = [one["pflop"] * (i + 1) / len(history) for i in range(len(history))]
             accuracy = [epoch["validation_accuracy"] for epoch in history]
-            label = LINES[record["line"]][0] if history is record["history"][0] else None
+            label = LINES[line][0] if one is runs[0] else None
             axes.plot(pflop, accuracy, f"C{number}.-", label=label, alpha=0.8)
-        last = [record["pflop"]] * len(record["seeds"])
-        axes.plot(last, record["mirror_translate"], f"C{number}*", markersize=11)
+            axes.plot(one["pflop"], one["mirror_translate"], f"C{number}*", markersize=11)
     axes.axhline(0.94, color="black", linestyle="--", linewidth=1)
     axes.set_xlabel("PFLOP of training")
     axes.set_ylabel("accuracy on the test images")
@@ -118,27 +119,30 @@ def curves(records: list[dict[str, Any]]) -> Figure:
 
 
 def write(records: list[dict[str, Any]]) -> None:
-    """Writes the table, the records and the figure."""
+    """Writes the records, their table and their figure."""
     run.write_json(RESULTS / "cifar10_94.json", records)
     curves(records).savefig(RESULTS / "cifar10_94.png", dpi=100)
     rows = []
-    for record in records:
-        six = record["mirror_translate"]
+    for line, (what, _) in LINES.items():
+        runs = [one for one in records if one["line"] == line]
+        if not runs:
+            continue
+        six = [one["mirror_translate"] for one in runs]
         spread = f" ± {statistics.stdev(six):.4f}" if len(six) > 1 else ""
         rows.append(
             [
-                LINES[record["line"]][0],
-                record["epochs"],
-                f"{record['pflop']:.3f}",
-                len(six),
+                what,
+                runs[0]["epochs"],
+                f"{runs[0]['pflop']:.3f}",
+                len(runs),
                 f"{statistics.mean(six):.4f}{spread}",
-                f"{statistics.mean(record['one']):.4f}",
-                f"{statistics.mean(record['seconds']) / 60:.0f}",
-                record["convolutions"],
+                f"{statistics.mean(one['one'] for one in runs):.4f}",
+                f"{statistics.median(one['seconds'] for one in runs) / 60:.0f}",
+                " and ".join(sorted({one["convolutions"] for one in runs})),
             ]
         )
     headers = ["what", "epochs", "PFLOP", "seeds", "six views", "one view", "minutes", "by"]
-    last = records[0]
+    last = max(records, key=lambda one: one["date"])
     packages = ", ".join(f"{name} {version}" for name, version in last["packages"].items())
     (RESULTS / "cifar10_94.md").write_text(
         "# 94 % on CIFAR-10\n\n"
@@ -149,9 +153,9 @@ def write(records: list[dict[str, Any]]) -> None:
         f"{tables.markdown(rows, headers)}\n\n"
         "![Accuracy over the FLOPs spent](cifar10_94.png)\n\n"
         f"Made by `python benchmarks/airbench.py` until {last['date']} on {last['processor']};\n"
-        f"{packages}. Minutes are those of training with validation after every epoch; `by` says\n"
-        "who computed the convolutions (`--cpu_convolutions`). [cifar10_94.json](cifar10_94.json)\n"
-        "has every seed and every epoch.\n"
+        f"{packages}. Minutes are those of training with validation after every epoch, the median\n"
+        "over seeds; `by` says who computed the convolutions (`--cpu_convolutions`).\n"
+        "[cifar10_94.json](cifar10_94.json) has every seed and every epoch.\n"
     )
 
 
@@ -167,15 +171,16 @@ def main() -> int:
     if unknown := [line for line in lines if line not in LINES]:
         parser.error(f"there is no line {unknown[0]!r}; the lines are {', '.join(LINES)}")
     path = RESULTS / "cifar10_94.json"
-    records = {r["line"]: r for r in (json.loads(path.read_text()) if path.exists() else [])}
+    records = json.loads(path.read_text()) if path.exists() else []
     for line in lines:
-        directories = [
-            measure(line, seed, options.runs.resolve(), options.flags)
-            for seed in range(options.seeds)
-        ]
-        records[line] = summary(line, directories)
-        write([records[known] for known in LINES if known in records])
-        print(f"{line}: {records[line]['mirror_translate']}")
+        for seed in range(options.seeds):
+            if (line, seed) not in [(one["line"], one["seed"]) for one in records]:
+                directory = measure(line, seed, options.runs.resolve(), options.flags)
+                records.append(record(line, directory))
+                records.sort(key=lambda one: (list(LINES).index(one["line"]), one["seed"]))
+                write(records)
+        found = [one["mirror_translate"] for one in records if one["line"] == line]
+        print(f"{line}: {', '.join(f'{accuracy:.4f}' for accuracy in found)}")
     return 0
 
 

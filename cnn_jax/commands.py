@@ -1,4 +1,8 @@
-"""The commands that `launch.py` hands over to."""
+"""The commands that `launch.py` hands over to.
+
+What only some of them need, Matplotlib and Optuna above all, they import themselves: training has
+made its first step before all of it were loaded.
+"""
 
 import dataclasses
 import json
@@ -12,36 +16,14 @@ import numpy as np
 from absl import flags as absl_flags
 from absl import logging
 
-from cnn_jax import (
-    advise,
-    build,
-    compare,
-    data,
-    distributed,
-    experiment,
-    flags,
-    report,
-    run,
-    runtime,
-)
+from cnn_jax import build, data, distributed, experiment, flags, run, runtime
 from cnn_jax.data import batches, folder
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.evaluation import metrics
 from cnn_jax.evaluation.evaluator import Evaluation, Evaluator
 from cnn_jax.flags import Invocation
 from cnn_jax.pretrained import loading
-from cnn_jax.reporting import (
-    architecture,
-    figures,
-    groups,
-    progress,
-    projector,
-    results,
-    summary,
-    tables,
-    zoo,
-)
-from cnn_jax.sweep import command as sweep
+from cnn_jax.reporting import groups, progress, projector, results, summary, tables
 from cnn_jax.training import checkpoints, features, loop, record
 
 
@@ -67,12 +49,36 @@ def run_command(invocation: Invocation) -> int:
         "predict": predict,
         "describe": describe,
         "models": list_models,
-        "advise": lambda invocation: advise.run_command(invocation, _train_in),
-        "sweep": sweep.run_command,
-        "compare": compare.run_command,
-        "report": report.run_command,
+        "advise": _advise,
+        "sweep": _sweep,
+        "compare": _compare,
+        "report": _report,
     }
     return commands[invocation.command](invocation)
+
+
+def _advise(invocation: Invocation) -> int:
+    from cnn_jax import advise
+
+    return advise.run_command(invocation, _train_in)
+
+
+def _sweep(invocation: Invocation) -> int:
+    from cnn_jax.sweep import command
+
+    return command.run_command(invocation)
+
+
+def _compare(invocation: Invocation) -> int:
+    from cnn_jax import compare
+
+    return compare.run_command(invocation)
+
+
+def _report(invocation: Invocation) -> int:
+    from cnn_jax import report
+
+    return report.run_command(invocation)
 
 
 def train(invocation: Invocation) -> int:
@@ -318,6 +324,8 @@ def _restore(
 
 def evaluate(invocation: Invocation) -> int:
     """Measures a checkpoint on every example of a split."""
+    from cnn_jax.reporting import figures
+
     directory, config = _load_run(invocation)
     loaded = data.load(config.dataset)
     _check_same_data(directory, loaded.info)
@@ -450,6 +458,8 @@ def predict(invocation: Invocation) -> int:
 
 def list_models(invocation: Invocation) -> int:
     """Prints the registered models and what to do with one."""
+    from cnn_jax.reporting import zoo
+
     given = [*invocation.overrides, *(f for f in ("config", "workdir") if getattr(invocation, f))]
     if given:
         raise UsageError(
@@ -468,6 +478,8 @@ _MOST_LAYERS = 40
 
 def describe(invocation: Invocation) -> int:
     """Prints configuration, layers, data, steps and memory without training."""
+    from cnn_jax.reporting import architecture, figures
+
     directory = run.RunDirectory(invocation.workdir or ".")
     if invocation.workdir is not None and not (invocation.config or invocation.overrides):
         directory.check_exists()  # nothing else says what to describe

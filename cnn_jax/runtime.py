@@ -120,12 +120,14 @@ def compiler_options(once: bool = False) -> dict[str, Any]:
     if jax.default_backend() != "cpu" or not _cpu_tuning:
         return {}
     options = {**_CPU_COMPILER_OPTIONS, **(_ONCE if once else {})}
-    return {name: value for name, value in options.items() if _known(name, value)}
+    if _known(options):  # a probe takes a tenth of a second
+        return options
+    return {name: value for name, value in options.items() if _known({name: value})}
 
 
-def _known(name: str, value: Any) -> bool:
+def _known(options: dict[str, Any]) -> bool:
     try:
-        jax.jit(lambda x: x + 1, compiler_options={name: value})(jnp.zeros(()))
+        jax.jit(lambda x: x + 1, compiler_options=options)(jnp.zeros(()))
     except Exception:  # an option that a jaxlib does not know is an error of its own kind
         return False
     return True

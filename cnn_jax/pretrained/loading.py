@@ -18,8 +18,9 @@ from flax import traverse_util
 from cnn_jax import experiment, models, run
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.patterns import matches
-from cnn_jax.pretrained import catalogue, download, layouts
+from cnn_jax.pretrained import catalogue, layouts
 from cnn_jax.pretrained.preprocessing import Preprocessing
+from cnn_jax.training import checkpoints
 
 # A damaged or hostile HDF5 file can declare more than it holds; VGG19 has 0.6 GB.
 _MAX_BYTES = 4 << 30
@@ -77,6 +78,8 @@ def load(source: str, model: str, include: str | None = None) -> Weights:
             layer.path.startswith("head/") and matches(include, layer.path)
             for layer in layouts.find(model).layers
         )
+        from cnn_jax.pretrained import download  # loads requests, which a file does not need
+
         entry = catalogue.find(model, include_top)
         path = download.fetch(entry)
     else:
@@ -155,7 +158,6 @@ def from_run(path: Path, model: str) -> Weights:
             f"{path} is a run of {trained.model.name}; transfer from it with "
             f"--model.name={trained.model.name}, not {model}"
         )
-    from cnn_jax.training import checkpoints  # loads Orbax, which the other roads do not need
 
     variables, _ = checkpoints.load_variables(path.resolve() / "checkpoints")
     arrays = {

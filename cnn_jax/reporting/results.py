@@ -1,21 +1,28 @@
-"""Figures of the data before training, and of what an evaluation found."""
+"""Figures of the data before training, and of what an evaluation found.
+
+`figures` is imported where something is drawn: Matplotlib takes half a second.
+"""
 
 import pathlib
 import shlex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from matplotlib.figure import Figure
 
 from cnn_jax import experiment, run
 from cnn_jax.data import Data, DataInfo, Split, batches
 from cnn_jax.evaluation.evaluator import Evaluation
-from cnn_jax.reporting import figures, projector, tensorboard
+from cnn_jax.reporting import projector, tensorboard
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def write_data_figures(loaded: Data, folder: pathlib.Path, events: tensorboard.EventWriter) -> None:
     """Writes a 5 x 5 grid of training images, and class counts with channel statistics."""
+    from cnn_jax.reporting import figures
+
     split, info = loaded.splits["train"], loaded.info
     chosen = np.sort(batches.epoch_order(0, 0, len(split.labels))[:25])
     made = {
@@ -58,6 +65,8 @@ def write_figures(
     events: tensorboard.EventWriter,
 ) -> None:
     """Writes confusion matrix, predictions and first-layer filters to TensorBoard."""
+    from cnn_jax.reporting import figures
+
     events.figure(
         step,
         "validation/confusion_matrix",
@@ -69,8 +78,10 @@ def write_figures(
         events.figure(step, "filters/first_convolution", figures.filters(kernel))
 
 
-def predictions_figure(found: Evaluation, split: Split, info: DataInfo) -> Figure:
+def predictions_figure(found: Evaluation, split: Split, info: DataInfo) -> "Figure":
     """Returns the 5 x 5 grid of predictions of examples spread over the split."""
+    from cnn_jax.reporting import figures
+
     chosen = np.linspace(0, len(split.labels) - 1, min(25, len(split.labels))).astype(int)
     p = found.probabilities[chosen]
     return figures.prediction_grid(

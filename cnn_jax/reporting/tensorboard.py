@@ -5,15 +5,15 @@ import os
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from matplotlib.figure import Figure
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import api_pb2, event_pb2, plugin_hparams_pb2, summary_pb2
 
-from cnn_jax.reporting.figures import to_array
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # The classes of protocol buffers exist at run time only, so for a type checker they are Any.
 _API: Any = api_pb2
@@ -81,8 +81,10 @@ class EventWriter:
         points = [point(tag=tag, simple_value=float(value)) for tag, value in values.items()]
         self._write(step, summary=_SUMMARY.Summary(value=points))
 
-    def figure(self, step: int, tag: str, figure: Figure) -> None:
+    def figure(self, step: int, tag: str, figure: "Figure") -> None:
         """Writes a figure as an image."""
+        from cnn_jax.reporting.figures import to_array  # whoever made the figure has loaded it
+
         self._write(step, summary=summary.image(tag, to_array(figure), dataformats="HWC"))
 
     def text(self, step: int, tag: str, text: str) -> None:

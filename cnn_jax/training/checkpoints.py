@@ -4,7 +4,8 @@ A checkpoint is a folder `checkpoints/STEP` with two items: `state`, a TrainStat
 with the state's sha256, the epoch, the history and the configuration. A folder that cannot be read,
 or whose state has another sha256, is named, and the one before it is used; a run that goes on from
 there moves the damaged one to `checkpoints/damaged/`. States are read into host memory and put on
-whatever devices there are, so a checkpoint of N devices restores on M.
+whatever devices there are, so a checkpoint of N devices restores on M. Orbax is imported by the
+first that reads or saves, for it takes a third of a second.
 """
 
 import contextlib
@@ -15,19 +16,20 @@ import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from absl import logging
-from etils import epath
 from flax import traverse_util
 from jax.sharding import NamedSharding
 
 from cnn_jax import distributed
 from cnn_jax.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
 
 METRIC = "validation_accuracy"
 
@@ -128,6 +130,9 @@ def _read(folder: pathlib.Path) -> tuple[Leaves, dict[str, Any]]:
         Exception: whatever Orbax raises for a folder that is damaged; ValueError for a state whose
             sha256 is not the one that was saved.
     """
+    import orbax.checkpoint as ocp
+    from etils import epath
+
     missing = {"state", "meta"} - {x.name for x in folder.iterdir()}
     if missing:
         raise ValueError(f"it has no {' and no '.join(sorted(missing))}")
@@ -209,7 +214,9 @@ class Checkpoints:
             )
         return None
 
-    def _open(self) -> ocp.CheckpointManager:
+    def _open(self) -> "ocp.CheckpointManager":
+        import orbax.checkpoint as ocp
+
         # Opened at the first save, when damaged folders, which it would stumble over, are gone.
         if self._manager is None:
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -236,6 +243,8 @@ class Checkpoints:
         Raises:
             RunError: this or the save before it did not reach the disk.
         """
+        import orbax.checkpoint as ocp
+
         # A copy: the next step writes over the buffers that it is given.
         state = jax.tree.map(jnp.copy, state)
         with self._saving():

@@ -6,7 +6,7 @@ from typing import Any
 
 from cnn_jax import distributed, experiment, run, runtime
 from cnn_jax.errors import RunError
-from cnn_jax.reporting import figures, groups
+from cnn_jax.reporting import groups
 from cnn_jax.training.loop import Interrupted, Trainer
 
 
@@ -34,6 +34,8 @@ def begin(trainer: Trainer, about_weights: dict[str, Any] | None = None, togethe
 
 def finish(trainer: Trainer, history: list[dict[str, Any]]) -> None:
     """Writes what training came to: result.json, the curves, and the status."""
+    from cnn_jax.reporting import figures  # Matplotlib, which nothing before the end needs
+
     if not distributed.is_primary():
         return
     directory, last = trainer.directory, history[-1]
