@@ -1,6 +1,15 @@
-"""Where the process keeps what can be made anew."""
+"""Where the process keeps what can be made anew, and how it runs programs on a CPU."""
+
+import platform
+import subprocess
+import sys
+from typing import Any
+
+import pytest
 
 from cnn_jax import runtime
+
+_TEXT: dict[str, Any] = {"check": True, "capture_output": True, "text": True}
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):
@@ -27,3 +36,28 @@ def test_tuning_of_a_cpu_can_be_switched_off_and_unknown_options_are_left_out(mo
     finally:
         monkeypatch.undo()
         runtime.start("cpu")
+
+
+# Prints how many pages a program with a temporary of 128 MiB touches anew when it runs again.
+_FAULTS = """
+import resource
+import jax, jax.numpy as jnp
+from cnn_jax import runtime
+runtime.start("cpu", cpu_tuning={})
+program = jax.jit(lambda x: jax.lax.optimization_barrier(x + 1)[::-1].sum())
+x = jnp.zeros(1 << 25)
+for _ in range(3):
+    program(x).block_until_ready()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+program(x).block_until_ready()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
+def test_large_temporaries_stay_with_the_process():
+    faults = [
+        int(subprocess.run([sys.executable, "-c", _FAULTS.format(tuning)], **_TEXT).stdout)
+        for tuning in (True, False)
+    ]
+    assert faults[0] < 1000 < 10_000 < faults[1]
