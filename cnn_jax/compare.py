@@ -2,7 +2,7 @@
 
 It reads run directories, or every run below a directory (a sweep's, say). Runs that differ in
 nothing but their seed are one group; of the settings only those are shown that differ between
-groups. A group that cannot be told from the best one is marked.
+groups. A group that cannot be told from the best one is marked. Only finished runs are judged.
 """
 
 import csv
@@ -18,7 +18,7 @@ from typing import Any
 
 from cnn_jax import experiment, flags, run
 from cnn_jax.errors import UsageError
-from cnn_jax.evaluation.comparison import SIGNIFICANCE, gigaflops, welch
+from cnn_jax.evaluation.comparison import SIGNIFICANCE, gigaflops, paired, welch
 from cnn_jax.flags import Invocation
 from cnn_jax.reporting import figures, tables
 
@@ -242,7 +242,8 @@ def _missing(value: Any) -> bool:
 def judge(groups: Sequence[Group]) -> list[Group]:
     """Returns the groups with a note on how each compares to the most accurate of the same data.
 
-    The test is Welch's t-test over the seeds of both, on the last epoch's validation accuracy.
+    Groups are judged whose runs are all finished, by the last epoch's validation accuracy. The test
+    is the paired t-test where they have the same seeds, else Welch's.
     """
     judged: dict[int, Group] = {}
     for data in {_data(g) for g in groups}:
@@ -258,7 +259,7 @@ def _data(of: Group) -> str:
 
 def _judge(groups: Sequence[Group]) -> list[Group]:
     metric = "validation_accuracy"
-    have = [g for g in groups if g.values(metric)]
+    have = [g for g in groups if g.status == "finished" and g.values(metric)]
     if len(have) < 2:
         return list(groups)
     best = max(have, key=lambda g: g.mean(metric))
@@ -268,14 +269,25 @@ def _judge(groups: Sequence[Group]) -> list[Group]:
         if each is best:
             note = "best"
         elif each in have:
-            first, second = best.values(metric), each.values(metric)
-            if min(len(first), len(second)) < 2:
-                note = "one seed"
-            else:
-                p = welch(first, second, min(r.validation_images for r in best.runs + each.runs))
-                note = f"tie (p = {p:.2g})" if p >= SIGNIFICANCE else f"less (p = {p:.2g})"
+            note = _against(best, each)
         judged.append(dataclasses.replace(each, note=note))
     return judged
+
+
+def _against(best: Group, other: Group) -> str:
+    """Returns how a group compares to the best one, in a few words."""
+    images = min(r.validation_images for r in best.runs + other.runs)
+    first, second = (
+        {r.settings["seed"]: r.metrics["validation_accuracy"] for r in g.runs}
+        for g in (best, other)
+    )
+    if min(len(first), len(second)) < 2:
+        return "one seed"
+    if first.keys() == second.keys():
+        test, p = "paired", paired([*first.values()], [second[seed] for seed in first], images)
+    else:
+        test, p = "Welch", welch([*first.values()], [*second.values()], images)
+    return f"{'tie' if p >= SIGNIFICANCE else 'less'} (p = {p:.2g}, {test})"
 
 
 def _cell(of: Group, metric: str) -> str:
@@ -300,9 +312,10 @@ def _table(groups: Sequence[Group], paths: Sequence[str]) -> tuple[list[list[str
         head = [each.runs[0].settings["name"]] if names else []
         settings = [tables.shown(each.settings[path]) for path in paths]
         tail = [_cell(each, key) for key in metrics]
-        rows.append([*head, *settings, str(len(each.runs)), *tail, each.status, each.note])
-    titles = [METRICS[key][0] for key in metrics]
-    headers = [*(["name"] if names else []), *paths, "n", *titles, "status", "against the best"]
+        counts = [str(len(each.runs)), "/".join(map(str, sorted({r.epochs for r in each.runs})))]
+        rows.append([*head, *settings, *counts, *tail, each.status, each.note])
+    titles = ["n", "epochs", *(METRICS[key][0] for key in metrics), "status", "against the best"]
+    headers = [*(["name"] if names else []), *paths, *titles]
     return rows, headers
 
 
@@ -327,13 +340,15 @@ def _csv(groups: Sequence[Group], paths: Sequence[str]) -> str:
     """Returns a line for every run, as a spreadsheet or pandas reads it."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["run", "name", "seed", *paths, "status", "epochs", *METRICS])
+    writer.writerow(
+        ["run", "name", "seed", *paths, "status", "epochs", *METRICS, "against_the_best"]
+    )
     for each in groups:
         for one in each.runs:
             values = [one.settings[path] for path in paths]
             metrics = [one.metrics.get(key, "") for key in METRICS]
             head = [one.path, one.settings["name"], one.settings["seed"]]
-            writer.writerow([*head, *values, one.status, one.epochs, *metrics])
+            writer.writerow([*head, *values, one.status, one.epochs, *metrics, each.note])
     return text.getvalue()
 
 
@@ -359,7 +374,8 @@ def run_command(invocation: Invocation) -> int:
         if any(each.note for each in groups):
             print(
                 "\nValidation accuracy is that of the last epoch, mean ± sample standard deviation "
-                f"over n seeds; a tie is a Welch t-test with p >= {SIGNIFICANCE:g}."
+                f"over n seeds; a tie is a t-test with p >= {SIGNIFICANCE:g}, paired where the "
+                "seeds are the same, else Welch's. Runs that have not finished are not judged."
             )
     if invocation.output is not None:
         _draw(groups, paths, pathlib.Path(invocation.output))
@@ -369,11 +385,11 @@ def run_command(invocation: Invocation) -> int:
 def _draw(groups: Sequence[Group], paths: Sequence[str], output: pathlib.Path) -> None:
     if not paths:
         raise UsageError("--output: the runs differ in no setting, so there is nothing to draw")
-    states = {"finished": "complete", "interrupted": "pruned", "failed": "fail"}
+    states = {"finished": "complete", "failed": "fail"}
     records = [
         {
             "setting": {path: each.settings[path] for path in paths},
-            "state": states.get(each.runs[0].status, each.runs[0].status),
+            "state": states.get(each.status, each.status),
             "value": each.mean("validation_accuracy"),
             "std": each.std("validation_accuracy"),
         }

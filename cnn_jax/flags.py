@@ -318,6 +318,12 @@ def resolve_sweep(invocation: Invocation, presets_dir: Path = PRESETS_DIR) -> ex
     return dataclasses.replace(found or experiments.Sweep(), **invocation.sweep)
 
 
+def question(invocation: Invocation, presets_dir: Path = PRESETS_DIR) -> str | None:
+    """Returns what an invocation's preset asks, the first line of its docstring, or None."""
+    path = _find(invocation, presets_dir)
+    return None if path.suffix == ".json" else _summary(path) or None
+
+
 def _find(invocation: Invocation, presets_dir: Path) -> Path:
     """Returns the file of an invocation's preset."""
     config = DEFAULT_PRESET if invocation.config is None else invocation.config

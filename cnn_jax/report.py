@@ -1,6 +1,6 @@
 """The command `report`: a run or a sweep as one HTML page to send to somebody."""
 
-import ast
+import contextlib
 import json
 import math
 import pathlib
@@ -16,6 +16,8 @@ from cnn_jax.flags import Invocation
 from cnn_jax.reporting import page, tables
 
 MOST_BYTES = 5_000_000
+# Settings of a sweep whose curves are drawn.
+_MOST_CURVES = 3
 # In the order in which a reader wants them; what is not named comes last.
 _FIGURES = (
     "sweep",
@@ -65,7 +67,7 @@ def of_run(directory: run.RunDirectory) -> str:
     history = directory.read("history", [])
     result, data = directory.read("result", {}), directory.read("data", {})
     title = f"{config.name}: {config.model.name} on {data.get('name', config.dataset.name)}"
-    parts = [f"<h1>{page.escape(title)}</h1>", *_question(config)]
+    parts = [f"<h1>{page.escape(title)}</h1>", *_question(_preset_question(config))]
     parts.append(page.cards(_key_figures(directory, history, result)))
     if history:
         parts += [page.heading("Training"), *_curves(history)]
@@ -90,7 +92,8 @@ def of_sweep(directory: run.RunDirectory) -> str:
     base, options = experiment.from_dict(plan["experiment"]), plan["sweep"]
     title = f"Sweep of {base.name}: {base.model.name} on {base.dataset.name}"
     complete = sorted((r for r in records if r["state"] == "complete"), key=lambda r: -r["value"])
-    parts = [f"<h1>{page.escape(title)}</h1>", *_question(base)]
+    question = plan.get("question") or _preset_question(base)
+    parts = [f"<h1>{page.escape(title)}</h1>", *_question(question)]
     parts.append(page.paragraph(f"Searched by {options['method']}: {options['space']}"))
     seconds = sum(r["seconds"] for r in records)
     figures = {
@@ -130,13 +133,17 @@ def of_sweep(directory: run.RunDirectory) -> str:
     ]
     headers = ["trial", *paths, "validation accuracy", "std", "epochs", "seconds", "state"]
     parts.append(page.table(rows, headers))
-    groups = compare.judge(compare.group(compare.find([str(directory.path / "trials")])))
-    ties = [g for g in groups if g.note.startswith("tie")]
+    curves = _best_curves(directory, complete[:_MOST_CURVES], base.seed)
+    if curves:
+        parts += [page.heading("Training of the best"), *curves]
+    trials = directory.path / "trials"
+    runs = compare.find([str(trials)]) if any(trials.rglob("config.json")) else []
+    ties = [g for g in compare.judge(compare.group(runs)) if g.note.startswith("tie")]
     if ties:
         parts.append(
             page.paragraph(
-                f"{len(ties)} settings cannot be told from the best one by a Welch t-test over "
-                "their seeds."
+                f"{len(ties)} settings cannot be told from the best one by a t-test over their "
+                "seeds."
             )
         )
     parts += _settings(base)
@@ -145,13 +152,28 @@ def of_sweep(directory: run.RunDirectory) -> str:
     return _within_limit(title, parts, _pictures(directory.figures))
 
 
-def _question(config: Experiment) -> list[str]:
-    """Returns the question that the preset asks, the first line of its docstring."""
-    path = flags.PRESETS_DIR / f"{config.name}.py"
-    if not path.is_file():
-        return []
-    docstring = ast.get_docstring(ast.parse(path.read_bytes())) or ""
-    return [page.paragraph(docstring.partition("\n")[0])]
+def _best_curves(
+    directory: run.RunDirectory, records: Sequence[dict[str, Any]], seed: int
+) -> list[str]:
+    """Returns validation accuracy over the epochs of settings' first seeds."""
+    series = {}
+    for record in records:
+        first = run.RunDirectory(directory.path / "trials" / record["place"] / f"seed{seed}")
+        history = first.read("history", [])
+        if history:
+            series[record["place"]] = [epoch["validation_accuracy"] for epoch in history]
+    return [page.lines(series, "epoch", "validation accuracy")] if series else []
+
+
+def _question(text: str | None) -> list[str]:
+    return [page.paragraph(text)] if text else []
+
+
+def _preset_question(config: Experiment) -> str | None:
+    """Returns what the preset of a configuration's name asks, or None where there is none."""
+    with contextlib.suppress(UsageError):
+        return flags.question(flags.Invocation(config=config.name))
+    return None
 
 
 def _key_figures(
@@ -161,7 +183,7 @@ def _key_figures(
     if history:
         figures["validation accuracy"] = f"{history[-1]['validation_accuracy']:.4f}"
         figures["epochs"] = str(len(history))
-        figures["seconds"] = f"{history[-1]['seconds']:,.0f}"
+        figures["seconds"] = f"{directory.trained_seconds():,.0f}"
     if test := result.get("evaluation", {}).get("test"):
         figures["test accuracy"] = f"{test['accuracy']:.4f}"
     training = result.get("training", {})
@@ -237,13 +259,24 @@ def _reproduce(directory: run.RunDirectory) -> list[str]:
         return []
     last = starts[-1]
     versions = ", ".join(f"{name} {version}" for name, version in last["packages"].items())
-    command = ["python", *last["command"][1:]]
     text = (
         f"Python {last['python']}; {versions}. {last['platform']}, {last['cores']} cores, "
         f"{last['processor']}; commit {last['git_commit']}; started {len(starts)} time"
         f"{'s' * (len(starts) != 1)}."
     )
-    return [page.heading("Do it again"), page.code(shlex.join(command)), page.paragraph(text, True)]
+    commands = page.code("\n".join(_commands(starts)))
+    return [page.heading("Do it again"), commands, page.paragraph(text, True)]
+
+
+def _commands(starts: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns the commands that made a run: its first, and later ones that say more than go on."""
+    first, *later = (start["command"][1:] for start in starts)
+    saying = [
+        command
+        for command in later
+        if any(word.startswith("--") and not word.startswith("--workdir") for word in command)
+    ]
+    return list(dict.fromkeys(shlex.join(["python", *words]) for words in [first, *saying]))
 
 
 def _pictures(folder: pathlib.Path) -> list[tuple[str, bytes]]:

@@ -26,7 +26,7 @@ from typing import Any, Literal
 from cnn_jax import experiment
 from cnn_jax.errors import RunError, UsageError
 
-Status = Literal["running", "finished", "diverged", "interrupted", "failed"]
+Status = Literal["running", "finished", "diverged", "interrupted", "pruned", "failed"]
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

@@ -57,7 +57,7 @@ def test_seeds_are_folded_and_only_what_differs_is_shown(tree, capsys):
     assert "diverged" in rows["mlp9"]
     assert lines[2].startswith("lenet5")  # the best first, what has no accuracy last
     assert lines[5].split()[1] == "9"
-    assert "Welch" in text
+    assert "paired)" in rows["mlp0.001"]
 
 
 def test_where_and_sort(tree, capsys):
@@ -88,6 +88,20 @@ def test_one_seed_proves_nothing(tmp_path, capsys):
     make(tmp_path / "a", [0.9], model__name="lenet5")
     make(tmp_path / "b", [0.5], model__name="mlp")
     assert "one seed" in compared(capsys, tmp_path)
+
+
+def test_only_finished_runs_are_judged(tmp_path, capsys):
+    for seed in (0, 1):
+        make(tmp_path / f"a{seed}", [0.8 + seed / 100], seed, model__name="lenet5")
+        make(tmp_path / f"b{seed}", [0.7], seed + 1, model__name="mlp")
+        early: Any = ("pruned", "diverged")[seed]
+        make(tmp_path / f"c{seed}", [0.99], seed, status=early, model__name="mnist_cnn")
+    found = json.loads(compared(capsys, tmp_path, "--format=json"))
+    notes = {group["settings"]["model.name"]: group["note"] for group in found}
+    assert notes["lenet5"] == "best"
+    assert notes["mlp"].endswith("Welch)")  # of other seeds
+    assert notes["mnist_cnn"] == ""
+    assert "less" in compared(capsys, tmp_path, "--format=csv")
 
 
 def test_runs_named_twice_count_once(tree, capsys):

@@ -281,6 +281,9 @@ def test_a_preset_by_name_path_and_default(presets, monkeypatch):
     assert resolve(presets, f"--config={own}") == dataclasses.replace(expected, name="own")
     monkeypatch.chdir(presets.parent)
     assert resolve(presets, "--config=own.py").name == "own"
+    asked = flags.question(flags.Invocation(config="cifar10_cnn"))
+    assert asked is not None
+    assert asked.endswith("?")
 
 
 def test_flags_go_over_the_preset(presets):

@@ -94,6 +94,23 @@ def test_a_run_is_one_file_that_loads_nothing(finished, capsys, tmp_path):
     assert "digits" in text
 
 
+def test_the_commands_are_those_that_said_something(finished, capsys):
+    for words in ("--config=a --seed=1", "--workdir=r", "--workdir=r --train.epochs=9"):
+        start = {
+            "command": ["/usr/bin/python3", "launch.py", "train", *words.split()],
+            "packages": {"jax": "1"},
+            **dict.fromkeys(("python", "platform", "processor", "git_commit"), "?"),
+            "cores": 2,
+        }
+        finished.add_environment(start)
+    written(finished, capsys)
+    text = (finished.path / "report.html").read_text()
+    assert "launch.py train --config=a --seed=1\n" in text
+    assert "launch.py train --workdir=r --train.epochs=9" in text
+    assert "launch.py train --workdir=r\n" not in text
+    assert "started 3 times" in text
+
+
 def test_pictures_that_would_make_it_too_large_are_named(finished, capsys, monkeypatch):
     monkeypatch.setattr(report, "MOST_BYTES", 65_000)
     (finished.figures / "zebra.png").write_bytes(PNG + bytes(40_000))
@@ -109,7 +126,15 @@ def test_a_sweep_shows_every_setting_and_the_best_first(tmp_path, capsys, finish
     (directory.path / "trials").mkdir()
     finished.path.rename(directory.path / "trials" / "seed0")
     options = Sweep(space="optimizer.learning_rate=log(1e-4,1)", method="tpe")
-    plan = {"experiment": experiment.to_dict(Experiment(name="x")), "sweep": vars(options)}
+    (directory.path / "trials" / "0002").mkdir()
+    finished.path = (directory.path / "trials" / "seed0").rename(
+        directory.path / "trials" / "0002" / "seed0"
+    )
+    plan = {
+        "experiment": experiment.to_dict(Experiment(name="x")),
+        "sweep": vars(options),
+        "question": "Which <rate>?",
+    }
     directory.write("plan", plan)
     states = [("complete", 0.7), ("pruned", None), ("complete", 0.9), ("diverged", 0.0)]
     directory.write(
@@ -131,8 +156,10 @@ def test_a_sweep_shows_every_setting_and_the_best_first(tmp_path, capsys, finish
     text = (directory.path / "report.html").read_text()
     reader = Reader(text)
     assert re.findall(r"<td[^>]*>(000\d)</td>", text) == ["0002", "0000", "0001", "0003"]
-    assert reader.tags.count("circle") == 2
+    assert reader.tags.count("circle") == 2 + 2  # two settings, and the best one's two epochs
     assert "0.9000" in text
+    assert "Which &lt;rate&gt;?" in text
+    assert "Training of the best" in text
 
 
 def test_what_is_no_run_is_refused(tmp_path):

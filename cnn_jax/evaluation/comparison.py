@@ -87,6 +87,23 @@ def welch(a: Sequence[float], b: Sequence[float], images: int) -> float:
     return float(jax.scipy.special.betainc(freedom / 2, 0.5, freedom / (freedom + t_squared)))
 
 
+def paired(a: Sequence[float], b: Sequence[float], images: int) -> float:
+    """Returns the p-value of the paired t-test of equal means, two-sided.
+
+    Args:
+        a: accuracies, one a seed, two at least.
+        b: those of the same seeds.
+        images: that they are counts of; see `welch`.
+
+    Source: "Student" 1908, "The probable error of a mean".
+    """
+    differences = np.subtract(a, b)
+    rounding = 2 / (12 * images**2)
+    error = max(float(np.var(differences, ddof=1)), rounding) / len(differences)
+    freedom, t_squared = len(differences) - 1, np.mean(differences) ** 2 / error
+    return float(jax.scipy.special.betainc(freedom / 2, 0.5, freedom / (freedom + t_squared)))
+
+
 def recommend(cells: Sequence[Cell], validation_images: int) -> Recommendation:
     """Returns the cheapest of the strategies that cannot be told from the most accurate one.
 

@@ -21,7 +21,7 @@ from cnn_jax.experiment import Experiment, Sweep
 from cnn_jax.flags import Invocation
 from cnn_jax.reporting import figures, progress, tables, tensorboard
 from cnn_jax.sweep import launchers, space, together, worker
-from cnn_jax.sweep.study import Study
+from cnn_jax.sweep.study import OWN_FILES, Study
 
 
 def run_command(invocation: Invocation) -> int:
@@ -37,11 +37,6 @@ def run_command(invocation: Invocation) -> int:
             "sweep needs --sweep.space, such as --sweep.space='optimizer.learning_rate="
             "log(1e-4,1e-1)'"
         )
-    if base.dataset.validation_split == "test":
-        raise UsageError(
-            "a sweep must not choose by the test split, and --dataset.validation_split=test would; "
-            "give --dataset.validation_split=none to hold out a part of 'train'"
-        )
     dimensions = space.parse(options.space, base)
     if options.vectorize > 1:
         together.check(base)
@@ -49,15 +44,17 @@ def run_command(invocation: Invocation) -> int:
     settings = space.planned(options, dimensions, base)
     directory.path.mkdir(parents=True, exist_ok=True)
     study = Study(directory.path, options, dimensions, base, settings)
-    if directory.read("plan") is None:
-        plan = {
-            "experiment": experiment.to_dict(base),
-            "sweep": dataclasses.asdict(options),
-            "command": shlex.join(["python", "launch.py", *sys.argv[1:]]),
-        }
-        directory.write("plan", plan)
-        varied = [dimension.path for dimension in dimensions]
-        tensorboard.write_sweep(directory.path, experiment.flatten(base), varied)
+    with study.locked():
+        if directory.read("plan") is None:
+            plan = {
+                "experiment": experiment.to_dict(base),
+                "sweep": dataclasses.asdict(options),
+                "question": flags.question(invocation),
+                "command": shlex.join(["python", "launch.py", *sys.argv[1:]]),
+            }
+            directory.write("plan", plan)
+            varied = [dimension.path for dimension in dimensions]
+            tensorboard.write_sweep(directory.path, experiment.flatten(base), varied)
 
     say = progress.speaker(invocation.quiet)
     seeds = f"{options.seeds} seed{'s'[: options.seeds > 1]} each"
@@ -88,7 +85,8 @@ def _open(invocation: Invocation) -> tuple[run.RunDirectory, Experiment, Sweep]:
         )
     plan = directory.read("plan")
     if plan is None or "sweep" not in plan:
-        if directory.path.exists() and any(directory.path.iterdir()):
+        # Another worker may be about to write the plan, or one was killed then.
+        if directory.path.exists() and {x.name for x in directory.path.iterdir()} - OWN_FILES:
             raise UsageError(
                 f"--workdir={run.shown(directory.path)} holds other files; give a new directory"
             )
@@ -150,7 +148,11 @@ def _work(
             else:
                 say(f"workers    {options.parallel}, by {options.launcher}")
                 worker.wait(study, others.alive, stopping.is_set)
+            if not here:
+                others.stop()  # those that wait for a machine; the rest is about to end
             while others.alive():  # nothing is left for them, so they end by themselves
+                if stopping.is_set():
+                    others.stop()
                 time.sleep(0.1)
         except BaseException:
             others.stop()

@@ -8,11 +8,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from cnn_jax import experiment, flags
+from cnn_jax import experiment, flags, models
 from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Experiment, Sweep
 
 _FORMS = "log(LOW,HIGH), uniform(LOW,HIGH), int(LOW,HIGH) or [A,B,...]"
+# Combinations that are looked at for a value to be legal in one of them.
+_MOST_COMBINATIONS = 10_000
 _ITEM = re.compile(r"([\w.]+)=(?:(log|uniform|int)\(([^()]*)\)|\[([^\[\]]*)\])(?=\s|$)")
 
 
@@ -79,9 +81,11 @@ def parse(text: str, base: Experiment) -> tuple[Dimension, ...]:
         base: the experiment that the settings vary.
 
     Raises:
-        UsageError: an item is not of such a form, names no setting, does not fit the type or range
-            of its setting, or excludes a setting of the base.
+        UsageError: the base may not be swept; an item is not of such a form, names no setting, does
+            not fit the type or range of its setting, or has a value that no combination with
+            others makes legal.
     """
+    check(base)
     dimensions = []
     rest = text.strip()
     while rest:
@@ -101,9 +105,40 @@ def parse(text: str, base: Experiment) -> tuple[Dimension, ...]:
     if not dimensions:
         raise UsageError(f"--sweep.space is empty: give NAME={_FORMS}, separated by spaces")
     for dimension in dimensions:
+        others = [other for other in dimensions if other is not dimension]
         for value in dimension.ends():
-            _try(base, {dimension.path: value})
+            _try_some(base, {dimension.path: value}, others)
     return tuple(dimensions)
+
+
+def check(config: Experiment) -> None:
+    """Checks, without loading data, what an experiment of a sweep says of data and model.
+
+    Raises:
+        UsageError: it would choose by the test split, or there is no such model.
+    """
+    if config.dataset.validation_split == "test":
+        raise UsageError(
+            "a sweep must not choose by the test split, and --dataset.validation_split=test would; "
+            "give --dataset.validation_split=none to hold out a part of 'train'"
+        )
+    models.create(config.model.name, 2, head=config.model.head, **config.model.options())
+
+
+def _try_some(base: Experiment, fixed: dict[str, Any], others: Sequence[Dimension]) -> None:
+    """Raises what is wrong with the first combination where none with the fixed values is legal."""
+    first: UsageError | None = None
+    ends = itertools.product(*(dimension.ends() for dimension in others))
+    for values in itertools.islice(ends, _MOST_COMBINATIONS):
+        changes = dict(zip((dimension.path for dimension in others), values, strict=True))
+        try:
+            _try(base, fixed | changes)
+        except UsageError as error:
+            first = first or error
+        else:
+            return
+    if first is not None:
+        raise first
 
 
 def _field(name: str) -> dataclasses.Field:
@@ -169,7 +204,7 @@ def _range(name: str, field: dataclasses.Field, kind: str, text: str) -> Dimensi
 
 def _try(base: Experiment, changes: dict[str, Any]) -> None:
     try:
-        experiment.replace(base, changes)
+        check(experiment.replace(base, changes))
     except UsageError as error:
         shown = ", ".join(f"{path}={value}" for path, value in changes.items())
         raise UsageError(f"--sweep.space: with {shown}: {error}") from None

@@ -8,9 +8,11 @@ happens under a file lock in that directory.
 import json
 import os
 import pathlib
+import secrets
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import filelock
@@ -20,6 +22,9 @@ from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Experiment, Sweep
 from cnn_jax.sweep.space import Dimension
 
+# What a study keeps in the sweep's directory.
+_LOCK, _JOURNAL, _NAME = ".sweep.lock", "study.journal", "study.json"
+OWN_FILES = {_LOCK, _JOURNAL, f"{_JOURNAL}.lock", _NAME}
 HEARTBEAT_SECONDS = 5.0
 LOST_SECONDS = 60.0
 MOST_ATTEMPTS = 3
@@ -34,6 +39,10 @@ def _optuna() -> Any:
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
+
+
+class LostError(Exception):
+    """Another worker has taken this one for dead, and its setting over."""
 
 
 class Study:
@@ -64,7 +73,7 @@ class Study:
         self._optuna = optuna = _optuna()
         self._distributions = {d.path: _distribution(optuna, d) for d in dimensions}
         # A GIL is no lock between machines; a file is, wherever the directory is shared.
-        self._lock = filelock.FileLock(directory / ".sweep.lock")
+        self._lock = filelock.FileLock(directory / _LOCK)
         with self._lock:
             self._study = self._open()
             # A sweep that is to have more trials than before adds what it has not got yet.
@@ -85,15 +94,13 @@ class Study:
         sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True, multivariate=False)
         try:
             if options.storage is None:
-                backend = optuna.storages.journal.JournalFileBackend(
-                    str(self.directory / "study.journal")
-                )
+                backend = optuna.storages.journal.JournalFileBackend(str(self.directory / _JOURNAL))
                 storage: Any = optuna.storages.JournalStorage(backend)
             else:
                 storage = options.storage
             return optuna.create_study(
                 storage=storage,
-                study_name=self.directory.name,
+                study_name=self._name(),
                 sampler=sampler,
                 pruner=pruner,
                 direction="maximize",
@@ -102,6 +109,18 @@ class Study:
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             raise RunError(f"the sweep's storage cannot be opened: {reason}") from error
+
+    def _name(self) -> str:
+        """Returns the study's name, which no other sweep in the same storage has."""
+        path = self.directory / _NAME
+        if not path.exists():
+            name = f"{self.directory.name}-{secrets.token_hex(4)}"
+            run.write_json(path, {"name": name})
+        return run.read_json(path)["name"]
+
+    def locked(self) -> AbstractContextManager[Any]:
+        """Returns a context in which no other worker plans, takes or gives back."""
+        return self._lock
 
     def take(self) -> "Trial | None":
         """Returns the next setting to try, or one that was lost; None where none is free."""
@@ -204,6 +223,8 @@ class Study:
 class Trial:
     """One setting, in the hands of this worker.
 
+    Its methods that record something raise LostError where it no longer is.
+
     Attributes:
         place: the name of its directory.
         setting: {path: value}.
@@ -223,7 +244,8 @@ class Trial:
 
     def report(self, epoch: int, value: float) -> bool:
         """Records a validation accuracy after an epoch; returns whether to stop here."""
-        self._asked.report(value, epoch)
+        with self._held():
+            self._asked.report(value, epoch)
         return bool(self._asked.should_prune())
 
     def finish(self, values: Sequence[float], std: float | None, seconds: float) -> None:
@@ -254,14 +276,33 @@ class Trial:
 
     def release(self) -> None:
         """Gives the setting back: whoever looks next goes on with it."""
-        (self.directory / "worker.json").unlink(missing_ok=True)
+        with self._study._lock:
+            if not self._over():
+                (self.directory / "worker.json").unlink(missing_ok=True)
+
+    def _over(self) -> bool:
+        """Whether this attempt has ended: a worker that took it over has ended it, and holds it."""
+        stored = self._asked.storage.get_trial(self._asked._trial_id)
+        return stored.state.is_finished()
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Raises LostError in place of what Optuna says of an attempt that has ended."""
+        try:
+            yield
+        except (RuntimeError, ValueError) as error:
+            if self._over():
+                raise LostError from error
+            raise
 
     def _set(self, **attributes: Any) -> None:
-        for name, value in attributes.items():
-            self._asked.set_user_attr(name, value)
+        with self._held():
+            for name, value in attributes.items():
+                self._asked.set_user_attr(name, value)
 
     def _tell(self, value: float | None, state: Any = None) -> None:
-        self._study._study.tell(self._asked, value, state=state)
+        with self._held():
+            self._study._study.tell(self._asked, value, state=state)
 
 
 def _alive(pid: int) -> bool:

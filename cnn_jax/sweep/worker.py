@@ -58,7 +58,7 @@ def work(
             shown = ", ".join(f"{path}={value}" for path, value in trial.setting.items())
             say(f"trial {trial.place}  {shown}")
         try:
-            for trial, outcome in _try(study, trials, base, seeds, stop, machine):
+            for trial, outcome in _try(study, trials, base, seeds, say, stop, machine):
                 say(
                     f"           {outcome}"
                     if len(trials) == 1
@@ -109,6 +109,7 @@ def _try(
     trials: Sequence[Trial],
     base: Experiment,
     seeds: int,
+    say: Callable[[str], None],
     stop: Callable[[], bool],
     machine: Sequence[str],
 ) -> Iterator[tuple[Trial, str]]:
@@ -120,30 +121,42 @@ def _try(
     legal: list[tuple[Trial, dict[run.RunDirectory, Experiment]]] = []
     for trial in trials:
         try:
-            legal.append((trial, _runs(trial, base, seeds)))
+            legal.append((trial, _runs(study, trial, base, seeds)))
         except UsageError as error:  # with tpe, which combines values as it goes
             trial.refuse(str(error))
             yield trial, f"left out: {error}"
     if study.options.vectorize > 1:
-        _train_together(legal, stop, machine)
+        _train_together(legal, say, stop, machine)
+    held = [trial for trial, _ in legal]
     for trial, runs in legal:
-        pruned = False
-        for directory, config in runs.items():
-            # One seed decides whether the setting is worth the others.
-            first = config.seed == base.seed
-            pruned = _train(trial, directory, config, first, stop, machine)
-            if pruned or directory.status() != "finished":
-                break
-        yield trial, _conclude(trial, list(runs), pruned)
+        try:
+            pruned = False
+            for directory, config in runs.items():
+                # One seed decides whether the setting is worth the others.
+                first = config.seed == base.seed
+                pruned = _train(trial, held, directory, config, first, stop, machine)
+                if pruned or directory.status() != "finished":
+                    break
+            outcome = _conclude(trial, list(runs), pruned)
+        except UsageError as error:  # of the run itself, which nothing but the data could tell
+            trial.refuse(str(error))
+            outcome = f"left out: {error}"
+        except studies.LostError:
+            outcome = "this worker was silent for too long; another has taken it over"
+        held.remove(trial)
+        yield trial, outcome
 
 
-def _runs(trial: Trial, base: Experiment, seeds: int) -> dict[run.RunDirectory, Experiment]:
+def _runs(
+    study: Study, trial: Trial, base: Experiment, seeds: int
+) -> dict[run.RunDirectory, Experiment]:
     """Returns the experiment of every seed of a setting, by its directory.
 
     Raises:
         UsageError: the setting is not legal.
     """
-    name = f"{trial.place}-{base.name}"  # TensorBoard's tables cut names off at their ends
+    # TensorBoard's tables cut names off at their ends, and know a group by its runs' name.
+    name = f"{trial.place}-{study.directory.name}"
     return {
         run.RunDirectory(trial.directory / f"seed{seed}"): experiment.replace(
             base, {**trial.setting, "seed": seed, "name": name}
@@ -160,6 +173,7 @@ def _conclude(trial: Trial, directories: Sequence[run.RunDirectory], pruned: boo
         history = directory.read("history", [])
         status = directory.status()
         if pruned:
+            directory.set_status("pruned", epochs=len(history))
             trial.prune(seconds)
             return f"stopped after epoch {len(history)}: others did better by then"
         if status == "diverged":
@@ -169,7 +183,7 @@ def _conclude(trial: Trial, directories: Sequence[run.RunDirectory], pruned: boo
             reason = directory.read("status", {}).get("error", f"status {status}")
             again = trial.fail(str(reason))
             tip = "will be tried again" if again else "given up, after the last attempt"
-            return f"crashed, {tip}: see {run.shown(trial.directory / 'log.txt')}"
+            return f"crashed, {tip}: see {run.shown(_log(trial))}"
         values.append(history[-1]["validation_accuracy"])
     std = statistics.stdev(values) if len(values) > 1 else None
     trial.finish(values, std, seconds)
@@ -179,6 +193,7 @@ def _conclude(trial: Trial, directories: Sequence[run.RunDirectory], pruned: boo
 
 def _train_together(
     trials: Sequence[tuple[Trial, dict[run.RunDirectory, Experiment]]],
+    say: Callable[[str], None],
     stop: Callable[[], bool],
     machine: Sequence[str],
 ) -> None:
@@ -197,11 +212,14 @@ def _train_together(
     for paths in groups.values():
         if len(paths) > 1:
             command = [sys.executable, *TOGETHER, *machine, *paths]
-            _watch(command, held, lambda: False, stop)
+            if _watch(command, held, lambda: False, stop):
+                reason = _last_error(held[0]) or f"see {run.shown(_log(held[0]))}"
+                say(f"           not trained together, so one by one: {reason}")
 
 
 def _train(
     trial: Trial,
+    held: Sequence[Trial],
     directory: run.RunDirectory,
     config: Experiment,
     report: bool,
@@ -210,8 +228,18 @@ def _train(
 ) -> bool:
     """Trains one run to its end in a process of its own; returns whether it was pruned.
 
+    Args:
+        trial: of the run.
+        held: it and the others that this worker says it is alive for.
+        directory: of the run.
+        config: of the run.
+        report: whether its epochs decide on pruning.
+        stop: whether to give back and leave.
+        machine: flags that say where and how to compute.
+
     Raises:
         Stopped: `stop` said so; the run has saved its state.
+        UsageError: the run was refused.
     """
     told = 0
 
@@ -227,14 +255,17 @@ def _train(
         return False
 
     # Locked by a run that goes on although its worker was killed.
-    _hold([trial], lambda: not directory.is_locked(), stop)
+    _hold(held, lambda: not directory.is_locked(), stop)
     if directory.status() in _OVER:
         epochs()
         return False
     path = _write_config(trial, directory, config)
     command = [sys.executable, str(LAUNCH), "train", f"--config={path}", "--quiet"]
     command += [f"--workdir={directory.path}", *machine]
-    return _watch(command, [trial], epochs, stop) or epochs()
+    code = _watch(command, held, epochs, stop, _log(trial))
+    if code == UsageError.exit_code:
+        raise UsageError(_last_error(trial) or f"see {run.shown(_log(trial))}")
+    return code is None or epochs()
 
 
 def _write_config(trial: Trial, directory: run.RunDirectory, config: Experiment) -> pathlib.Path:
@@ -243,13 +274,36 @@ def _write_config(trial: Trial, directory: run.RunDirectory, config: Experiment)
     return path
 
 
+def _log(trial: Trial) -> pathlib.Path:
+    """Returns the file that takes what a setting's programs print."""
+    return trial.directory / "log.txt"
+
+
+def _last_error(trial: Trial) -> str | None:
+    """Returns what the last of a setting's programs said was wrong, or None."""
+    lines = _log(trial).read_text(errors="replace").splitlines()
+    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return said[-1] if said else None
+
+
 def _watch(
     command: Sequence[str],
     trials: Sequence[Trial],
     ended: Callable[[], bool],
     stop: Callable[[], bool],
-) -> bool:
-    """Runs a program to its end, or until `ended` says that it is enough; returns whether it did.
+    log_to: pathlib.Path | None = None,
+) -> int | None:
+    """Runs a program to its end, or until `ended` says that it is enough.
+
+    Args:
+        command: of the program.
+        trials: that this worker says it is alive for.
+        ended: whether it is enough.
+        stop: whether to leave.
+        log_to: the file that takes what it prints; None: that of the first trial.
+
+    Returns:
+        Its exit code, or None where it was enough.
 
     Raises:
         Stopped: `stop` said so; the program was asked to save its state, and has ended.
@@ -258,7 +312,7 @@ def _watch(
     paths = [str(LAUNCH.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     # A session of its own: a Ctrl-C at the terminal reaches the worker, which passes it on once.
-    with open(trials[0].directory / "log.txt", "ab") as log:
+    with open(log_to or _log(trials[0]), "ab") as log:
         process = subprocess.Popen(
             command,
             stdout=log,
@@ -280,7 +334,7 @@ def _watch(
     finally:
         if process.poll() is None:
             _end(process)
-    return enough
+    return None if enough else process.returncode
 
 
 def _hold(trials: Sequence[Trial], over: Callable[[], bool], stop: Callable[[], bool]) -> None:

@@ -27,7 +27,8 @@ def begin(trainer: Trainer, about_weights: dict[str, Any] | None = None, togethe
     if about_weights is not None:
         directory.write("weights", about_weights)
     directory.add_environment(runtime.environment())
-    if together > 1:
+    alone_before = directory.read("result", {}).get("together", 1) == 1
+    if together > 1 or not (alone_before or directory.read("history", [])):
         directory.update_result("together", together)
     directory.set_status("running")
 

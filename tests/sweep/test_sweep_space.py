@@ -45,6 +45,12 @@ def test_samples_stay_inside_and_repeat_with_their_seed():
         assert len({s[path] for s in settings}) == 2
 
 
+def test_a_value_may_need_another_one_beside_it():
+    adam = Experiment(optimizer=Optimizer(name="adam"))
+    text = "optimizer.name=[adamw,sgd] optimizer.weight_decay=log(1e-5,1e-1,2)"
+    assert len(space.grid(space.parse(text, adam), adam)) == 4
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -68,7 +74,10 @@ def test_samples_stay_inside_and_repeat_with_their_seed():
         ("optimizer.schedule=[cosin]", "is one of"),
         ("seed=[1,2]", "--sweep.seeds"),
         ("train.epochs=[1] train.epochs=[2]", "twice"),
-        ("optimizer.name=[adam,adamw] optimizer.weight_decay=[0.1]", ""),
+        ("optimizer.name=[adam,adamw] optimizer.weight_decay=[0.1]", "has no effect with adam"),
+        ("dataset.validation_split=[none,test]", "must not choose by the test split"),
+        ("model.name=[study_cnn,lenet55]", "Did you mean 'lenet5'?"),
+        ("model.width=[0.5,1.0]", "--model.width has no effect on lenet5"),
     ],
 )
 def test_what_is_wrong_is_refused_in_one_line(text, message):

@@ -90,8 +90,8 @@ def test_the_hparams_table_has_every_key_and_what_varies_comes_first(board):
 
 def test_the_seeds_of_a_setting_are_one_row_with_their_mean(board):
     good, bad = groups(board)
-    assert good["name"].startswith("0000-digits_lenet ")
-    assert bad["name"].startswith("0001-digits_lenet ")
+    assert good["name"].startswith("0000-sweep ")
+    assert bad["name"].startswith("0001-sweep ")
     assert [session["name"] for session in good["sessions"]] == sorted(RUNS)[:2]
     assert {session["status"] for session in good["sessions"]} == {"STATUS_SUCCESS"}
     shown = {value["name"]["tag"]: value["value"] for value in good["metricValues"]}

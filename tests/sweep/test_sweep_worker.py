@@ -38,6 +38,7 @@ history = []
 for epoch in range(1, config["train"]["epochs"] + 1):
     time.sleep(float(os.environ.get("SLOW", 0.02)))
     if rate == 0.3 and what == "diverge": say(status="diverged"); sys.exit(1)
+    if rate == 0.3 and what == "refuse": print("error: no such thing"); sys.exit(2)
     if rate == 0.3 and what == "crash": say(status="failed", error="no disk"); sys.exit(1)
     history.append({"epoch": epoch, "validation_accuracy": rate, "seconds": 1.0 * epoch})
     (directory / "history.new").write_text(json.dumps(history))
@@ -102,9 +103,9 @@ def test_workers_share_the_settings(directory):
     assert starts(directory) == [f"000{i}/seed0" for i in range(4)]
 
 
-def _work_in_process(directory, launch):
+def _work_in_process(directory, launch, text=SPACE):
     worker.LAUNCH, worker._POLL_SECONDS, studies.HEARTBEAT_SECONDS = launch, 0.01, 0.1
-    work(study(directory))
+    work(study(directory, text))
 
 
 def test_a_killed_worker_is_found_and_its_setting_goes_on_in_the_same_directory(
@@ -158,6 +159,81 @@ def test_a_crash_is_repeated_three_times_and_then_given_up(directory):
     assert starts(directory).count("0002/seed0") == 3
 
 
+def test_a_run_that_is_refused_is_not_tried_again(directory):
+    (directory / "what").write_text("refuse")
+    found = study(directory)
+    said = work(found)
+    record = found.records()[2]
+    assert (record["state"], record["attempts"]) == ("fail", 1)
+    assert starts(directory).count("0002/seed0") == 1
+    assert any(line.endswith("left out: no such thing") for line in said)
+
+
+def test_workers_join_and_leave_and_one_is_killed(directory, monkeypatch):
+    monkeypatch.setenv("SLOW", "0.3")
+    text = "optimizer.learning_rate=[0.1,0.2,0.4,0.5,0.6,0.7]"
+    study(directory, text)
+    context = multiprocessing.get_context("spawn")
+    workers = [
+        context.Process(target=_work_in_process, args=(directory, worker.LAUNCH, text))
+        for _ in range(3)
+    ]
+    for process in workers[:2]:
+        process.start()
+    deadline = time.monotonic() + 60
+    while not any(directory.glob("trials/*/seed0/history.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    held = [json.loads(path.read_text())["pid"] for path in directory.glob("trials/*/worker.json")]
+    killed = next(process for process in workers if process.pid in held)
+    killed.kill()
+    workers[2].start()
+    for process in workers:
+        process.join(60)
+    assert [process.exitcode for process in workers if process is not killed] == [0, 0]
+    records = study(directory, text).records()
+    assert [(r["state"], r["value"]) for r in records] == [
+        ("complete", value) for value in (0.1, 0.2, 0.4, 0.5, 0.6, 0.7)
+    ]
+    attempts = {f"{r['place']}/seed0": r["attempts"] for r in records}
+    assert sum(attempts.values()) == 7  # the killed worker's setting was tried twice
+    # The run of the killed worker went on by itself, or was started again once.
+    assert len(starts(directory)) in (6, 7)
+
+
+def test_settings_that_wait_for_their_turn_are_not_taken_over(directory, monkeypatch):
+    monkeypatch.setattr(studies, "LOST_SECONDS", 0.5)
+    monkeypatch.setenv("SLOW", "0.2")
+    text = "dataset.batch_size=[16,32,64]"  # no two of which are trained together
+    both = [study(directory, text, vectorize=3) for _ in range(2)]
+    threads = [threading.Thread(target=work, args=(found,)) for found in both]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [(r["state"], r["attempts"]) for r in both[0].records()] == [("complete", 1)] * 3
+    assert starts(directory) == [f"000{i}/seed0" for i in range(3)]
+
+
+def test_a_worker_that_was_silent_for_too_long_leaves_its_setting_alone(directory):
+    found = study(directory, "optimizer.learning_rate=[0.1]")
+    before = found.take()
+    assert before is not None
+    held = before.directory / "worker.json"
+    os.utime(held, (0, 0))
+    after = found.take()
+    assert after is not None
+    assert after.place == before.place
+    with pytest.raises(studies.LostError):
+        before.report(1, 0.5)
+    with pytest.raises(studies.LostError):
+        before.finish([0.5], None, 1.0)
+    before.release()
+    assert held.exists()
+    after.finish([0.7], None, 1.0)
+    assert [r["value"] for r in found.records()] == [0.7]
+
+
 def test_settings_that_fall_behind_are_stopped_early(directory):
     text = "optimizer.learning_rate=[0.4,0.3,0.2,0.1]"
     found = study(directory, text, prune="asha")
@@ -167,6 +243,7 @@ def test_settings_that_fall_behind_are_stopped_early(directory):
     assert "pruned" in states[1:]
     pruned = next(r for r in found.records() if r["state"] == "pruned")
     assert pruned["epochs"] < 3
+    assert run.RunDirectory(directory / "trials" / pruned["place"] / "seed0").status() == "pruned"
 
 
 def test_a_stopped_worker_gives_its_setting_back(directory, monkeypatch):
@@ -322,7 +399,8 @@ def test_settings_train_together_where_they_can(grouped):
 def test_what_a_group_leaves_is_trained_alone(grouped):
     found = study(grouped, "optimizer.learning_rate=[0.1,0.2]", vectorize=2)
     (grouped / "what").write_text("crash")
-    work(found)
+    said = work(found)
+    assert any("not trained together, so one by one: see " in line for line in said)
     assert (grouped / "groups").read_text() == "0000/seed0 0001/seed0\n"
     assert starts(grouped) == ["0000/seed0", "0001/seed0"]
     assert [r["value"] for r in found.records()] == [0.1, 0.2]
