@@ -460,12 +460,7 @@ def list_models(invocation: Invocation) -> int:
     """Prints the registered models and what to do with one."""
     from cnn_jax.reporting import zoo
 
-    given = [*invocation.overrides, *(f for f in ("config", "workdir") if getattr(invocation, f))]
-    if given:
-        raise UsageError(
-            f"models lists every model and takes no --{given[0]}; "
-            "python launch.py describe --model.name=NAME shows one"
-        )
+    flags.refuse_settings(invocation, "python launch.py describe --model.name=NAME shows one model")
     print(zoo.render())
     print("\ndescribe   python launch.py describe --model.name=NAME --output=NAME.png")
     print("train      python launch.py --config=cifar10_cnn --model.name=NAME --workdir=DIR")

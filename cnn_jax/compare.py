@@ -358,6 +358,7 @@ def run_command(invocation: Invocation) -> int:
     Raises:
         UsageError: there are no runs, or a flag is not legal.
     """
+    flags.refuse_settings(invocation, "name directories, and give --where=NAME=VALUE to choose")
     every = group(find(invocation.arguments))
     groups = judge(rank(keep(every, invocation.where), invocation.sort))
     if not groups:

@@ -318,6 +318,13 @@ def resolve_sweep(invocation: Invocation, presets_dir: Path = PRESETS_DIR) -> ex
     return dataclasses.replace(found or experiments.Sweep(), **invocation.sweep)
 
 
+def refuse_settings(invocation: Invocation, tip: str) -> None:
+    """Raises UsageError where a command was given a preset, a run or a setting it does not take."""
+    given = [*invocation.overrides, *(f for f in ("config", "workdir") if getattr(invocation, f))]
+    if given:
+        raise UsageError(f"{invocation.command} takes no --{given[0]}; {tip}")
+
+
 def question(invocation: Invocation, presets_dir: Path = PRESETS_DIR) -> str | None:
     """Returns what an invocation's preset asks, the first line of its docstring, or None."""
     path = _find(invocation, presets_dir)

@@ -39,6 +39,7 @@ def run_command(invocation: Invocation) -> int:
         UsageError: there is no run or sweep, or the file cannot be named so.
         RunError: what is in it cannot be read, or the page cannot be written.
     """
+    flags.refuse_settings(invocation, "name the directory alone: python launch.py report DIR")
     (source,) = invocation.arguments
     directory = run.RunDirectory(source)
     if not directory.path.is_dir():

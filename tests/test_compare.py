@@ -119,6 +119,7 @@ def test_runs_named_twice_count_once(tree, capsys):
         (["{}", "--where=model.name<3"], "compares numbers"),
         (["{}", "--where=model.name=vgg16"], "leaves none"),
         (["{}", "--sort=secnds"], "did you mean seconds"),
+        (["{}", "--model.name=mlp"], "compare takes no --model.name; name directories, and give"),
         (["{}/empty"], "there is no run in"),
     ],
 )

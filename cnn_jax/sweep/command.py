@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cnn_jax import experiment, flags, run
-from cnn_jax.errors import UsageError
+from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Experiment, Sweep
 from cnn_jax.flags import Invocation
 from cnn_jax.reporting import figures, progress, tables, tensorboard
@@ -29,7 +29,7 @@ def run_command(invocation: Invocation) -> int:
 
     Raises:
         UsageError: the space or a setting is not legal; nothing was started.
-        RunError: a worker failed.
+        RunError: a worker failed, or every setting did.
     """
     directory, base, options = _open(invocation)
     if options.space is None:
@@ -64,7 +64,12 @@ def run_command(invocation: Invocation) -> int:
     if done:
         say(f"           {done} of {study.wanted} settings are there already")
     code = _work(study, base, options, directory, say, invocation.machine_flags)
-    _report(study, base, options, directory)
+    some = _report(study, base, directory)
+    if code == 0 and not some:
+        raise RunError(
+            f"no setting came to its end; {run.shown(directory.path / 'sweep.json')} and the "
+            "log.txt of every trial say why"
+        )
     return code
 
 
@@ -167,15 +172,15 @@ def _work(
     return 0
 
 
-def _report(study: Study, base: Experiment, options: Sweep, directory: run.RunDirectory) -> None:
-    """Writes what was found and prints it, the best first."""
+def _report(study: Study, base: Experiment, directory: run.RunDirectory) -> bool:
+    """Writes what was found and prints it, the best first; returns whether there is anything."""
     records = study.records()
     directory.write("sweep", records)
     complete = sorted((r for r in records if r["state"] == "complete"), key=lambda r: -r["value"])
     counts = {state: sum(r["state"] == state for r in records) for state in _states(records)}
     print(", ".join(f"{count} {state}" for state, count in counts.items()) or "no settings")
     if not complete:
-        return
+        return False
     paths = list(complete[0]["setting"])
     rows = [
         [
@@ -199,6 +204,7 @@ def _report(study: Study, base: Experiment, options: Sweep, directory: run.RunDi
     path = run.shown(directory.path / "best.json")
     line = run.command_line("train", directory.path / "best", f"--config={path}")
     print(f"train best {line}")
+    return True
 
 
 def _states(records: Sequence[dict[str, Any]]) -> list[str]:

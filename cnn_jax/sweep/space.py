@@ -165,6 +165,8 @@ def _choice(name: str, field: dataclasses.Field, text: str) -> Dimension:
         raise UsageError(f"--sweep.space: {name}=[{text}] names a value twice")
     for value in values:
         experiment.check_value(name, field, value)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"--sweep.space: {name}=[{text}] takes finite numbers")
     return Dimension(name, "choice", choices=values)
 
 
@@ -182,7 +184,7 @@ def _range(name: str, field: dataclasses.Field, kind: str, text: str) -> Dimensi
         whole = kind != "int" or (low.is_integer() and high.is_integer())
         right = len(numbers) <= 3 and all(map(math.isfinite, numbers)) and whole
         right = right and (points is None or (points >= 2 and points == numbers[2]))
-    except (ValueError, IndexError):
+    except (ValueError, OverflowError):
         raise UsageError(
             f"--sweep.space: {name}={kind}({text}) takes two numbers, and perhaps the points of a "
             "grid"

@@ -182,6 +182,7 @@ class Study:
                 "epochs": len(trial.intermediate_values),
                 "seconds": trial.user_attrs.get("seconds", 0.0),
                 "attempts": trial.user_attrs.get("attempts", 1),
+                "error": trial.user_attrs.get("error"),
             }
         return sorted(found.values(), key=lambda record: record["place"])
 
