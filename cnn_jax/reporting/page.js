@@ -1,6 +1,6 @@
 "use strict";
 const tip = document.getElementById("tip");
-document.addEventListener("pointermove", (event) => {
+const show = (event) => {
   const mark = event.target.closest("[data-tip]");
   tip.style.display = mark ? "block" : "none";
   if (!mark) return;
@@ -8,7 +8,9 @@ document.addEventListener("pointermove", (event) => {
   const left = Math.min(event.clientX + 12, window.innerWidth - tip.offsetWidth - 4);
   tip.style.left = `${Math.max(left, 4)}px`;
   tip.style.top = `${event.clientY + 14}px`;
-});
+};
+// A finger that taps moves nothing.
+for (const kind of ["pointermove", "pointerdown"]) document.addEventListener(kind, show);
 
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.querySelectorAll("thead th")];

@@ -126,25 +126,24 @@ def choice(name: str, panels: Mapping[str, str]) -> str:
     return f'<label>show <select id="{escape(name)}" data-panels>{options}</select></label>{shown}'
 
 
-def lines(series: Mapping[str, Sequence[float]], x_label: str, y_label: str, start: int = 1) -> str:
+def lines(series: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> str:
     """Returns curves over 1, 2, 3, ... as an SVG whose points tell their values.
 
     Args:
         series: {name: values}; a value that is not finite leaves a gap.
         x_label: what is counted.
         y_label: what the values are.
-        start: the first x.
     """
     values = [v for ys in series.values() for v in ys if math.isfinite(v)]
     if not values:
         return ""
     count = max(len(ys) for ys in series.values())
-    x = _axis(start, start + max(count - 1, 1), _LEFT, _WIDTH - _RIGHT)
+    x = _axis(1, max(count, 2), _LEFT, _WIDTH - _RIGHT)
     y = _axis(min(values), max(values), _HEIGHT - _BOTTOM, _TOP)
-    ticks = sorted({start + round(i * (count - 1) / 5) for i in range(6)})
-    parts = _frame({t: str(t) for t in ticks}, x, y, min(values), max(values), x_label, y_label)
+    ticks = sorted({1 + round(i * (count - 1) / 5) for i in range(6)})
+    parts = _frame({t: str(t) for t in ticks}, x, y, min(values), max(values), x_label)
     for (name, ys), colour in zip(series.items(), _COLOURS, strict=False):
-        points = [(start + i, v) for i, v in enumerate(ys) if math.isfinite(v)]
+        points = [(i, v) for i, v in enumerate(ys, start=1) if math.isfinite(v)]
         path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += [
@@ -170,13 +169,14 @@ def scatter(points: Sequence[tuple[float, float, str]], x_label: str, y_label: s
     low, high = place(min(xs)), place(max(xs))
     places = [low + i * (high - low) / 4 for i in range(5)]
     ticks = {at: f"{10**at if log else at:.2g}" for at in places}
-    parts = _frame(ticks, x, y, min(ys), max(ys), x_label + (" (log)" if log else ""), y_label)
+    parts = _frame(ticks, x, y, min(ys), max(ys), x_label + (" (log)" if log else ""))
     parts += [
         f'<circle cx="{x(place(a)):.1f}" cy="{y(b):.1f}" r="5" fill="var(--a)" fill-opacity="0.7" '
         f'data-tip="{escape(text)}"/>'
         for a, b, text in points
     ]
-    return f"<figure>{_svg(parts, y_label)}</figure>"
+    title = f"<figcaption>{escape(y_label)}</figcaption>"
+    return f"<figure>{_svg(parts, y_label)}{title}</figure>"
 
 
 def _svg(parts: Sequence[str], label: str) -> str:
@@ -190,9 +190,9 @@ def _axis(low: float, high: float, start: float, stop: float) -> Any:
 
 
 def _frame(
-    ticks: Mapping[float, str], x: Any, y: Any, low: float, high: float, x_label: str, y_label: str
+    ticks: Mapping[float, str], x: Any, y: Any, low: float, high: float, x_label: str
 ) -> list[str]:
-    """Returns grid lines, numbers and titles."""
+    """Returns grid lines, numbers and what is counted along x."""
     parts = []
     for i in range(5):
         value = low + i * (high - low) / 4
@@ -210,5 +210,4 @@ def _frame(
     parts.append(
         f'<text x="{middle}" y="{_HEIGHT - 4}" text-anchor="middle">{escape(x_label)}</text>'
     )
-    del y_label
     return parts

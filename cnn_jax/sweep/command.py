@@ -197,7 +197,7 @@ def _report(study: Study, base: Experiment, directory: run.RunDirectory) -> bool
     if len(complete) > 10:
         print(f"and {len(complete) - 10} more")
     best = experiment.replace(base, complete[0]["setting"])
-    (directory.path / "best.json").write_text(experiment.to_json(best))
+    directory.write("best", experiment.to_dict(best))
     figures.save(figures.sweep(records, paths), directory.figures / "sweep.png")
     print(f"figure     {run.shown(directory.figures / 'sweep.png')}")
     print(f"all        {run.shown(directory.path / 'sweep.json')}")

@@ -187,6 +187,7 @@ def test_workers_join_and_leave_and_one_is_killed(directory, monkeypatch):
     held = [json.loads(path.read_text())["pid"] for path in directory.glob("trials/*/worker.json")]
     killed = next(process for process in workers if process.pid in held)
     killed.kill()
+    killed.join()  # before that it is a process still, as far as others can see
     workers[2].start()
     for process in workers:
         process.join(60)
@@ -281,6 +282,20 @@ def test_storage_that_cannot_be_opened_is_one_line(directory):
     with pytest.raises(RunError, match="storage cannot be opened") as error:
         study(directory, storage="nonsense://x")
     assert "\n" not in str(error.value)
+
+
+def test_sweeps_share_a_database_and_nothing_else(directory, tmp_path):
+    storage = f"sqlite:///{tmp_path}/studies.db"
+    namesake = tmp_path / "other" / directory.name
+    namesake.mkdir(parents=True)
+    (namesake / "what").write_text("")
+    for place, text in ((directory, SPACE), (namesake, "optimizer.learning_rate=[0.5]")):
+        work(study(place, text, storage=storage))
+    work(study(directory, storage=storage))  # started again, it finds its own
+    assert starts(directory) == [f"000{i}/seed0" for i in range(4)]
+    assert starts(namesake) == ["0000/seed0"]
+    records = study(namesake, "optimizer.learning_rate=[0.5]", storage=storage).records()
+    assert [r["value"] for r in records] == [0.5]
 
 
 def test_more_trials_continue_a_random_search(directory):
