@@ -1,6 +1,7 @@
 """The command `sweep`: plans, starts workers, and says what came of it.
 
-The directory holds `plan.json` (the experiment and the sweep), `study.journal` (the trials),
+The directory holds `plan.json` (the experiment and the sweep), `study.journal` (the trials, unless
+another storage has them), `study.json` (their name in the storage),
 `trials/NNNN/seedN` (run directories), and at the end `sweep.json`, `best.json` (the best setting as
 an experiment) and `figures/sweep.png`. Started again, on this machine or on another that sees the
 directory, the same command joins in or goes on.

@@ -212,9 +212,9 @@ def _train_together(
     for paths in groups.values():
         if len(paths) > 1:
             command = [sys.executable, *TOGETHER, *machine, *paths]
-            if _watch(command, held, lambda: False, stop):
-                reason = _last_error(held[0]) or f"see {run.shown(_log(held[0]))}"
-                say(f"           not trained together, so one by one: {reason}")
+            log = _log(held[0])
+            if _watch(command, log, held, lambda: False, stop):
+                say(f"           not trained together, so one by one: {_last_error(log)}")
 
 
 def _train(
@@ -262,9 +262,9 @@ def _train(
     path = _write_config(trial, directory, config)
     command = [sys.executable, str(LAUNCH), "train", f"--config={path}", "--quiet"]
     command += [f"--workdir={directory.path}", *machine]
-    code = _watch(command, held, epochs, stop, _log(trial))
+    code = _watch(command, _log(trial), held, epochs, stop)
     if code == UsageError.exit_code:
-        raise UsageError(_last_error(trial) or f"see {run.shown(_log(trial))}")
+        raise UsageError(_last_error(_log(trial)))
     return code is None or epochs()
 
 
@@ -279,28 +279,28 @@ def _log(trial: Trial) -> pathlib.Path:
     return trial.directory / "log.txt"
 
 
-def _last_error(trial: Trial) -> str | None:
-    """Returns what the last of a setting's programs said was wrong, or None."""
-    lines = _log(trial).read_text(errors="replace").splitlines()
+def _last_error(log: pathlib.Path) -> str:
+    """Returns what the last of a setting's programs said was wrong, or where to look."""
+    lines = log.read_text(errors="replace").splitlines()
     said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return said[-1] if said else None
+    return said[-1] if said else f"see {run.shown(log)}"
 
 
 def _watch(
     command: Sequence[str],
+    log_to: pathlib.Path,
     trials: Sequence[Trial],
     ended: Callable[[], bool],
     stop: Callable[[], bool],
-    log_to: pathlib.Path | None = None,
 ) -> int | None:
     """Runs a program to its end, or until `ended` says that it is enough.
 
     Args:
         command: of the program.
+        log_to: the file that takes what it prints.
         trials: that this worker says it is alive for.
         ended: whether it is enough.
         stop: whether to leave.
-        log_to: the file that takes what it prints; None: that of the first trial.
 
     Returns:
         Its exit code, or None where it was enough.
@@ -312,7 +312,7 @@ def _watch(
     paths = [str(LAUNCH.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     # A session of its own: a Ctrl-C at the terminal reaches the worker, which passes it on once.
-    with open(log_to or _log(trials[0]), "ab") as log:
+    with open(log_to, "ab") as log:
         process = subprocess.Popen(
             command,
             stdout=log,

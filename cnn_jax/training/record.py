@@ -27,8 +27,9 @@ def begin(trainer: Trainer, about_weights: dict[str, Any] | None = None, togethe
     if about_weights is not None:
         directory.write("weights", about_weights)
     directory.add_environment(runtime.environment())
-    alone_before = directory.read("result", {}).get("together", 1) == 1
-    if together > 1 or not (alone_before or directory.read("history", [])):
+    # A start with others that came to nothing does not count.
+    vain = "together" in directory.read("result", {}) and not directory.read("history", [])
+    if together > 1 or vain:
         directory.update_result("together", together)
     directory.set_status("running")
 
