@@ -5,6 +5,7 @@ nothing but their seed are one group; of the settings only those are shown that 
 groups. A group that cannot be told from the best one is marked. Only finished runs are judged.
 """
 
+import collections
 import csv
 import dataclasses
 import io
@@ -13,11 +14,12 @@ import math
 import pathlib
 import re
 import statistics
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cnn_jax import experiment, flags, run
-from cnn_jax.errors import UsageError
+from cnn_jax.errors import RunError, UsageError
 from cnn_jax.evaluation.comparison import SIGNIFICANCE, gigaflops, paired, welch
 from cnn_jax.flags import Invocation
 from cnn_jax.reporting import figures, tables
@@ -113,14 +115,24 @@ def find(paths: Sequence[str]) -> list[Run]:
         top = pathlib.Path(text).expanduser()
         if not top.is_dir():
             raise UsageError(f"compare: there is no directory {text}")
-        configs = [top / "config.json"] if (top / "config.json").is_file() else []
-        configs = configs or sorted(top.rglob("config.json"))
-        if not configs:
+        if (top / "config.json").is_file():
+            below = [_read(run.RunDirectory(top))]
+        else:
+            below = list(_below(top))
+        if not below:
             raise UsageError(f"compare: there is no run in {text} (no config.json)")
-        for config in configs:
-            directory = run.RunDirectory(config.parent)
-            found.setdefault(directory.path, _read(directory))
+        for each in below:
+            found.setdefault(each.path, each)
     return list(found.values())
+
+
+def _below(top: pathlib.Path) -> Iterator[Run]:
+    """Yields the runs below a directory, and says which config.json is of something else."""
+    for config in sorted(top.rglob("config.json")):
+        try:
+            yield _read(run.RunDirectory(config.parent))
+        except RunError as error:
+            print(f"left out: {error}", file=sys.stderr)
 
 
 def _read(directory: run.RunDirectory) -> Run:
@@ -151,11 +163,19 @@ def _read(directory: run.RunDirectory) -> Run:
 
 
 def group(runs: Sequence[Run]) -> list[Group]:
-    """Returns the runs by their settings without the seed, in order of appearance."""
-    groups: dict[str, list[Run]] = {}
+    """Returns the runs by their settings without the seed, in order of appearance.
+
+    A run that repeats settings and seed of another is none of its group's sample: it starts a group
+    of repetitions.
+    """
+    groups: dict[tuple[str, int], list[Run]] = {}
+    seen: collections.Counter[str] = collections.Counter()
     for each in runs:
         settings = {k: v for k, v in each.settings.items() if k not in _IGNORED}
-        groups.setdefault(json.dumps(settings, sort_keys=True), []).append(each)
+        repetition = json.dumps(each.settings | {"name": ""}, sort_keys=True)
+        key = json.dumps(settings, sort_keys=True), seen[repetition]
+        seen[repetition] += 1
+        groups.setdefault(key, []).append(each)
     return [Group(tuple(members), members[0].settings) for members in groups.values()]
 
 
@@ -175,7 +195,7 @@ def keep(groups: Sequence[Group], where: str | None) -> list[Group]:
         UsageError: a condition is not of that form, or names nothing there is.
     """
     kept = list(groups)
-    known = [path for path, _ in experiment.fields()]
+    known = _fields()
     for text in where.split(",") if where else []:
         match = _WHERE.fullmatch(text.strip())
         if match is None:
@@ -188,6 +208,11 @@ def keep(groups: Sequence[Group], where: str | None) -> list[Group]:
             raise UsageError(f"--where: there is no setting or metric {name!r}{tip}")
         kept = [g for g in kept if _holds(_value(g, name), relation, wanted)]
     return kept
+
+
+def _fields() -> list[str]:
+    """Returns the settings that a group has one value of."""
+    return [path for path, _ in experiment.fields() if path != "seed"]
 
 
 def _value(of: Group, name: str) -> Any:
@@ -221,7 +246,7 @@ def rank(groups: Sequence[Group], by: str | None) -> list[Group]:
         UsageError: there is no such setting or metric.
     """
     name = (by or "validation_accuracy").removeprefix("-")
-    known = [path for path, _ in experiment.fields()]
+    known = _fields()
     if name not in METRICS and name not in known:
         tip = flags.did_you_mean(name, [*known, *METRICS])
         raise UsageError(f"--sort: there is no setting or metric {name!r}{tip}")

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from cnn_jax import compare, experiment, flags, run
-from cnn_jax.errors import UsageError
+from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Experiment
 
 
@@ -109,6 +109,27 @@ def test_runs_named_twice_count_once(tree, capsys):
     assert given[0]["n"] == 1
 
 
+def test_a_repetition_is_no_sample_of_its_group(tmp_path, capsys):
+    for place, seed in (("a", 0), ("b", 1), ("again", 1)):
+        make(tmp_path / place, [0.9], seed)
+    found = json.loads(compared(capsys, tmp_path, "--format=json"))
+    assert sorted(group["n"] for group in found) == [1, 2]
+
+
+@pytest.mark.parametrize("content", ['{"model_type": "bert"}', "[1]", "not JSON"])
+def test_what_is_no_run_is_left_out_of_a_tree_and_said(tree, capsys, content):
+    (tree / "deep" / "bert").mkdir()
+    (tree / "deep" / "bert" / "config.json").write_text(content)
+    assert compare.run_command(flags.parse(["compare", str(tree), "--format=json"])) == 0
+    output = capsys.readouterr()
+    assert len(json.loads(output.out)) == 4
+    (line,) = output.err.splitlines()
+    assert line.startswith("left out: ")
+    assert "bert/config.json" in line
+    with pytest.raises(RunError, match=r"bert/config\.json"):
+        compare.find([str(tree / "deep" / "bert")])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -119,6 +140,8 @@ def test_runs_named_twice_count_once(tree, capsys):
         (["{}", "--where=model.name<3"], "compares numbers"),
         (["{}", "--where=model.name=vgg16"], "leaves none"),
         (["{}", "--sort=secnds"], "did you mean seconds"),
+        (["{}", "--sort=seed"], "no setting or metric 'seed'"),
+        (["{}", "--where=seed=1"], "no setting or metric 'seed'"),
         (["{}", "--model.name=mlp"], "compare takes no --model.name; name directories, and give"),
         (["{}/empty"], "there is no run in"),
     ],

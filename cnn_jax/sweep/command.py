@@ -38,6 +38,11 @@ def run_command(invocation: Invocation) -> int:
             "sweep needs --sweep.space, such as --sweep.space='optimizer.learning_rate="
             "log(1e-4,1e-1)'"
         )
+    if options.method == "grid" and "trials" in invocation.sweep:
+        raise UsageError(
+            "--sweep.method=grid tries every combination; leave --sweep.trials out, or give "
+            "--sweep.method=random"
+        )
     dimensions = space.parse(options.space, base)
     if options.vectorize > 1:
         together.check(base)
@@ -137,8 +142,9 @@ def _work(
     }
     command = [sys.executable, str(worker.LAUNCH), "sweep", f"--workdir={directory.path}"]
     command += ["--sweep.parallel=1", "--sweep.launcher=local", "--sweep.resources=none"]
-    command += [f"--sweep.trials={options.trials}", f"--sweep.vectorize={options.vectorize}"]
-    command += ["--quiet", *machine]
+    command += [f"--sweep.vectorize={options.vectorize}", "--quiet", *machine]
+    if options.method != "grid":
+        command += [f"--sweep.trials={options.trials}"]
     here = options.launcher == "local"
     try:
         others = launchers.start(

@@ -5,6 +5,7 @@ import itertools
 import math
 import random
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ from cnn_jax.experiment import Experiment, Sweep
 _FORMS = "log(LOW,HIGH), uniform(LOW,HIGH), int(LOW,HIGH) or [A,B,...]"
 # Combinations that are looked at for a value to be legal in one of them.
 _MOST_COMBINATIONS = 10_000
-_ITEM = re.compile(r"([\w.]+)=(?:(log|uniform|int)\(([^()]*)\)|\[([^\[\]]*)\])(?=\s|$)")
+_LIST = r"""\[((?:[^\[\]"']|"[^"]*"|'[^']*')*)\]"""
+_ITEM = re.compile(rf"([\w.]+)=(?:(log|uniform|int)\(([^()]*)\)|{_LIST})(?=\s|$)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +79,8 @@ def parse(text: str, base: Experiment) -> tuple[Dimension, ...]:
     """Returns the dimensions of "optimizer.learning_rate=log(1e-4,1e-1) model.name=[a,b]".
 
     Args:
-        text: items separated by spaces; a range may end with its number of points for a grid.
+        text: items separated by spaces; a range may end with its number of points for a grid, a
+            value of a list with commas or brackets is quoted: transfer.freeze=["block1,block2"].
         base: the experiment that the settings vary.
 
     Raises:
@@ -155,7 +158,7 @@ def _field(name: str) -> dataclasses.Field:
 
 def _choice(name: str, field: dataclasses.Field, text: str) -> Dimension:
     kind, optional, _ = experiment.field_type(field)
-    words = [word.strip() for word in text.split(",") if word.strip()]
+    words = _words(text)
     if not words:
         raise UsageError(f"--sweep.space: {name}=[] is empty")
     values = tuple(
@@ -168,6 +171,14 @@ def _choice(name: str, field: dataclasses.Field, text: str) -> Dimension:
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"--sweep.space: {name}=[{text}] takes finite numbers")
     return Dimension(name, "choice", choices=values)
+
+
+def _words(text: str) -> list[str]:
+    """Returns what stands between the commas; a value in quotes may have commas of its own."""
+    split = shlex.shlex(text, posix=True)
+    split.whitespace, split.whitespace_split = ",", True
+    split.commenters = split.escape = ""
+    return [word.strip() for word in split if word.strip()]
 
 
 def _range(name: str, field: dataclasses.Field, kind: str, text: str) -> Dimension:
@@ -218,10 +229,19 @@ def planned(
     """Returns the settings of a grid or of random search; none for "tpe", which plans no further.
 
     Raises:
-        UsageError: a range has no number of points, or a setting is not legal.
+        UsageError: a grid's range has no number of points, or one has that is of no grid; a setting
+            is not legal.
     """
     if options.method == "grid":
         return grid(dimensions, base)
+    for dimension in dimensions:
+        if dimension.points is not None:
+            raise UsageError(
+                f"--sweep.space: {dimension.path}={dimension.kind}({dimension.low:g},"
+                f"{dimension.high:g},{dimension.points}) has the points of a grid, and "
+                f"--sweep.method={options.method} takes none; leave them out, or give "
+                "--sweep.method=grid"
+            )
     if options.method == "random":
         return sample(dimensions, base, options.trials, base.seed)
     return []

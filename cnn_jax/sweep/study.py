@@ -89,23 +89,26 @@ class Study:
             "median": optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=0),
             "asha": optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
         }[options.prune]
-        # Workers must not draw the same settings from the same state.
-        seed = self._base.seed + os.getpid() if options.method == "tpe" else None
-        sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True, multivariate=False)
         try:
             if options.storage is None:
                 backend = optuna.storages.journal.JournalFileBackend(str(self.directory / _JOURNAL))
                 storage: Any = optuna.storages.JournalStorage(backend)
             else:
                 storage = options.storage
-            return optuna.create_study(
+            study = optuna.create_study(
                 storage=storage,
                 study_name=self._name(),
-                sampler=sampler,
                 pruner=pruner,
                 direction="maximize",
                 load_if_exists=True,
             )
+            # Workers must not draw the same settings; the first one's repeat with the seed.
+            worker = study.user_attrs.get("workers", 0)
+            study.set_user_attr("workers", worker + 1)
+            study.sampler = optuna.samplers.TPESampler(
+                seed=self._base.seed + worker, constant_liar=True
+            )
+            return study
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             raise RunError(f"the sweep's storage cannot be opened: {reason}") from error

@@ -54,6 +54,7 @@ def test_a_sweep_is_stopped_goes_on_with_two_workers_and_keeps_the_best(start, c
     [
         (PLAN[:-1], "sweep needs --sweep.space"),
         ((*PLAN, "--dataset.validation_split=test"), "must not choose by the test split"),
+        ((*PLAN, "--sweep.trials=5"), "leave --sweep.trials out"),
         ((*PLAN, "--workdir=full"), "holds other files"),
         ((*PLAN, "--sweep.storage=nonsense://x"), "storage cannot be opened"),
     ],

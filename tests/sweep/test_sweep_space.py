@@ -1,7 +1,7 @@
 import pytest
 
 from cnn_jax.errors import UsageError
-from cnn_jax.experiment import Experiment, Optimizer
+from cnn_jax.experiment import Dataset, Experiment, Optimizer, Sweep
 from cnn_jax.sweep import space
 
 BASE = Experiment(optimizer=Optimizer(name="adamw"))
@@ -30,6 +30,14 @@ def test_a_grid_is_every_combination_in_order():
     assert [s["optimizer.weight_decay"] for s in space.grid(uniform, BASE)] == [0, 0.05, 0.1]
     whole = space.parse("train.epochs=int(1,3,5)", BASE)
     assert [s["train.epochs"] for s in space.grid(whole, BASE)] == [1, 2, 3]
+
+
+def test_a_value_in_quotes_may_have_commas_and_brackets():
+    text = """transfer.freeze=["stage1, stage2",none] dataset.path=['a [1], "b"', c]"""
+    folder = Experiment(dataset=Dataset(name="folder", path="a"))
+    freeze, path = space.parse(text, folder)
+    assert freeze.choices == ("stage1, stage2", "none")
+    assert path.choices == ('a [1], "b"', "c")
 
 
 def test_samples_stay_inside_and_repeat_with_their_seed():
@@ -67,6 +75,8 @@ def test_a_value_may_need_another_one_beside_it():
         ("optimizer.learning_rate=1e-3", "is not NAME="),
         ("optimizer.learning_rate=[abc]", "takes float"),
         ("optimizer.learning_rate=[]", "is empty"),
+        ("dataset.path=['a]", "is not NAME="),
+        ("dataset.path=[a[1]]", "is not NAME="),
         ("optimizer.learning_rate=[0.1,0.1]", "twice"),
         ("optimizer.momentum=uniform(0,2)", "must be less than 1"),
         ("train.epochs=uniform(1,3)", "int(LOW,HIGH)"),
@@ -87,3 +97,12 @@ def test_what_is_wrong_is_refused_in_one_line(text, message):
         space.grid(space.parse(text, BASE), BASE)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("method", ["random", "tpe"])
+def test_the_points_of_a_grid_belong_to_a_grid(method):
+    dimensions = space.parse("optimizer.learning_rate=log(1e-4,1e-1,4)", BASE)
+    options = Sweep(method=method)
+    with pytest.raises(UsageError, match=r"\(0.0001,0.1,4\) has the points of a grid"):
+        space.planned(options, dimensions, BASE)
+    assert len(space.planned(Sweep(method="grid"), dimensions, BASE)) == 4

@@ -1,6 +1,7 @@
 """A real sweep in the real TensorBoard, by what it answers over HTTP."""
 
 import json
+import signal
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -139,3 +140,30 @@ def test_the_projector_has_every_run_that_finished(board):
         assert rows[0].split("\t") == ["label", "predicted", "confidence", "outcome"]
         assert len(rows) == 51
         assert board.ask("plugin/projector/sprite_image", **where).startswith(b"\x89PNG")
+
+
+def test_a_run_is_seen_while_it_trains_and_is_one_curve_once_resumed(board, start):
+    run, tag = "live", "validation/accuracy"
+    options = ["train", "--workdir=sweep/live", "--model.name=mlp", "--dataset.train_examples=316"]
+    options += ["--logging.figures_every=none", "--logging.projector_images=0"]
+    options += ["--train.epochs=5000", "--logging.every_steps=1"]
+
+    def points(tag):
+        shown = board.json("plugin/scalars/tags").get(run, {})
+        return board.json("plugin/scalars/scalars", run=run, tag=tag) if tag in shown else []
+
+    for number in (signal.SIGKILL, signal.SIGTERM):  # the first loses what is not yet saved
+        seen = len(points(tag))
+        process = start(*options, cwd=board.sweep.parent)
+        try:
+            browser.until(lambda seen=seen: len(points(tag)) > seen + 3, "points in training")
+            assert process.poll() is None
+        finally:
+            process.send_signal(number)
+            output = process.communicate(timeout=60)
+    assert "resumed" in "".join(output)
+    steps = [record["step"] for record in history(board, run)]
+    browser.until(lambda: len(points(tag)) == len(steps), "the last of them")
+    assert [point[1] for point in points(tag)] == steps
+    written = [point[1] for point in points("train/loss")]
+    assert written == list(range(1, len(written) + 1))

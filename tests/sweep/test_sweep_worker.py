@@ -276,6 +276,20 @@ def test_random_and_tpe_try_as_many_settings_as_asked_for(directory, method):
     assert {r["state"] for r in records} == {"complete"}
 
 
+def test_tpe_repeats_with_its_seed_and_two_workers_draw_differently(tmp_path):
+    def drawn(place, workers):
+        (tmp_path / place).mkdir()
+        text = "optimizer.learning_rate=log(1e-3,1)"
+        studying = [study(tmp_path / place, text, method="tpe", trials=4) for _ in range(workers)]
+        trials = [studying[i % workers].take() for i in range(4)]
+        return [trial.setting["optimizer.learning_rate"] for trial in trials if trial]
+
+    first = drawn("a", 1)
+    assert drawn("b", 1) == first
+    assert len(set(first)) == 4
+    assert len(set(drawn("c", 2))) == 4
+
+
 def test_storage_that_cannot_be_opened_is_one_line(directory):
     from cnn_jax.errors import RunError
 
