@@ -231,7 +231,7 @@ def run_command(invocation: Invocation, train_in: TrainIn) -> int:
             "advise compares what can be done with pretrained weights: it needs --transfer.weights "
             "(imagenet, a file, or a run directory), in the preset or as a flag"
         )
-    loaded = data.load(base.dataset)
+    loaded = data.load(base.dataset, test=False)
     info = loaded.info
     whole, validation = info.sizes["train"], info.sizes["validation"]
     sizes = options.sizes(whole)

@@ -107,7 +107,7 @@ def _train_in(
                 if invocation.profile is not None:
                     print("profile    no trace: there is no step left to make")
             return 0
-    loaded = data.load(config.dataset)
+    loaded = data.load(config.dataset, test=False)
     if started:
         _check_same_data(directory, loaded.info)
     weights, about_weights = _weights(config, directory)

@@ -79,7 +79,7 @@ def test_a_run_directory_describes_itself(trained):
     assert environment["command"][-1] == "--seed=7"
     assert {"jax", "flax", "optax", "numpy"} <= set(environment["packages"])
     assert {"python", "git_commit", "devices", "processor", "time"} <= set(environment)
-    assert read(directory / "data.json")["sizes"] == {"train": 316, "validation": 144, "test": 360}
+    assert read(directory / "data.json")["sizes"] == {"train": 316, "validation": 144}
     history = read(directory / "history.json")
     assert [(record["epoch"], record["step"]) for record in history] == [(1, 20), (2, 40), (3, 60)]
     result = read(directory / "result.json")["training"]

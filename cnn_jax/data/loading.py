@@ -9,15 +9,19 @@ from cnn_jax.data.splits import Data, DataInfo, Split
 from cnn_jax.errors import RunError, UsageError
 
 
-def load(config: experiment.Dataset) -> Data:
+def load(config: experiment.Dataset, *, test: bool = True) -> Data:
     """Finds, prepares, decodes and splits a data set.
 
     Validation is the split `config.validation_split`; else the data's own 'validation'; else a
     share of 'train'. Test is the data's own 'test'; where the data has 'train' alone, a share of
     it. What is carved is stratified and depends on nothing but the examples' ids.
 
+    Args:
+        config: of the data.
+        test: whether the test split is wanted; training wants none, and then it is not opened.
+
     Returns:
-        The data; `splits` has train, validation and, unless the data has none, test.
+        The data; `splits` has train, validation and, where it is wanted and there is one, test.
 
     Raises:
         UsageError: there is no such data set or split, or a number does not fit the data.
@@ -26,6 +30,8 @@ def load(config: experiment.Dataset) -> Data:
     source = folder.source(config) if config.name == "folder" else catalogue.source(config)
     notes = list(source.notes)
     chosen = _choose(source, config, notes)
+    if not test:
+        chosen.pop("test", None)
 
     loaded: dict[str, Split] = {}
     for name in dict.fromkeys(chosen.values()):
@@ -42,9 +48,10 @@ def load(config: experiment.Dataset) -> Data:
     parts = _carve(source, parts, config, notes)
     if config.train_examples is not None:
         parts["train"] = _subset(source, parts["train"], config.train_examples, notes)
+    wanted = ("train", "validation", "test")[: 2 + test]
+    parts = {name: parts[name] for name in wanted if name in parts}
     _check_classes(source, whole, parts, notes)
 
-    parts = {name: parts[name] for name in ("train", "validation", "test") if name in parts}
     mean, std = splits.channel_statistics(parts["train"].images)
     classes = len(source.class_names)
     info = DataInfo(
@@ -60,7 +67,7 @@ def load(config: experiment.Dataset) -> Data:
             for name, part in parts.items()
         },
         notes=tuple(notes),
-        digest=splits.digest(parts),
+        digest=splits.digest({name: parts[name] for name in wanted[:2]}),
     )
     return Data(info, parts)
 

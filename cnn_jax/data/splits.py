@@ -44,7 +44,7 @@ class DataInfo:
         sizes: examples in each split.
         class_counts: examples of each class in each split.
         notes: lines a log should show: what was carved, skipped or left unused.
-        digest: sha256 (hex) of every split's images and labels.
+        digest: sha256 (hex) of the images and labels that are trained and validated on.
     """
 
     name: str

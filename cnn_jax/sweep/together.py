@@ -70,7 +70,7 @@ def train(
     if len({alike(config) for config in configs}) > 1:
         raise UsageError(f"runs trained together may differ in {', '.join(ARRAYS)} alone")
     check(configs[0])
-    loaded = data.load(configs[0].dataset)
+    loaded = data.load(configs[0].dataset, test=False)
     assembly = build.assemble(configs[0], loaded.info)
     trainers: list[loop.Trainer] = []
     with contextlib.ExitStack() as stack:

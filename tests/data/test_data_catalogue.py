@@ -24,6 +24,7 @@ from tensorflow_datasets.core.utils import Size
 from tensorflow_datasets.image_classification.cats_vs_dogs import CatsVsDogs
 from tensorflow_datasets.image_classification.cifar import Cifar10
 
+from cnn_jax import runtime
 from cnn_jax.data import cache, catalogue, load, prepare
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Dataset
@@ -109,6 +110,18 @@ def test_a_prepared_directory_is_read(shapes):
     assert len(set(train.ids)) == 12
     by_version = load(Dataset(name="some_shapes:1.2.3"))
     assert by_version.info == info
+
+
+def test_the_test_split_is_not_opened_where_it_is_not_wanted(shapes):
+    whole = load(Dataset(name="some_shapes"))
+    for path in shapes.glob("*-test.*"):
+        path.unlink()
+    shutil.rmtree(runtime.cache_dir() / "arrays")
+    data = load(Dataset(name="some_shapes"), test=False)
+    assert data.info.sizes == {"train": 12, "validation": 4}
+    assert data.info.digest == whole.info.digest
+    with pytest.raises(RunError):
+        load(Dataset(name="some_shapes"))
 
 
 def test_data_dir_comes_before_the_environment(shapes, tmp_path, monkeypatch):
