@@ -35,7 +35,7 @@ METRICS = {
 }
 _WHERE = re.compile(r"([\w.]+)\s*(<=|>=|!=|=|<|>)\s*(.*)")
 _IGNORED = ("name", "seed")
-_DATA = (
+DATA = (  # of which runs must not differ for their accuracies to be comparable
     "dataset.name",
     "dataset.path",
     "dataset.validation_split",
@@ -279,7 +279,7 @@ def judge(groups: Sequence[Group]) -> list[Group]:
 
 def _data(of: Group) -> str:
     """Returns what two groups must have in common for their accuracies to be comparable."""
-    return json.dumps([v for k, v in of.settings.items() if k in _DATA])
+    return json.dumps([v for k, v in of.settings.items() if k in DATA])
 
 
 def _judge(groups: Sequence[Group]) -> list[Group]:
@@ -405,6 +405,10 @@ def run_command(invocation: Invocation) -> int:
             )
     if invocation.output is not None:
         _draw(groups, paths, pathlib.Path(invocation.output))
+        path = run.shown(pathlib.Path(invocation.output).resolve())
+        # What else is printed may be for a program to read.
+        to = sys.stderr if invocation.format in ("json", "csv") else sys.stdout
+        print(f"figure     {path}", file=to)
     return 0
 
 
@@ -422,4 +426,3 @@ def _draw(groups: Sequence[Group], paths: Sequence[str], output: pathlib.Path) -
         for each in groups
     ]
     figures.save(figures.sweep(records, list(paths)), output)
-    print(f"figure     {run.shown(output.resolve())}")

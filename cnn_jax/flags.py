@@ -276,7 +276,6 @@ def parse(argv: list[str]) -> Invocation:
             raise UsageError(
                 f"--{name}.{next(iter(values))} belongs to {name}, not to {command.name}"
             )
-        _SECTIONS[name](**values)
         sections[name] = values
     paths = [path for path, _ in _experiment_fields()]
     return Invocation(
@@ -303,10 +302,19 @@ def resolve(invocation: Invocation, presets_dir: Path = PRESETS_DIR) -> Experime
     return experiments.replace(preset, invocation.overrides)
 
 
-def resolve_sweep(invocation: Invocation, presets_dir: Path = PRESETS_DIR) -> experiments.Sweep:
+def resolve_sweep(
+    invocation: Invocation,
+    presets_dir: Path = PRESETS_DIR,
+    otherwise: experiments.Sweep | None = None,
+) -> experiments.Sweep:
     """Returns the Sweep of the preset with the flags given on top.
 
     A preset in `sweeps/` is one that has, besides its EXPERIMENT, a SWEEP.
+
+    Args:
+        invocation: the command line.
+        presets_dir: where presets are.
+        otherwise: what stands in for that of a preset without one.
 
     Raises:
         UsageError: as `resolve`.
@@ -315,7 +323,7 @@ def resolve_sweep(invocation: Invocation, presets_dir: Path = PRESETS_DIR) -> ex
     found = None if path.suffix == ".json" else _run_preset(path).get("SWEEP")
     if not isinstance(found, experiments.Sweep | None):
         raise UsageError(f"{path}: SWEEP must be one Sweep, but is a {type(found).__name__}")
-    return dataclasses.replace(found or experiments.Sweep(), **invocation.sweep)
+    return dataclasses.replace(found or otherwise or experiments.Sweep(), **invocation.sweep)
 
 
 def refuse_settings(invocation: Invocation, tip: str) -> None:
@@ -326,9 +334,14 @@ def refuse_settings(invocation: Invocation, tip: str) -> None:
 
 
 def question(invocation: Invocation, presets_dir: Path = PRESETS_DIR) -> str | None:
-    """Returns what an invocation's preset asks, the first line of its docstring, or None."""
+    """Returns what an invocation's preset asks, the first line of its docstring, or None.
+
+    Of another model or other data than the preset's it asks nothing.
+    """
     path = _find(invocation, presets_dir)
-    return None if path.suffix == ".json" else _summary(path) or None
+    if path.suffix == ".json" or {"model.name", "dataset.name"} & invocation.overrides.keys():
+        return None
+    return _summary(path) or None
 
 
 def _find(invocation: Invocation, presets_dir: Path) -> Path:

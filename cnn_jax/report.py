@@ -51,7 +51,8 @@ def run_command(invocation: Invocation) -> int:
         text = of_sweep(directory)
     else:
         raise UsageError(
-            f"{run.shown(directory.path)} is neither a run directory nor that of a finished sweep"
+            f"{run.shown(directory.path)} is neither a run directory nor that of a sweep of which "
+            "a setting has come to an end"
         )
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -97,9 +98,17 @@ def of_sweep(directory: run.RunDirectory) -> str:
     parts = [f"<h1>{page.escape(title)}</h1>", *_question(question)]
     parts.append(page.paragraph(f"Searched by {options['method']}: {options['space']}"))
     seconds = sum(r["seconds"] for r in records)
+    ended = sum(r["state"] not in ("running", "waiting", "interrupted") for r in records)
+    planned = plan.get("settings", len(records))
+    if ended < planned:
+        parts.append(page.paragraph(f"It has not ended: {planned - ended} settings are left."))
+    if options["seeds"] == 1:
+        parts.append(
+            page.paragraph("With one seed each, small differences between settings may be chance.")
+        )
     figures = {
         "best validation accuracy": f"{complete[0]['value']:.4f}" if complete else "-",
-        "settings": str(len(records)),
+        "settings": str(ended) if ended == planned else f"{ended} of {planned}",
         "stopped early": str(sum(r["state"] == "pruned" for r in records)),
         "diverged": str(sum(r["state"] == "diverged" for r in records)),
         "seeds each": str(options["seeds"]),
@@ -109,11 +118,7 @@ def of_sweep(directory: run.RunDirectory) -> str:
     paths = list(records[0]["setting"]) if records else []
     panels = {}
     for path in paths:
-        points = [
-            (r["setting"][path], r["value"], _setting_text(r))
-            for r in complete
-            if isinstance(r["setting"][path], int | float)
-        ]
+        points = [(r["setting"][path], r["value"], _setting_text(r)) for r in complete]
         if len(points) > 1:
             panels[path] = page.scatter(points, path, "validation accuracy")
     if panels:
@@ -123,7 +128,7 @@ def of_sweep(directory: run.RunDirectory) -> str:
     rows = [
         [
             r["place"],
-            *(r["setting"][p] for p in paths),
+            *("none" if r["setting"][p] is None else r["setting"][p] for p in paths),
             r["value"],
             r["std"],
             r["epochs"],
@@ -171,9 +176,12 @@ def _question(text: str | None) -> list[str]:
 
 
 def _preset_question(config: Experiment) -> str | None:
-    """Returns what the preset of a configuration's name asks, or None where there is none."""
+    """Returns what the preset of a configuration's name asks of the same model and data."""
     with contextlib.suppress(UsageError):
-        return flags.question(flags.Invocation(config=config.name))
+        invocation = flags.Invocation(config=config.name)
+        preset = flags.resolve(invocation)
+        if (preset.model.name, preset.dataset.name) == (config.model.name, config.dataset.name):
+            return flags.question(invocation)
     return None
 
 
@@ -250,7 +258,7 @@ def _settings(config: Experiment) -> list[str]:
 
 
 def _setting_text(record: dict[str, Any]) -> str:
-    shown = ", ".join(f"{path}={value}" for path, value in record["setting"].items())
+    shown = ", ".join(f"{k}={tables.shown(value)}" for k, value in record["setting"].items())
     return f"{record['value']:.4f}: {shown}"
 
 

@@ -116,8 +116,7 @@ class RunDirectory:
     def trained_seconds(self) -> float:
         """Returns how long the run was trained; of several in one program, its share."""
         history = self.read("history", [])
-        together = self.read("result", {}).get("together", 1)
-        return history[-1]["seconds"] / together if history else 0.0
+        return history[-1]["seconds"] if history else 0.0
 
     def status(self) -> Status | None:
         """Returns the status last written."""

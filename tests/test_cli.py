@@ -300,7 +300,7 @@ def test_stops_and_kills_at_any_moment_change_no_bit(start, trained, tmp_path):
 
 
 def test_an_interrupt_before_training_is_one_line(main, tmp_path, capsys, monkeypatch):
-    def interrupted(config):
+    def interrupted(config, **_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(data, "load", interrupted)

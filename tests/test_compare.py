@@ -82,6 +82,7 @@ def test_markdown_and_figure(tree, capsys, tmp_path):
     text = compared(capsys, tree, "--format=markdown", f"--output={output}")
     assert text.startswith("| model.name | optimizer.learning_rate | n |")
     assert output.read_bytes().startswith(b"\x89PNG")
+    json.loads(compared(capsys, tree, "--format=json", f"--output={output}"))  # and nothing else
 
 
 def test_one_seed_proves_nothing(tmp_path, capsys):

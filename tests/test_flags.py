@@ -146,8 +146,10 @@ def test_the_flags_of_advise_are_typed_and_belong_to_it_alone():
     assert got.overrides == {"seed": 3}
     assert "belongs to advise, not to train" in refused(["--advise.seeds=2"])
     assert "at least 1" in refused(["advise", "--advise.seeds=0"])
-    assert "100,500,all" in refused(["advise", "--advise.examples=20,"])
-    assert "--advise.strategies takes some of head," in refused(["advise", "--advise.strategies=a"])
+    wrong = {"examples": ("20,", "100,500,all"), "strategies": ("a", "takes some of head,")}
+    for name, (value, message) in wrong.items():
+        with pytest.raises(UsageError, match=message):
+            experiment.Advise(**{name: value})
     assert "one of epochs,flops" in refused(["advise", "--advise.budget=hours"])
 
 

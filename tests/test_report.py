@@ -136,7 +136,7 @@ def test_a_sweep_shows_every_setting_and_the_best_first(tmp_path, capsys, finish
         "question": "Which <rate>?",
     }
     directory.write("plan", plan)
-    states = [("complete", 0.7), ("pruned", None), ("complete", 0.9), ("diverged", 0.0)]
+    states = [("complete", 0.7), ("pruned", None), ("complete", 0.9), ("diverged", None)]
     directory.write(
         "sweep",
         [
@@ -155,6 +155,7 @@ def test_a_sweep_shows_every_setting_and_the_best_first(tmp_path, capsys, finish
     written(directory, capsys)
     text = (directory.path / "report.html").read_text()
     reader = Reader(text)
+    assert "With one seed each" in text
     assert re.findall(r"<td[^>]*>(000\d)</td>", text) == ["0002", "0000", "0001", "0003"]
     assert reader.tags.count("circle") == 2 + 2  # two settings, and the best one's two epochs
     assert "0.9000" in text
@@ -170,6 +171,15 @@ def test_what_is_no_run_is_refused(tmp_path):
         flags.parse(["report", "x", "--output=x.png"])
     with pytest.raises(UsageError, match="one directory"):
         flags.parse(["report", "x", "y"])
+
+
+def test_values_that_are_no_numbers_have_places_of_their_own():
+    points = [(value, 0.5, "") for value in ("mlp", None, True, "mlp", 0.25)]
+    text = page.scatter(points, "x", "y")
+    found = re.findall(r'<circle cx="([\d.]+)"', text)
+    assert len(found) == 5
+    assert len(set(found)) == 4
+    assert all(f">{name}</text>" in text for name in ("mlp", "none", "True", "0.25"))
 
 
 def test_curves_with_gaps_and_without_values():

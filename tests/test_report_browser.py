@@ -70,7 +70,7 @@ def made_sweep(directory: run.RunDirectory) -> None:
     directory.write("plan", plan)
     records = []
     for i, (state, value) in enumerate(
-        [("complete", 0.9), ("complete", 0.8), ("pruned", None), ("diverged", 0.0)]
+        [("complete", 0.9), ("complete", 0.8), ("pruned", None), ("diverged", None)]
     ):
         setting = {"optimizer.learning_rate": 0.1**i, "optimizer.weight_decay": 0.01 * i}
         made_run(run.RunDirectory(directory.path / f"trials/000{i}/seed0"), **setting)
@@ -222,7 +222,12 @@ def test_it_prints_on_paper_with_all_its_text(page):
     try:
         assert page.evaluate(
             "[...document.querySelectorAll('h2, table, figure svg, pre')].filter("
-            "e => !e.closest('details') && !e.closest('[hidden]')).every(e => e.checkVisibility())"
+            "e => !e.closest('details')).every(e => e.checkVisibility())"
         )
+        script = "[...document.querySelectorAll('details')].every(d => d.open)"
+        page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        assert page.evaluate(script)
+        page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+        assert not page.evaluate(script)
     finally:
         page.call("Emulation.setEmulatedMedia", media="")

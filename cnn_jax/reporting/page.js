@@ -36,6 +36,16 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
+// Paper has nothing to click on.
+let opened = [];
+window.addEventListener("beforeprint", () => {
+  opened = [...document.querySelectorAll("details:not([open])")];
+  opened.forEach((details) => { details.open = true; });
+});
+window.addEventListener("afterprint", () => {
+  opened.forEach((details) => { details.open = false; });
+});
+
 for (const select of document.querySelectorAll("select[data-panels]")) {
   const show = () => {
     for (const panel of document.querySelectorAll(`[data-panel-of="${select.id}"]`)) {

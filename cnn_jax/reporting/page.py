@@ -8,6 +8,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cnn_jax.reporting import tables
+
 _HERE = pathlib.Path(__file__).resolve().parent
 _WIDTH, _HEIGHT = 640, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 36
@@ -159,16 +161,27 @@ def lines(series: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> 
     return f"<figure>{_svg(parts, y_label)}{title}</figure>"
 
 
-def scatter(points: Sequence[tuple[float, float, str]], x_label: str, y_label: str) -> str:
-    """Returns points (x, y, text) as an SVG; x is on a logarithmic scale where it spans a lot."""
+def scatter(points: Sequence[tuple[Any, float, str]], x_label: str, y_label: str) -> str:
+    """Returns points (x, y, text) as an SVG.
+
+    Where all x are numbers they are on a scale, logarithmic where they span a lot; else each value
+    has a place of its own.
+    """
     xs, ys = [p[0] for p in points], [p[1] for p in points]
-    log = min(xs) > 0 and max(xs) / min(xs) >= 20
-    place = (lambda v: math.log10(v)) if log else (lambda v: v)
-    x = _axis(place(min(xs)), place(max(xs)), _LEFT, _WIDTH - _RIGHT)
+    log = False
+    if any(isinstance(v, bool) or not isinstance(v, int | float) for v in xs):
+        names = sorted({tables.shown(v) for v in xs})
+        ticks: dict[float, str] = dict(enumerate(names))
+        place = lambda v: names.index(tables.shown(v))  # noqa: E731
+        low, high = -0.5, len(names) - 0.5
+    else:
+        log = min(xs) > 0 and max(xs) / min(xs) >= 20
+        place = (lambda v: math.log10(v)) if log else (lambda v: v)
+        low, high = place(min(xs)), place(max(xs))
+        places = [low + i * (high - low) / 4 for i in range(5)]
+        ticks = {at: f"{10**at if log else at:.2g}" for at in places}
+    x = _axis(low, high, _LEFT, _WIDTH - _RIGHT)
     y = _axis(min(ys), max(ys), _HEIGHT - _BOTTOM, _TOP)
-    low, high = place(min(xs)), place(max(xs))
-    places = [low + i * (high - low) / 4 for i in range(5)]
-    ticks = {at: f"{10**at if log else at:.2g}" for at in places}
     parts = _frame(ticks, x, y, min(ys), max(ys), x_label + (" (log)" if log else ""))
     parts += [
         f'<circle cx="{x(place(a)):.1f}" cy="{y(b):.1f}" r="5" fill="var(--a)" fill-opacity="0.7" '

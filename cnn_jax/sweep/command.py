@@ -1,10 +1,10 @@
 """The command `sweep`: plans, starts workers, and says what came of it.
 
 The directory holds `plan.json` (the experiment and the sweep), `study.journal` (the trials, unless
-another storage has them), `study.json` (their name in the storage),
-`trials/NNNN/seedN` (run directories), and at the end `sweep.json`, `best.json` (the best setting as
-an experiment) and `figures/sweep.png`. Started again, on this machine or on another that sees the
-directory, the same command joins in or goes on.
+another storage has them), `study.json` (their name in the storage), `trials/NNNN/seedN` (run
+directories), `sweep.json` (what they came to so far), and at the end `best.json` (the best setting
+as an experiment) and `figures/sweep.png`. Started again, on this machine or on another that sees
+the directory, the same command joins in or goes on.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from cnn_jax import experiment, flags, run
+from cnn_jax import compare, experiment, flags, run
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Experiment, Sweep
 from cnn_jax.flags import Invocation
@@ -44,28 +44,38 @@ def run_command(invocation: Invocation) -> int:
             "--sweep.method=random"
         )
     dimensions = space.parse(options.space, base)
+    varied = [dimension.path for dimension in dimensions]
     if options.vectorize > 1:
         together.check(base)
+        if options.seeds == 1 and not set(varied) & set(together.ARRAYS):
+            raise UsageError(
+                f"--sweep.vectorize={options.vectorize} trains together what differs in "
+                f"{', '.join(together.ARRAYS)} alone, and --sweep.space varies none of them; leave "
+                "it out"
+            )
     # Before anything is written: single values may be legal, and their combinations not.
     settings = space.planned(options, dimensions, base)
     directory.path.mkdir(parents=True, exist_ok=True)
     study = Study(directory.path, options, dimensions, base, settings)
     with study.locked():
-        if directory.read("plan") is None:
+        plan = directory.read("plan")
+        kept = {k: v for k, v in dataclasses.asdict(options).items() if k not in worker.OF_A_START}
+        if plan is None:
             plan = {
                 "experiment": experiment.to_dict(base),
-                "sweep": dataclasses.asdict(options),
                 "question": flags.question(invocation),
                 "command": shlex.join(["python", "launch.py", *sys.argv[1:]]),
             }
-            directory.write("plan", plan)
-            varied = [dimension.path for dimension in dimensions]
             tensorboard.write_sweep(directory.path, experiment.flatten(base), varied)
+        directory.write("plan", {**plan, "sweep": kept, "settings": study.wanted})
 
     say = progress.speaker(invocation.quiet)
     seeds = f"{options.seeds} seed{'s'[: options.seeds > 1]} each"
     say(f"sweep      {base.name}: {options.method}, {study.wanted} settings, {seeds}")
     say(f"results    {run.shown(directory.path)}")
+    if data := set(varied) & set(compare.DATA):
+        shown = " and ".join(sorted(data))
+        say(f"note       settings that differ in {shown} are validated on different images")
     done = sum(record["state"] not in ("running", "waiting") for record in study.records())
     if done:
         say(f"           {done} of {study.wanted} settings are there already")
@@ -103,7 +113,12 @@ def _open(invocation: Invocation) -> tuple[run.RunDirectory, Experiment, Sweep]:
             )
         return directory, flags.resolve(invocation), flags.resolve_sweep(invocation)
     base, options = experiment.from_dict(plan["experiment"]), Sweep(**plan["sweep"])
-    asked = dataclasses.replace(options, **invocation.sweep)
+    asked = flags.resolve_sweep(invocation, otherwise=options)
+    if asked.trials < options.trials:
+        raise UsageError(
+            f"the sweep in {run.shown(directory.path)} has --sweep.trials={options.trials}, which "
+            f"can become more and not {asked.trials}; leave the flag out to go on"
+        )
     for field in dataclasses.fields(Sweep):
         old, new = getattr(options, field.name), getattr(asked, field.name)
         if not field.metadata["resumable"] and old != new:
@@ -141,10 +156,7 @@ def _work(
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     command = [sys.executable, str(worker.LAUNCH), "sweep", f"--workdir={directory.path}"]
-    command += ["--sweep.parallel=1", "--sweep.launcher=local", "--sweep.resources=none"]
-    command += [f"--sweep.vectorize={options.vectorize}", "--quiet", *machine]
-    if options.method != "grid":
-        command += [f"--sweep.trials={options.trials}"]
+    command += ["--quiet", *machine]
     here = options.launcher == "local"
     try:
         others = launchers.start(
@@ -171,7 +183,7 @@ def _work(
             raise
     except worker.Stopped:
         print("stopped; what was being trained is saved")
-        print(f"go on with: {run.command_line('sweep', directory.path)}")
+        print(f"go on with: {worker.go_on(study)}")
         return 130
     finally:
         for number, handler in before.items():
@@ -181,14 +193,13 @@ def _work(
 
 def _report(study: Study, base: Experiment, directory: run.RunDirectory) -> bool:
     """Writes what was found and prints it, the best first; returns whether there is anything."""
-    records = study.records()
-    directory.write("sweep", records)
+    records = study.write_records()
     complete = sorted((r for r in records if r["state"] == "complete"), key=lambda r: -r["value"])
     counts = {state: sum(r["state"] == state for r in records) for state in _states(records)}
     print(", ".join(f"{count} {state}" for state, count in counts.items()) or "no settings")
-    if not complete:
+    if not records:
         return False
-    paths = list(complete[0]["setting"])
+    paths = list(records[0]["setting"])
     rows = [
         [
             record["place"],
@@ -200,18 +211,20 @@ def _report(study: Study, base: Experiment, directory: run.RunDirectory) -> bool
         for record in complete[:10]
     ]
     headers = ["trial", *paths, "validation accuracy", "± std", "seconds"]
-    print(tables.table(rows, headers))
+    if complete:
+        print(tables.table(rows, headers))
     if len(complete) > 10:
         print(f"and {len(complete) - 10} more")
-    best = experiment.replace(base, complete[0]["setting"])
-    directory.write("best", experiment.to_dict(best))
     figures.save(figures.sweep(records, paths), directory.figures / "sweep.png")
     print(f"figure     {run.shown(directory.figures / 'sweep.png')}")
     print(f"all        {run.shown(directory.path / 'sweep.json')}")
-    path = run.shown(directory.path / "best.json")
-    line = run.command_line("train", directory.path / "best", f"--config={path}")
-    print(f"train best {line}")
-    return True
+    if complete:
+        best = experiment.replace(base, complete[0]["setting"])
+        directory.write("best", experiment.to_dict(best))
+        path = run.shown(directory.path / "best.json")
+        line = run.command_line("train", directory.path / "best", f"--config={path}")
+        print(f"train best {line}")
+    return any(record["state"] in ("complete", "diverged") for record in records)
 
 
 def _states(records: Sequence[dict[str, Any]]) -> list[str]:

@@ -40,6 +40,13 @@ class Dimension:
     points: int | None = None
     choices: tuple[Any, ...] = ()
 
+    @property
+    def size(self) -> float:
+        """How many values there are."""
+        if self.kind == "choice":
+            return len(self.choices)
+        return self.high - self.low + 1 if self.kind == "int" else math.inf
+
     def grid(self) -> list[Any]:
         """Returns the values of a grid: all choices, or evenly spread points of the range.
 
@@ -229,11 +236,17 @@ def planned(
     """Returns the settings of a grid or of random search; none for "tpe", which plans no further.
 
     Raises:
-        UsageError: a grid's range has no number of points, or one has that is of no grid; a setting
-            is not legal.
+        UsageError: a grid's range has no number of points, or one has that is of no grid; there are
+            fewer settings than trials; a setting is not legal.
     """
     if options.method == "grid":
         return grid(dimensions, base)
+    different = math.prod(dimension.size for dimension in dimensions)
+    if different < options.trials:
+        raise UsageError(
+            f"--sweep.trials={options.trials}, but the space has {different:.0f} settings; "
+            "give --sweep.method=grid for all of them, or fewer trials"
+        )
     for dimension in dimensions:
         if dimension.points is not None:
             raise UsageError(
@@ -264,16 +277,17 @@ def grid(dimensions: Sequence[Dimension], base: Experiment) -> list[dict[str, An
 def sample(
     dimensions: Sequence[Dimension], base: Experiment, trials: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Returns settings drawn independently from the dimensions; the same for the same seed.
+    """Returns different settings drawn from the dimensions; the same for the same seed.
 
     Raises:
         UsageError: a setting is not legal.
     """
     generator = random.Random(seed)
-    settings = [
-        {dimension.path: dimension.at(generator.random()) for dimension in dimensions}
-        for _ in range(trials)
-    ]
+    drawn: dict[tuple[Any, ...], dict[str, Any]] = {}
+    while len(drawn) < trials:
+        setting = {dimension.path: dimension.at(generator.random()) for dimension in dimensions}
+        drawn.setdefault(tuple(setting.values()), setting)
+    settings = list(drawn.values())
     for setting in settings:
         _try(base, setting)
     return settings

@@ -87,7 +87,7 @@ class Study:
         pruner = {
             "none": optuna.pruners.NopPruner(),
             "median": optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=0),
-            "asha": optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
+            "asha": _best_third(optuna),
         }[options.prune]
         try:
             if options.storage is None:
@@ -178,8 +178,8 @@ class Study:
             found[place] = {
                 "place": place,
                 "setting": dict(trial.params),
-                "state": "diverged" if diverged else trial.state.name.lower(),
-                "value": trial.value,
+                "state": "diverged" if diverged else self._state(trial),
+                "value": None if diverged else trial.value,
                 "std": trial.user_attrs.get("std"),
                 "seeds": trial.user_attrs.get("seeds", 0),
                 "epochs": len(trial.intermediate_values),
@@ -189,12 +189,27 @@ class Study:
             }
         return sorted(found.values(), key=lambda record: record["place"])
 
+    def write_records(self) -> list[dict[str, Any]]:
+        """Writes sweep.json, so that it is there whatever comes, and returns what it holds."""
+        with self._lock:
+            records = self.records()
+            run.write_json(self.directory / "sweep.json", records)
+        return records
+
+    def _state(self, trial: Any) -> str:
+        given_back = not self._worker_file(trial.user_attrs["place"]).exists()
+        running = trial.state == self._optuna.trial.TrialState.RUNNING
+        return "interrupted" if running and given_back else trial.state.name.lower()
+
+    def _worker_file(self, place: str) -> pathlib.Path:
+        return self.directory / "trials" / place / "worker.json"
+
     def _lost(self, trial: Any) -> bool:
         place = trial.user_attrs.get("place")
         if place is None:  # killed between being taken and being written down
             started = trial.datetime_start
             return started is None or time.time() - started.timestamp() > LOST_SECONDS
-        path = self.directory / "trials" / place / "worker.json"
+        path = self._worker_file(place)
         try:
             worker = json.loads(path.read_text())
             age = time.time() - path.stat().st_mtime
@@ -210,10 +225,10 @@ class Study:
         It goes on in the same directory. What a worker gave back (it took its `worker.json` away)
         is no failure. Returns whether it is tried again.
         """
-        attributes = dict(trial.user_attrs)
+        attributes = {k: v for k, v in trial.user_attrs.items() if k != "error"}
         failures = attributes.get("failures", 0)
         place = attributes.get("place")
-        if place is not None and (self.directory / "trials" / place / "worker.json").exists():
+        if place is not None and self._worker_file(place).exists():
             failures += 1
         if failures >= MOST_ATTEMPTS:
             self._study._storage.set_trial_user_attr(trial._trial_id, "given_up", True)
@@ -307,6 +322,30 @@ class Trial:
     def _tell(self, value: float | None, state: Any = None) -> None:
         with self._held():
             self._study._study.tell(self._asked, value, state=state)
+
+
+def _best_third(optuna: Any) -> Any:
+    """Returns ASHA (arXiv:1810.05934): after 1, 3, 9, ... epochs the best third goes on.
+
+    Optuna's own counts a setting that was taken over against its own attempt before.
+    """
+
+    class BestThird(optuna.pruners.BasePruner):
+        def prune(self, study: Any, trial: Any) -> bool:
+            epoch = trial.last_step
+            rung = epoch or 0
+            while rung and rung % 3 == 0:
+                rung //= 3
+            if rung != 1:
+                return False
+            reached = sorted(
+                each.intermediate_values[epoch]
+                for each in study.get_trials(deepcopy=False)
+                if epoch in each.intermediate_values and each.state != optuna.trial.TrialState.FAIL
+            )
+            return trial.intermediate_values[epoch] < reached[-max(1, len(reached) // 3)]
+
+    return BestThird()
 
 
 def _alive(pid: int) -> bool:

@@ -10,8 +10,10 @@ trains the run of every such file in the directory of the same name without the 
 """
 
 import contextlib
+import math
 import pathlib
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,7 +83,7 @@ def train(
             )
             directory.create()
             stack.enter_context(directory.locked())
-            record.begin(trainers[-1], together=len(configs))
+            record.begin(trainers[-1])
         try:
             _together(trainers, stack.enter_context(loop.stop_signals()))
         except BaseException as error:
@@ -91,11 +93,26 @@ def train(
     return {directory: str(directory.status()) for directory in directories}
 
 
+class _Clock:
+    """The share of a run in the seconds in which it and others are trained."""
+
+    def __init__(self) -> None:
+        self._seconds, self._since, self._count = 0.0, math.inf, 1
+
+    def __call__(self) -> float:
+        return self._seconds + max(0.0, time.monotonic() - self._since) / self._count
+
+    def share(self, count: int) -> None:
+        """Counts from now on, as one of so many."""
+        self._seconds, self._since, self._count = self(), time.monotonic(), count
+
+
 class _Member:
     """A run, its generator of stretches, and whether it still goes on."""
 
     def __init__(self, trainer: loop.Trainer, stop_signal: loop.StopSignal):
         self.trainer = trainer
+        self.clock = trainer.clock = _Clock()
         self.stretches = trainer.stretches(stop_signal)
         self.stretch: loop.Stretch | None = None
         self.given: Any = None
@@ -177,7 +194,12 @@ def _train_group(group: list[_Member], stop_signal: loop.StopSignal, asked: list
         ]
     hyper = stack(hypers)
     states = [member.stretch.current for member in group if member.stretch]
+    going = 0
     while any(member.stretch for member in group):
+        if going != sum(member.stretch is not None for member in group):  # some have diverged
+            going = sum(member.stretch is not None for member in group)
+            for member in group:
+                member.clock.share(going)
         now = next(member.stretch for member in group if member.stretch)
         stacked, made = stack(states), now.start
         for _ in range(now.stop - now.start):

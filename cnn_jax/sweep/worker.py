@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 
 from cnn_jax import experiment, run
 from cnn_jax.errors import RunError, UsageError
-from cnn_jax.experiment import Experiment
+from cnn_jax.experiment import Experiment, Sweep
+from cnn_jax.reporting import tables
 from cnn_jax.sweep import study as studies
 from cnn_jax.sweep import together
 from cnn_jax.sweep.study import Study, Trial
 
 LAUNCH = pathlib.Path(__file__).resolve().parents[2] / "launch.py"
 TOGETHER = ("-m", together.__name__)
+# Of Sweep: how a start works, and not what the sweep tries.
+OF_A_START = ("parallel", "launcher", "resources")
 _OVER = ("finished", "diverged")  # runs that need no more training
 _POLL_SECONDS = 0.2
 
@@ -55,10 +58,11 @@ def work(
             _pause(studies.HEARTBEAT_SECONDS, stop)
             continue
         for trial in trials:
-            shown = ", ".join(f"{path}={value}" for path, value in trial.setting.items())
-            say(f"trial {trial.place}  {shown}")
+            shown = [f"{path}={tables.shown(value)}" for path, value in trial.setting.items()]
+            say(f"trial {trial.place}  {', '.join(shown)}")
         try:
             for trial, outcome in _try(study, trials, base, seeds, say, stop, machine):
+                study.write_records()
                 say(
                     f"           {outcome}"
                     if len(trials) == 1
@@ -78,6 +82,14 @@ def _take(study: Study) -> list[Trial]:
     return taken
 
 
+def go_on(study: Study) -> str:
+    """Returns the command that goes on with a sweep as it was started this time."""
+    asked = {name: getattr(study.options, name) for name in OF_A_START}
+    default = Sweep()
+    given = [f"--sweep.{k}={v}" for k, v in asked.items() if v != getattr(default, k)]
+    return run.command_line("sweep", study.directory, *given)
+
+
 def wait(study: Study, alive: Callable[[], int], stop: Callable[[], bool]) -> None:
     """Waits until others have come to the end of all settings.
 
@@ -94,7 +106,7 @@ def wait(study: Study, alive: Callable[[], int], stop: Callable[[], bool]) -> No
         if not alive():
             raise RunError(
                 f"all workers have ended, and {left} settings are left; their logs say why. "
-                f"Go on with: {run.command_line('sweep', study.directory)}"
+                f"Go on with: {go_on(study)}"
             )
         _pause(1.0, stop)
 
@@ -154,15 +166,25 @@ def _runs(
 
     Raises:
         UsageError: the setting is not legal.
+        RunError: a directory holds a run of another setting.
     """
     # TensorBoard's tables cut names off at their ends, and know a group by its runs' name.
     name = f"{trial.place}-{study.directory.name}"
-    return {
+    runs = {
         run.RunDirectory(trial.directory / f"seed{seed}"): experiment.replace(
             base, {**trial.setting, "seed": seed, "name": name}
         )
         for seed in range(base.seed, base.seed + seeds)
     }
+    for directory, config in runs.items():
+        if not directory.exists():
+            continue
+        if experiment.difference(directory.config(), config).keys() - {"name"}:
+            raise RunError(
+                f"{run.shown(directory.path)} holds a run of another setting: the sweep's storage "
+                "is not the one it was started with; give that one, or another --workdir"
+            )
+    return runs
 
 
 def _conclude(trial: Trial, directories: Sequence[run.RunDirectory], pruned: bool) -> str:

@@ -125,6 +125,7 @@ class Trainer:
         else:
             self.evaluator, self.feeds = alike.evaluator, alike.feeds
         self.hyper = steps.Hyperparameters.of(config)
+        self.clock: Callable[[], float] = time.monotonic  # by which the history counts seconds
         self._loaded, self._weights, self._quiet = loaded, weights, quiet
         self.num_examples = len(loaded.splits["train"].labels)
         self.steps_per_epoch = batches.steps_per_epoch(self.num_examples, config.dataset.batch_size)
@@ -329,8 +330,8 @@ class Trainer:
         bar = self._bar = progress.Progress(
             self.total_steps, per_epoch, step, config.dataset.batch_size, quiet=self._quiet
         )
-        started = time.monotonic()
-        last_log = (started, step)
+        started = self.clock()
+        last_log = (time.monotonic(), step)
         last_good = step
 
         def save(step: int, accuracy: float | None) -> None:
@@ -341,7 +342,7 @@ class Trainer:
                 "phase": phase,
                 "step_in_epoch": step % per_epoch,
                 "validation_accuracy": accuracy,
-                "seconds": seconds_before + time.monotonic() - started,
+                "seconds": seconds_before + self.clock() - started,
                 "history": self._history,
                 "config": experiment.to_dict(config),
                 "data_digest": self.info.digest,
@@ -370,7 +371,7 @@ class Trainer:
                         record = self._end_epoch(step, current, events, bar)
                     if not math.isfinite(record["validation_loss"]):  # the last update's doing
                         raise self._diverged("validation loss", step, last_good, events)
-                    record["seconds"] = seconds_before + time.monotonic() - started
+                    record["seconds"] = seconds_before + self.clock() - started
                     self._history.append(record)
                     accuracy = record["validation_accuracy"]
                     current = current.replace(epoch=self._zero())

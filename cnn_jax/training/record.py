@@ -10,14 +10,12 @@ from cnn_jax.reporting import groups
 from cnn_jax.training.loop import Interrupted, Trainer
 
 
-def begin(trainer: Trainer, about_weights: dict[str, Any] | None = None, together: int = 1) -> None:
+def begin(trainer: Trainer, about_weights: dict[str, Any] | None = None) -> None:
     """Writes what is trained, on what data, from which weights, where and how.
 
     Args:
         trainer: of the run, whose directory is there and locked.
         about_weights: what weights.json is to say, where the run starts from weights.
-        together: runs that are trained in one program with this one, itself included; the seconds
-            in their histories are those of all.
     """
     if not distributed.is_primary():
         return
@@ -27,10 +25,6 @@ def begin(trainer: Trainer, about_weights: dict[str, Any] | None = None, togethe
     if about_weights is not None:
         directory.write("weights", about_weights)
     directory.add_environment(runtime.environment())
-    # A start with others that came to nothing does not count.
-    vain = "together" in directory.read("result", {}) and not directory.read("history", [])
-    if together > 1 or vain:
-        directory.update_result("together", together)
     directory.set_status("running")
 
 

@@ -147,10 +147,12 @@ def test_what_is_missing_is_said(monkeypatch, clusters, tmp_path):
 def test_waiting_ends_with_the_settings_or_the_workers(tmp_path, monkeypatch):
     monkeypatch.setattr(worker, "_POLL_SECONDS", 0.01)
     left = [2, 1, 0]
-    study = types.SimpleNamespace(left=lambda: left.pop(0), directory=tmp_path)
+    options = Sweep(launcher="slurm", parallel=2)
+    study = types.SimpleNamespace(left=lambda: left.pop(0))
     monkeypatch.setattr(worker, "_pause", lambda *_: None)
     worker.wait(study, lambda: 1, lambda: False)  # pyright: ignore[reportArgumentType]
     assert left == []
-    study = types.SimpleNamespace(left=lambda: 3, directory=tmp_path)
-    with pytest.raises(RunError, match="all workers have ended, and 3 settings are left"):
+    study = types.SimpleNamespace(left=lambda: 3, directory=tmp_path, options=options)
+    message = "all workers have ended, and 3 settings are left.* --sweep.launcher=slurm"
+    with pytest.raises(RunError, match=message):
         worker.wait(study, lambda: 0, lambda: False)  # pyright: ignore[reportArgumentType]

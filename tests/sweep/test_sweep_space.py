@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from cnn_jax.errors import UsageError
@@ -42,6 +44,7 @@ def test_a_value_in_quotes_may_have_commas_and_brackets():
 
 def test_samples_stay_inside_and_repeat_with_their_seed():
     dimensions = space.parse(TEXT, BASE)
+    assert math.prod(dimension.size for dimension in dimensions) == math.inf
     settings = space.sample(dimensions, BASE, 200, seed=1)
     assert settings == space.sample(dimensions, BASE, 200, seed=1)
     assert settings != space.sample(dimensions, BASE, 200, seed=2)
@@ -97,6 +100,15 @@ def test_what_is_wrong_is_refused_in_one_line(text, message):
         space.grid(space.parse(text, BASE), BASE)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("method", ["random", "tpe"])
+def test_no_setting_is_drawn_twice(method):
+    dimensions = space.parse("train.epochs=int(1,3) dataset.batch_size=[16,32]", BASE)
+    drawn = space.sample(dimensions, BASE, 6, seed=0)
+    assert len({tuple(setting.values()) for setting in drawn}) == 6
+    with pytest.raises(UsageError, match=r"the space has 6 settings; give --sweep\.method=grid"):
+        space.planned(Sweep(method=method, trials=7), dimensions, BASE)
 
 
 @pytest.mark.parametrize("method", ["random", "tpe"])

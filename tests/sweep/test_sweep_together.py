@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 
 import jax
 import numpy as np
@@ -72,7 +73,11 @@ def test_each_member_ends_with_what_it_comes_to_alone(tmp_path, model):
         changes = CHANGES[:2]
     configs = [experiment.replace(base, change) for change in changes]
     members = directories(tmp_path / "together", len(configs))
+    began = time.monotonic()
     assert together.train(configs, members) == dict.fromkeys(members, "finished")
+    last = [member.read("history")[-1]["seconds"] for member in members]
+    assert max(last) < 1.5 * min(last)  # each has its share
+    assert sum(last) < time.monotonic() - began
     results = []
     for config, member in zip(configs, members, strict=True):
         single = run.RunDirectory(tmp_path / "alone" / member.path.name)

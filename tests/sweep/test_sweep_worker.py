@@ -11,7 +11,7 @@ import time
 import pytest
 
 from cnn_jax import run
-from cnn_jax.errors import UsageError
+from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Experiment, Optimizer, Sweep, Train
 from cnn_jax.sweep import space, worker
 from cnn_jax.sweep import study as studies
@@ -253,9 +253,35 @@ def test_a_stopped_worker_gives_its_setting_back(directory, monkeypatch):
     begun = directory / "trials/0000/seed0/history.json"
     with pytest.raises(worker.Stopped):
         work(found, stop=begun.exists)
+    assert [r["state"] for r in found.records()] == ["interrupted"]
     monkeypatch.setenv("SLOW", "0.02")
     work(found)
     assert [r["state"] for r in found.records()] == ["complete"] * 4
+    assert json.loads((directory / "sweep.json").read_text()) == found.records()
+
+
+def test_successive_halving_compares_with_no_attempt_that_was_given_up(directory):
+    found = study(directory, SPACE, prune="asha")
+    values = iter((0.9, 0.9, 0.5, 0.4))
+    place = found.directory / "trials" / "0000" / "worker.json"
+    for _ in range(2):
+        trial = found.take()
+        assert trial is not None
+        assert not trial.report(1, next(values))
+        if place.exists():
+            trial.release()
+    for pruned in (True, True):  # two had 0.9, and only one of them counts: a third of three is one
+        trial = found.take()
+        assert trial is not None
+        assert trial.report(1, next(values)) is pruned
+        assert not trial.report(2, 0.0)
+
+
+def test_a_run_of_another_setting_is_not_taken_for_that_of_this_one(directory):
+    work(study(directory, "optimizer.learning_rate=[0.1]"))
+    (directory / "study.journal").unlink()
+    with pytest.raises(RunError, match="trials/0000/seed0 holds a run of another setting"):
+        work(study(directory, "optimizer.learning_rate=[0.2]"))
 
 
 @pytest.mark.parametrize("method", ["random", "tpe"])
@@ -291,8 +317,6 @@ def test_tpe_repeats_with_its_seed_and_two_workers_draw_differently(tmp_path):
 
 
 def test_storage_that_cannot_be_opened_is_one_line(directory):
-    from cnn_jax.errors import RunError
-
     with pytest.raises(RunError, match="storage cannot be opened") as error:
         study(directory, storage="nonsense://x")
     assert "\n" not in str(error.value)
@@ -327,12 +351,13 @@ def test_a_combination_that_is_not_legal_is_left_out_where_nothing_is_planned(
     directory, monkeypatch
 ):
     monkeypatch.setattr(sys.modules[__name__], "BASE", Experiment(optimizer=ADAMW, train=TRAIN))
-    text = "optimizer.name=[adam,adamw] optimizer.weight_decay=[0.0,0.1]"
+    text = "optimizer.name=[adam,adamw] optimizer.weight_decay=[0.0,0.1] train.epochs=int(1,3)"
     found = study(directory, text, method="tpe", trials=12)
     work(found)
     states = []
     for record in found.records():
-        legal = record["setting"] != {"optimizer.name": "adam", "optimizer.weight_decay": 0.1}
+        name, decay, _ = record["setting"].values()
+        legal = (name, decay) != ("adam", 0.1)
         assert record["state"] == ("complete" if legal else "fail")
         states.append(record["state"])
     assert len(states) == 12
@@ -391,12 +416,11 @@ for path in paths:
     config, directory = json.loads(path.read_text()), path.with_suffix("")
     directory.mkdir()
     rate = config["optimizer"]["learning_rate"]
-    history = [{"epoch": 1, "validation_accuracy": rate, "seconds": 6.0}]
+    history = [{"epoch": 1, "validation_accuracy": rate, "seconds": 6.0 / len(paths)}]
     for name, value in {
         "config": config,
         "history": history,
         "status": {"status": "diverged" if rate == 0.3 else "finished"},
-        "result": {"together": len(paths)},
     }.items():
         (directory / f"{name}.json").write_text(json.dumps(value))
 """
@@ -421,7 +445,7 @@ def test_settings_train_together_where_they_can(grouped):
     records = found.records()
     assert [r["state"] for r in records].count("diverged") == 2
     rates = [r["setting"]["optimizer.learning_rate"] for r in records]
-    assert [r["value"] for r in records] == [0.0 if rate == 0.3 else rate for rate in rates]
+    assert [r["value"] for r in records] == [None if rate == 0.3 else rate for rate in rates]
     assert sum(r["seconds"] for r in records) == pytest.approx(3 * 6)
 
 
