@@ -14,6 +14,7 @@ from cnn_jax.evaluation.comparison import gigaflops
 from cnn_jax.experiment import Experiment
 from cnn_jax.flags import Invocation
 from cnn_jax.reporting import page, tables
+from cnn_jax.sweep import study
 
 MOST_BYTES = 5_000_000
 # Settings of a sweep whose curves are drawn.
@@ -98,7 +99,7 @@ def of_sweep(directory: run.RunDirectory) -> str:
     parts = [f"<h1>{page.escape(title)}</h1>", *_question(question)]
     parts.append(page.paragraph(f"Searched by {options['method']}: {options['space']}"))
     seconds = sum(r["seconds"] for r in records)
-    ended = sum(r["state"] not in ("running", "waiting", "interrupted") for r in records)
+    ended = sum(r["state"] not in study.OPEN for r in records)
     planned = plan.get("settings", len(records))
     if ended < planned:
         parts.append(page.paragraph(f"It has not ended: {planned - ended} settings are left."))

@@ -22,7 +22,7 @@ from cnn_jax.experiment import Experiment, Sweep
 from cnn_jax.flags import Invocation
 from cnn_jax.reporting import figures, progress, tables, tensorboard
 from cnn_jax.sweep import launchers, space, together, worker
-from cnn_jax.sweep.study import OWN_FILES, Study
+from cnn_jax.sweep.study import OPEN, OWN_FILES, Study
 
 
 def run_command(invocation: Invocation) -> int:
@@ -30,7 +30,7 @@ def run_command(invocation: Invocation) -> int:
 
     Raises:
         UsageError: the space or a setting is not legal; nothing was started.
-        RunError: a worker failed, or every setting did.
+        RunError: a worker failed, or no setting came to a result.
     """
     directory, base, options = _open(invocation)
     if options.space is None:
@@ -76,7 +76,7 @@ def run_command(invocation: Invocation) -> int:
     if data := set(varied) & set(compare.DATA):
         shown = " and ".join(sorted(data))
         say(f"note       settings that differ in {shown} are validated on different images")
-    done = sum(record["state"] not in ("running", "waiting") for record in study.records())
+    done = sum(record["state"] not in OPEN for record in study.records())
     if done:
         say(f"           {done} of {study.wanted} settings are there already")
     code = _work(study, base, options, directory, say, invocation.machine_flags)

@@ -25,6 +25,8 @@ from cnn_jax.sweep.space import Dimension
 # What a study keeps in the sweep's directory.
 _LOCK, _JOURNAL, _NAME = ".sweep.lock", "study.journal", "study.json"
 OWN_FILES = {_LOCK, _JOURNAL, f"{_JOURNAL}.lock", _NAME}
+# States of settings that have not come to an end.
+OPEN = ("waiting", "running", "interrupted")
 HEARTBEAT_SECONDS = 5.0
 LOST_SECONDS = 60.0
 MOST_ATTEMPTS = 3
