@@ -215,10 +215,11 @@ def _frame(
             f'text-anchor="end">{value:.3g}</text>'
         )
     below = _HEIGHT - _BOTTOM + 16
-    parts += [
-        f'<text x="{x(at):.1f}" y="{below}" text-anchor="middle">{escape(text)}</text>'
-        for at, text in ticks.items()
-    ]
+    for at, text in ticks.items():
+        side = "end" if x(at) > _WIDTH - 30 else "middle"  # which would be cut off
+        shift = _RIGHT - 1 if side == "end" else 0
+        place = f'x="{x(at) + shift:.1f}" y="{below}" text-anchor="{side}"'
+        parts.append(f"<text {place}>{escape(text)}</text>")
     middle = (_LEFT + _WIDTH) / 2
     parts.append(
         f'<text x="{middle}" y="{_HEIGHT - 4}" text-anchor="middle">{escape(x_label)}</text>'
