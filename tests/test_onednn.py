@@ -80,7 +80,8 @@ def test_second_derivatives_and_vmap(chosen):
 def test_layers_use_it_for_float32_and_nothing_is_stored(chosen):
     model = study_cnn(10)
     x = draw(2, 32, 32, 3)
-    variables = model.init(jax.random.key(0), x)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+    variables = jax.tree.map(lambda leaf: 0.05 * draw(*leaf.shape), shapes)
 
     def calls(x):
         text = jax.jit(model.apply).lower(variables, x).as_text()

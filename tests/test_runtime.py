@@ -48,9 +48,13 @@ program = jax.jit(lambda x: jax.lax.optimization_barrier(x + 1)[::-1].sum())
 x = jnp.zeros(1 << 25)
 for _ in range(3):
     program(x).block_until_ready()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-program(x).block_until_ready()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+touched = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+found = []
+for _ in range(5):
+    before = touched()
+    program(x).block_until_ready()
+    found.append(touched() - before)
+print(sorted(found)[2])  # a run now and then may still take memory
 """
 
 

@@ -97,7 +97,7 @@ def save_photographs(directory, size):
 @pytest.mark.parametrize(
     ("name", "size", "features"),
     [
-        ("alexnet", 63, "(1, 1, 256)"),
+        pytest.param("alexnet", 63, "(1, 1, 256)", marks=pytest.mark.slow),
         pytest.param("vgg11_bn", 32, "(1, 1, 512)", marks=pytest.mark.slow),
         pytest.param("googlenet", 32, "(1, 1, 1024)", marks=pytest.mark.slow),
         pytest.param("inception_v3", 75, "(1, 1, 2048)", marks=pytest.mark.slow),

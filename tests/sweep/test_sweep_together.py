@@ -13,6 +13,7 @@ from flax import traverse_util
 from cnn_jax import build, data, experiment, run
 from cnn_jax.errors import UsageError
 from cnn_jax.evaluation import evaluator
+from cnn_jax.reporting import results
 from cnn_jax.sweep import together
 from cnn_jax.training import checkpoints, loop, steps
 
@@ -29,6 +30,11 @@ CHANGES: list[dict] = [
     {"train.label_smoothing": 0.2, "model.dropout_rate": 0.5},
     {"model.dropout_rate": 0.0, "seed": 5},
 ]
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):  # figures of the data, which take a second a run and are tested elsewhere
+    monkeypatch.setattr(results, "write_data_figures", lambda *_: None)
 
 
 def directories(path, count):
