@@ -7,8 +7,8 @@ VENV ?= .venv
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 RUN_DIR ?= runs/digits_lenet
-# Python compiles what it imports, pip all there is.
-PIP = --quiet --no-compile --constraint constraints.txt
+# Pip compiles to bytecode, which Python itself may have been told not to write.
+PIP = --quiet --constraint constraints.txt
 
 .PHONY: run test test-slow lint format clean
 .DELETE_ON_ERROR:
