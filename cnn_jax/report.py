@@ -119,7 +119,10 @@ def of_sweep(directory: run.RunDirectory) -> str:
     paths = list(records[0]["setting"]) if records else []
     panels = {}
     for path in paths:
-        points = [(r["setting"][path], r["value"], _setting_text(r)) for r in complete]
+        points = [
+            (r["setting"][path], r["value"], f"{r['value']:.4f}: {tables.settings(r['setting'])}")
+            for r in complete
+        ]
         if len(points) > 1:
             panels[path] = page.scatter(points, path, "validation accuracy")
     if panels:
@@ -256,11 +259,6 @@ def _settings(config: Experiment) -> list[str]:
         page.table(changed, ["setting", "value", "default"]) if changed else "",
         page.details("all settings as JSON", page.code(every)),
     ]
-
-
-def _setting_text(record: dict[str, Any]) -> str:
-    shown = ", ".join(f"{k}={tables.shown(value)}" for k, value in record["setting"].items())
-    return f"{record['value']:.4f}: {shown}"
 
 
 def _reproduce(directory: run.RunDirectory) -> list[str]:

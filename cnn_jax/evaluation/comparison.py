@@ -82,9 +82,9 @@ def welch(a: Sequence[float], b: Sequence[float], images: int) -> float:
     """
     rounding = 1 / (12 * images**2)
     first, second = (max(float(np.var(x, ddof=1)), rounding) / len(x) for x in (a, b))
-    t_squared = (np.mean(a) - np.mean(b)) ** 2 / (first + second)
+    t_squared = float(np.mean(a) - np.mean(b)) ** 2 / (first + second)
     freedom = (first + second) ** 2 / (first**2 / (len(a) - 1) + second**2 / (len(b) - 1))
-    return float(jax.scipy.special.betainc(freedom / 2, 0.5, freedom / (freedom + t_squared)))
+    return _two_sided(t_squared, freedom)
 
 
 def paired(a: Sequence[float], b: Sequence[float], images: int) -> float:
@@ -100,7 +100,11 @@ def paired(a: Sequence[float], b: Sequence[float], images: int) -> float:
     differences = np.subtract(a, b)
     rounding = 2 / (12 * images**2)
     error = max(float(np.var(differences, ddof=1)), rounding) / len(differences)
-    freedom, t_squared = len(differences) - 1, np.mean(differences) ** 2 / error
+    return _two_sided(float(np.mean(differences)) ** 2 / error, len(differences) - 1)
+
+
+def _two_sided(t_squared: float, freedom: float) -> float:
+    """Returns how probable a t as far from 0 is, by Student's distribution."""
     return float(jax.scipy.special.betainc(freedom / 2, 0.5, freedom / (freedom + t_squared)))
 
 

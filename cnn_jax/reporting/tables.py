@@ -1,7 +1,7 @@
 """Tables of plain text and of Markdown."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+(e[-+]?\d+)?\s*%?|nan|[-+]?inf", re.IGNORECASE)
@@ -10,6 +10,11 @@ _NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+(e[-+]?\d+)?\s*%?|nan|[-+]?inf", re.IGNO
 def shown(value: Any) -> str:
     """Returns the value of a setting as a person reads it, in a cell or a sentence."""
     return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)
+
+
+def settings(values: Mapping[str, Any]) -> str:
+    """Returns "NAME=VALUE, NAME=VALUE" of some settings."""
+    return ", ".join(f"{name}={shown(value)}" for name, value in values.items())
 
 
 def table(

@@ -12,9 +12,10 @@ from typing import Any
 from cnn_jax import experiment, flags, models
 from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Experiment, Sweep
+from cnn_jax.reporting import tables
 
 _FORMS = "log(LOW,HIGH), uniform(LOW,HIGH), int(LOW,HIGH) or [A,B,...]"
-# Combinations that are looked at for a value to be legal in one of them.
+# Combinations that are looked at for one that is legal, or one that is new.
 _MOST_COMBINATIONS = 10_000
 _LIST = r"""\[((?:[^\[\]"']|"[^"]*"|'[^']*')*)\]"""
 _ITEM = re.compile(rf"([\w.]+)=(?:(log|uniform|int)\(([^()]*)\)|{_LIST})(?=\s|$)")
@@ -226,8 +227,7 @@ def _try(base: Experiment, changes: dict[str, Any]) -> None:
     try:
         check(experiment.replace(base, changes))
     except UsageError as error:
-        shown = ", ".join(f"{path}={value}" for path, value in changes.items())
-        raise UsageError(f"--sweep.space: with {shown}: {error}") from None
+        raise UsageError(f"--sweep.space: with {tables.settings(changes)}: {error}") from None
 
 
 def planned(
@@ -280,13 +280,20 @@ def sample(
     """Returns different settings drawn from the dimensions; the same for the same seed.
 
     Raises:
-        UsageError: a setting is not legal.
+        UsageError: there are too few, or one is not legal.
     """
     generator = random.Random(seed)
     drawn: dict[tuple[Any, ...], dict[str, Any]] = {}
-    while len(drawn) < trials:
+    for _ in range(_MOST_COMBINATIONS + 100 * trials):
+        if len(drawn) == trials:
+            break
         setting = {dimension.path: dimension.at(generator.random()) for dimension in dimensions}
         drawn.setdefault(tuple(setting.values()), setting)
+    else:  # numbers have six digits: a narrow range holds few
+        raise UsageError(
+            f"--sweep.trials={trials}, but the space has hardly more than {len(drawn)} settings; "
+            "widen it, or give fewer trials"
+        )
     settings = list(drawn.values())
     for setting in settings:
         _try(base, setting)

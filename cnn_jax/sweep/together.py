@@ -196,8 +196,8 @@ def _train_group(group: list[_Member], stop_signal: loop.StopSignal, asked: list
     states = [member.stretch.current for member in group if member.stretch]
     going = 0
     while any(member.stretch for member in group):
-        if going != sum(member.stretch is not None for member in group):  # some have diverged
-            going = sum(member.stretch is not None for member in group)
+        before, going = going, sum(member.stretch is not None for member in group)
+        if going != before:  # at the start, and where some have diverged
             for member in group:
                 member.clock.share(going)
         now = next(member.stretch for member in group if member.stretch)

@@ -58,8 +58,7 @@ def work(
             _pause(studies.HEARTBEAT_SECONDS, stop)
             continue
         for trial in trials:
-            shown = [f"{path}={tables.shown(value)}" for path, value in trial.setting.items()]
-            say(f"trial {trial.place}  {', '.join(shown)}")
+            say(f"trial {trial.place}  {tables.settings(trial.setting)}")
         try:
             for trial, outcome in _try(study, trials, base, seeds, say, stop, machine):
                 study.write_records()

@@ -111,6 +111,12 @@ def test_no_setting_is_drawn_twice(method):
         space.planned(Sweep(method=method, trials=7), dimensions, BASE)
 
 
+def test_a_range_of_few_numbers_is_not_drawn_from_for_ever():
+    dimensions = space.parse("optimizer.weight_decay=uniform(0.1,0.100002)", BASE)
+    with pytest.raises(UsageError, match="the space has hardly more than 3 settings"):
+        space.sample(dimensions, BASE, 20, seed=0)
+
+
 @pytest.mark.parametrize("method", ["random", "tpe"])
 def test_the_points_of_a_grid_belong_to_a_grid(method):
     dimensions = space.parse("optimizer.learning_rate=log(1e-4,1e-1,4)", BASE)
