@@ -87,9 +87,9 @@ _RUN_FLAGS = (
     _RunFlag(
         "cpu_convolutions",
         "str",
-        "who computes them on a CPU: onednn makes steps faster, but compiles at every start",
-        "xla",
-        ("xla", "onednn"),
+        "who computes them on a CPU: auto is onednn where it is installed, else xla",
+        "auto",
+        ("auto", "onednn", "xla"),
     ),
     _RunFlag(
         "checkpoint",
@@ -181,7 +181,7 @@ class Invocation:
         debug: whether errors show their traceback.
         platform: a value for JAX's `jax_platforms`; None leaves the choice to JAX.
         cpu_tuning: whether a CPU gets the settings that make it fast.
-        cpu_convolutions: who computes them on a CPU, xla or onednn.
+        cpu_convolutions: who computes them on a CPU, onednn, xla or auto.
         checkpoint: "best", "last" or a step.
         split: the split to evaluate; None for the data's own default.
         views: of `data.augment.views`.
@@ -204,7 +204,7 @@ class Invocation:
     debug: bool = False
     platform: str | None = None
     cpu_tuning: bool = True
-    cpu_convolutions: str = "xla"
+    cpu_convolutions: str = "auto"
     checkpoint: str | int = "best"
     split: str | None = None
     views: str = "one"
@@ -222,7 +222,7 @@ class Invocation:
         """The flags that say where and how to compute, for a process that this one starts."""
         found = [] if self.platform is None else [f"--platform={self.platform}"]
         found += [] if self.cpu_tuning else ["--nocpu_tuning"]
-        given = self.cpu_convolutions != "xla"
+        given = self.cpu_convolutions != "auto"
         return [*found, *([f"--cpu_convolutions={self.cpu_convolutions}"] if given else [])]
 
 

@@ -70,11 +70,7 @@ def max_pool(
     strides = strides or window
     if strides == window and padding == "VALID":  # the commonest, and half as slow again below
         return _tiling_max_pool(x, window)
-    if isinstance(padding, str):
-        around = jax.lax.padtype_to_pads(x.shape[1:3], window, strides, padding)
-    else:
-        around = padding
-    return _sliding_max_pool(x, window, strides, (tuple(around[0]), tuple(around[1])))
+    return _sliding_max_pool(x, window, strides, _pads(padding, x.shape[1:3], window, strides))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -183,17 +179,25 @@ def _sliding_backward(
 _sliding_max_pool.defvjp(_sliding_forward, _sliding_backward)
 
 
+_PARTS = 32  # of a sum over pixels: enough for the threads of a CPU, and for few rounding errors
+
+
 def _channel_sum(x: jax.Array) -> jax.Array:
     """Sums `x [..., channels]` to `[channels]`."""
+    count = math.prod(x.shape[:-1])
+    parts = math.gcd(count, _PARTS) if count else 1
 
-    def product(x: jax.Array) -> jax.Array:  # a reduction over rows is slower than a product
-        rows = x.reshape(-1, x.shape[-1])
-        return (jnp.ones((1, rows.shape[0]), x.dtype) @ rows)[0]
+    def in_parts(x: jax.Array) -> jax.Array:
+        """Sums as many parts at once as there are, since XLA divides results among threads."""
+        if parts == 1:  # a product is faster then
+            return (jnp.ones((1, count), x.dtype) @ x.reshape(count, x.shape[-1]))[0]
+        sums = jnp.sum(x.reshape(parts, count // parts, x.shape[-1]), axis=1)
+        return jnp.sum(jax.lax.optimization_barrier(sums), axis=0)
 
     def reference(x: jax.Array) -> jax.Array:
         return jnp.sum(x, axis=tuple(range(x.ndim - 1)))
 
-    return jax.lax.platform_dependent(x, cpu=product, default=reference)
+    return jax.lax.platform_dependent(x, cpu=in_parts, default=reference)
 
 
 @jax.custom_vjp
@@ -257,18 +261,67 @@ def _materialize(x: jax.Array) -> jax.Array:
     return jax.lax.platform_dependent(x, cpu=jax.lax.optimization_barrier, default=lambda x: x)
 
 
-def _convolve(
-    x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding
-) -> jax.Array:
-    if runtime.uses_onednn() and x.dtype == kernel.dtype == jnp.float32:
-        if isinstance(padding, str):
-            padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
-        vertical, horizontal = padding
-        pads = ((vertical[0], vertical[1]), (horizontal[0], horizontal[1]))
-        return onednn.convolve(x, kernel, strides, pads)
-    return jax.lax.conv_general_dilated(
-        x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+def _pads(
+    padding: Padding, size: Sequence[int], window: Sequence[int], strides: Sequence[int]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns ((top, bottom), (left, right)) of images of this (height, width)."""
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(size, window, strides, padding)
+    vertical, horizontal = padding
+    return (vertical[0], vertical[1]), (horizontal[0], horizontal[1])
+
+
+def _pad_beyond_kernel(
+    x: jax.Array, pads: Sequence[tuple[int, int]], kernel_size: tuple[int, int]
+) -> tuple[jax.Array, Any]:
+    """Returns x padded where a convolution's pads are not less than its kernel, and those left.
+
+    The gradient of such a convolution would have negative pads, with which XLA's CPU backend reads
+    what is not there.
+    """
+    left = [
+        (min(before, size - 1), min(after, size - 1))
+        for (before, after), size in zip(pads, kernel_size, strict=True)
+    ]
+    beyond = [(before - b, after - a) for (before, after), (b, a) in zip(pads, left, strict=True)]
+    if any(map(any, beyond)):
+        x = jnp.pad(x, ((0, 0), *beyond, (0, 0)))
+    return x, tuple(left)
+
+
+def pooled_positions(positions: Sequence[int], window: Sequence[int]) -> tuple[int, ...]:
+    """Returns how many of a convolution's outputs are computed before a pool, along each axis.
+
+    Those that the pool leaves out, such as the last row of an odd height, are not.
+
+    Args:
+        positions: (height, width) of the outputs.
+        window: (height, width) of the pool, whose stride is its window.
+    """
+    return tuple(
+        size // part * part if size >= part else size
+        for size, part in zip(positions, window, strict=True)
     )
+
+
+def _without_unpooled(
+    x: jax.Array,
+    kernel_size: tuple[int, int],
+    strides: tuple[int, int],
+    padding: Padding,
+    window: tuple[int, int],
+) -> tuple[jax.Array, Padding]:
+    """Returns the part of x, and the padding, of the outputs that a pool behind them reads."""
+    pads, ends = [], []
+    around = _pads(padding, x.shape[1:3], kernel_size, strides)
+    for size, kernel, stride, (before, after), part in zip(
+        x.shape[1:3], kernel_size, strides, around, window, strict=True
+    ):
+        (positions,) = pooled_positions([(size + before + after - kernel) // stride + 1], [part])
+        read = (positions - 1) * stride + kernel - before
+        ends.append(min(read, size))
+        pads.append((before, max(read - size, 0)))
+    return x[:, : ends[0], : ends[1]], pads
 
 
 def _activate(x: jax.Array, activation: Activation) -> jax.Array:
@@ -311,12 +364,25 @@ class Conv(nn.Module):
         """Maps `[batch, height, width, in]` to `[batch, height', width', features]`."""
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
-        x = _materialize(x.astype(self.dtype))
-        x = _materialize(_convolve(x, kernel.astype(self.dtype), self.strides, self.padding))
+        x, padding = x.astype(self.dtype), self.padding
+        bias = self.param("bias", self.bias_init, (self.features,)) if self.use_bias else None
+        if self.pool is not None:
+            x, padding = _without_unpooled(x, self.kernel_size, self.strides, padding, self.pool)
+        pads = _pads(padding, x.shape[1:3], self.kernel_size, self.strides)
+        x, pads = _pad_beyond_kernel(x, pads, self.kernel_size)
+        x = _materialize(x)
+        if runtime.uses_onednn(x.dtype) and self.pool is None:
+            relu = self.activation == "relu"
+            x = onednn.convolve(x, kernel, bias, self.strides, pads, relu)
+            return x if relu else _activate(x, self.activation)
+        if runtime.uses_onednn(x.dtype):
+            x = onednn.convolve(x, kernel, None, self.strides, pads)
+        else:
+            x = onednn.reference(x, kernel, None, self.strides, pads)
+        x = _materialize(x)
         if self.pool is not None:
             x = max_pool(x, self.pool)
-        if self.use_bias:
-            bias = self.param("bias", self.bias_init, (self.features,))
+        if bias is not None:
             x = add_bias(x, bias.astype(self.dtype))
         return _activate(x, self.activation)
 

@@ -1,137 +1,585 @@
-"""Convolutions by oneDNN, the library of kernels that jaxlib's wheels for x86 processors contain.
+"""Convolutions by oneDNN, the library whose kernels PyTorch and TensorFlow use on a CPU too.
 
-XLA's CPU backend reaches it only behind flags that the wheels' builds leave without effect, but its
-runtime executes a call of it that a program names. This module writes that call. It is no public
-interface: what it says to the runtime holds for the versions of jaxlib it was tried with, others
-are refused, and XLA cannot store programs with such calls in its compilation cache. Therefore it is
-an option, `--cpu_convolutions=onednn`, which `runtime.start` switches on.
+A wheel ships it as a shared object (the extra `onednn`), and two public C interfaces meet here,
+both through ctypes, so that nothing has to be compiled: XLA's for foreign functions, in which a
+program names a call and XLA comes with its buffers, and oneDNN's own. Of a convolution there are
+three calls: its result, and its gradients with respect to images and to kernel; the derivatives of
+each are the other two. Images are float32 or, where the processor has instructions for it,
+bfloat16; kernels and their gradients are float32 in both.
 
-The fields of the message are those of OneDnnConvolutionConfig in XLA's source,
-xla/service/cpu/onednn_config.proto.
+It is an option, `--cpu_convolutions=onednn`, which `runtime.start` switches on.
+
+Sources: xla/ffi/api/c_api.h, which jaxlib's wheels contain; oneDNN's developer guide, version 3.
 """
 
+import ctypes
+import enum
 import functools
 import importlib.metadata
-import json
-import math
+import os
 import platform
 import sys
-from typing import Any
+import threading
+from collections.abc import Callable
+from ctypes import POINTER, byref, c_char_p, c_float, c_int, c_int64, c_size_t, c_uint32, c_void_p
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-TRIED_WITH = ("0.10.2",)
-# Images x height x width of the outputs that a kernel's gradient is summed over by oneDNN.
-_LARGEST_SUM = 8192
+from cnn_jax.errors import RunError
+
+PACKAGE = "onednn-cpu-gomp"
+TARGET = "cnn_jax_onednn"
+_LIBRARY = "libdnnl.so.3"
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
+Pair = tuple[int, int]
+
+
+class Kind(enum.IntEnum):
+    """What a call computes of a convolution: y, or the gradient of x, or that of the kernel."""
+
+    FORWARD = 0
+    IMAGES = 1
+    KERNEL = 2
+
+
+class Geometry(NamedTuple):
+    """All that a call depends on but the numbers in its buffers.
+
+    Attributes:
+        kind: what is computed.
+        bfloat16: whether images are bfloat16, else float32.
+        bias: whether a bias is added, or its gradient computed with that of the kernel.
+        relu: whether what is below zero becomes zero then.
+        x: `[batch, height, width, in]`.
+        kernel: `[height, width, in, out]`.
+        y: `[batch, height', width', out]`.
+        strides: (vertical, horizontal).
+        pads: ((top, bottom), (left, right)) pixels of zeros.
+    """
+
+    kind: Kind
+    bfloat16: bool
+    bias: bool
+    relu: bool
+    x: tuple[int, ...]
+    kernel: tuple[int, ...]
+    y: tuple[int, ...]
+    strides: Pair
+    pads: Pads
+
+    def pack(self) -> np.ndarray:
+        """Returns it as int64 [22], the attribute of a call."""
+        lengths = (*self.x, *self.kernel, *self.y, *self.strides, *self.pads[0], *self.pads[1])
+        return np.array((*self[:4], *lengths), np.int64)
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> "Geometry":
+        """Returns what `pack` made, from its bytes."""
+        n = np.frombuffer(packed, np.int64).tolist()
+        pads = ((n[18], n[19]), (n[20], n[21]))
+        shapes = (tuple(n[4:8]), tuple(n[8:12]), tuple(n[12:16]))
+        flags = (Kind(n[0]), *map(bool, n[1:4]))
+        return cls(*flags, *shapes, (n[16], n[17]), pads)
 
 
 def obstacle() -> str | None:
     """Returns why it cannot be used here, or None."""
     if not sys.platform.startswith("linux") or platform.machine() != "x86_64":
         return f"this is {sys.platform} on {platform.machine()}, not Linux on x86_64"
-    if (version := importlib.metadata.version("jaxlib")) not in TRIED_WITH:
-        return f"jaxlib is {version}, not {' or '.join(TRIED_WITH)}"
     if (count := jax.device_count()) > 1:
         return f"there are {count} devices, over which XLA does not divide it"
+    try:
+        _register()
+    except importlib.metadata.PackageNotFoundError:
+        return f"{PACKAGE} is not installed; pip install '.[onednn]'"
+    except (OSError, RunError) as error:
+        return str(error)
     return None
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def convolve(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], pads: Pads) -> jax.Array:
+@functools.cache
+def has_bfloat16() -> bool:
+    """Whether oneDNN computes in bfloat16 on this processor."""
+    images, kernel, pads = (1, 8, 8, 16), (3, 3, 16, 16), ((1, 1), (1, 1))
+    for kind in Kind:
+        geometry = Geometry(kind, True, False, False, images, kernel, images, (1, 1), pads)
+        try:
+            _Primitive(_library(), geometry)
+        except RunError:
+            return False
+    return True
+
+
+def reference(
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array | None,
+    strides: Pair,
+    pads: Pads,
+    relu: bool = False,
+) -> jax.Array:
+    """Convolves as `convolve` does, by XLA."""
+    y = jax.lax.conv_general_dilated(
+        x, kernel.astype(x.dtype), strides, pads, dimension_numbers=_DIMENSIONS
+    )
+    y = y if bias is None else y + bias.astype(x.dtype)
+    return jnp.maximum(y, 0) if relu else y
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def convolve(
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array | None,
+    strides: Pair,
+    pads: Pads,
+    relu: bool = False,
+) -> jax.Array:
     """Convolves x with the kernel, on a CPU by oneDNN, elsewhere as `jax.lax` does.
 
     Args:
-        x: float32 `[batch, height, width, in]`.
+        x: float32 or bfloat16 `[batch, height, width, in]`.
         kernel: float32 `[height, width, in, out]`.
+        bias: float32 `[out]`, added to it, or None.
         strides: (vertical, horizontal).
-        pads: ((top, bottom), (left, right)) pixels of zeros.
+        pads: ((top, bottom), (left, right)) pixels of zeros, less than the kernel's size.
+        relu: whether what is below zero becomes zero then.
 
     Returns:
-        `[batch, height', width', out]`.
+        `[batch, height', width', out]`, of the type of x.
+
+    Raises:
+        ValueError: pads are not less than the kernel; oneDNN would read what is not there.
     """
+
+    def plain(x: jax.Array, kernel: jax.Array, *bias: jax.Array) -> list[jax.Array]:
+        return [reference(x, kernel, bias[0] if bias else None, strides, pads, relu)]
+
+    operands = (x, kernel) if bias is None else (x, kernel, bias)
+    (y,) = jax.eval_shape(plain, *operands)
+    shapes = (x.shape, kernel.shape, y.shape, strides, pads)
+    geometry = Geometry(Kind.FORWARD, x.dtype == jnp.bfloat16, bias is not None, relu, *shapes)
+    return _by_platform(operands, [y], geometry, plain)[0]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _images_gradient(
+    g: jax.Array, kernel: jax.Array, shape: tuple[int, ...], strides: Pair, pads: Pads
+) -> jax.Array:
+    """Returns the gradient of x, `shape`, of g, that of y, and the kernel."""
+    x = jax.ShapeDtypeStruct(shape, g.dtype)
+    shapes = (shape, kernel.shape, g.shape, strides, pads)
+    geometry = Geometry(Kind.IMAGES, g.dtype == jnp.bfloat16, False, False, *shapes)
+
+    def plain(g: jax.Array, kernel: jax.Array) -> list[jax.Array]:
+        transposed = jax.linear_transpose(lambda x: reference(x, kernel, None, strides, pads), x)
+        return list(transposed(g))
+
+    return _by_platform((g, kernel), [x], geometry, plain)[0]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
+def _kernel_gradient(
+    x: jax.Array, g: jax.Array, shape: tuple[int, ...], bias: bool, strides: Pair, pads: Pads
+) -> list[jax.Array]:
+    """Returns the gradient of the kernel, float32 `shape`, of x and g, that of y; of the bias."""
+    kernel = jax.ShapeDtypeStruct(shape, jnp.float32)
+    shapes = (x.shape, shape, g.shape, strides, pads)
+    geometry = Geometry(Kind.KERNEL, x.dtype == jnp.bfloat16, bias, False, *shapes)
+    results = [kernel, jax.ShapeDtypeStruct(shape[-1:], jnp.float32)]
+
+    def plain(x: jax.Array, g: jax.Array) -> list[jax.Array]:
+        of_kernel = jax.linear_transpose(lambda k: reference(x, k, None, strides, pads), kernel)(g)
+        return [*of_kernel, jnp.sum(g, (0, 1, 2), jnp.float32)][: 1 + bias]
+
+    return _by_platform((x, g), results[: 1 + bias], geometry, plain)
+
+
+def _by_platform(
+    operands: tuple[jax.Array, ...],
+    results: list[Any],
+    geometry: Geometry,
+    plain: Callable[..., list[jax.Array]],
+) -> list[jax.Array]:
+    pairs = zip(geometry.pads, geometry.kernel[:2], strict=True)
+    if any(pad >= size for around, size in pairs for pad in around):
+        raise ValueError(f"pads {geometry.pads} are not less than the kernel {geometry.kernel[:2]}")
+    results = [jax.ShapeDtypeStruct(one.shape, one.dtype) for one in results]
+    call = jax.ffi.ffi_call(TARGET, results, vmap_method="sequential")
     return jax.lax.platform_dependent(
-        x,
-        kernel,
-        cpu=lambda x, kernel: _call(x, kernel, strides, pads),
-        default=lambda x, kernel: reference(x, kernel, strides, pads),
+        *operands, cpu=lambda *operands: call(*operands, geometry=geometry.pack()), default=plain
     )
 
 
-def reference(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], pads: Pads) -> jax.Array:
-    """Convolves as `convolve` does, by XLA."""
-    return jax.lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_DIMENSIONS)
+def _convolve_forward(x: Any, kernel: Any, bias: Any, strides: Pair, pads: Pads, relu: bool):
+    y = convolve(x, kernel, bias, strides, pads, relu)
+    return y, (x, kernel, bias, y if relu else None)
 
 
-def _forward(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], pads: Pads):
-    return convolve(x, kernel, strides, pads), (x, kernel)
+def _convolve_backward(strides: Pair, pads: Pads, relu: bool, residuals: Any, g: jax.Array):
+    x, kernel, bias, y = residuals
+    g = jnp.where(y > 0, g, 0) if relu else g
+    of_kernel, *of_bias = _kernel_gradient(x, g, kernel.shape, bias is not None, strides, pads)
+    return (
+        _images_gradient(g, kernel, x.shape, strides, pads),
+        of_kernel,
+        of_bias[0] if of_bias else None,
+    )
 
 
-def _backward(strides: tuple[int, int], pads: Pads, residuals, g: jax.Array):
-    x, kernel = residuals
-    # The gradient of the input is a convolution of g with the kernel turned round, padded to every
-    # output that a pixel had a part in; with strides, of g with zeros in between.
-    around = tuple(
-        (size - 1 - before, full - part + before)
-        for size, full, part, (before, _) in zip(
-            kernel.shape[:2], x.shape[1:3], g.shape[1:3], pads, strict=True
+def _images_backward(shape: Any, strides: Pair, pads: Pads, residuals: Any, c: jax.Array):
+    del shape
+    g, kernel = residuals
+    of_kernel = _kernel_gradient(c, g, kernel.shape, False, strides, pads)
+    return convolve(c, kernel, None, strides, pads), *of_kernel
+
+
+def _kernel_backward(
+    shape: Any, bias: bool, strides: Pair, pads: Pads, residuals: Any, c: list[jax.Array]
+):
+    del shape
+    x, g = residuals
+    of_g = convolve(x, c[0], c[1] if bias else None, strides, pads)
+    return _images_gradient(g, c[0], x.shape, strides, pads), of_g
+
+
+convolve.defvjp(_convolve_forward, _convolve_backward)
+_images_gradient.defvjp(
+    lambda g, kernel, *rest: (_images_gradient(g, kernel, *rest), (g, kernel)), _images_backward
+)
+_kernel_gradient.defvjp(
+    lambda x, g, *rest: (_kernel_gradient(x, g, *rest), (x, g)), _kernel_backward
+)
+
+
+# oneDNN's side. Numbers are those of its enumerations; memory is named by its role.
+
+_CPU, _IN_ORDER = 1, 1
+_FLOAT32, _BFLOAT16 = 3, 2
+_ANY_FORMAT = 1
+_RELU = 32
+_TRAINING, _DIRECT = 64, 1
+_X, _DX, _W, _DW, _Y, _DY, _B, _DB = 1, 129, 33, 161, 17, 145, 41, 169  # of an execution
+_FROM, _TO = 1, 17
+_FORMAT_OF = {_W: 131, _DW: 132}  # of a query
+_MAX_DIMS = 12
+
+
+class _Argument(ctypes.Structure):
+    _fields_ = (("role", c_int), ("memory", c_void_p))
+
+
+class _Library:
+    """The shared object with an engine and a stream of calls, one of which runs at a time."""
+
+    def __init__(self, path: str):
+        # Its threads spin between two calls; not for long, as XLA's want the cores.
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+        self._library = ctypes.CDLL(path)
+        self._library.dnnl_primitive_desc_query_md.restype = c_void_p
+        self._library.dnnl_memory_desc_get_size.restype = c_size_t
+        self.engine = self.new("engine_create", _CPU, c_size_t(0))
+        self.stream = self.new("stream_create", self.engine, _IN_ORDER)
+        self._workspace = np.empty(0, np.uint8)
+        self.lock = threading.Lock()
+
+    def call(self, name: str, *arguments: Any) -> None:
+        """Calls a function that returns a status.
+
+        Raises:
+            RunError: it has a status that is not success.
+        """
+        if status := getattr(self._library, f"dnnl_{name}")(*arguments):
+            reason = {1: "out of memory", 3: "not implemented here"}.get(status, status)
+            raise RunError(f"oneDNN's {name}: {reason}")
+
+    def new(self, name: str, *arguments: Any) -> c_void_p:
+        """Returns what a function makes whose first argument takes it."""
+        made = c_void_p()
+        self.call(name, byref(made), *arguments)
+        return made
+
+    def description(
+        self, shape: tuple[int, ...], order: str, bfloat16: bool, plain: bool = True
+    ) -> c_void_p:
+        """Returns the description of an array with axes in `order`, in oneDNN's in NCHW or OIHW.
+
+        Args:
+            shape: of the array.
+            order: NHWC, HWIO or O.
+            bfloat16: its type, else float32.
+            plain: False leaves it to oneDNN how it lies in memory.
+        """
+        axes = (
+            [order.index(axis) for axis in "NCHW" if axis in order]
+            if "N" in order
+            else [order.index(axis) for axis in "OIHW" if axis in order]
         )
-    )
-    turns = strides == (1, 1) and min(map(min, around)) >= 0
-    # That of the kernel is one of x with g, whose roles of image and channel are exchanged. Over
-    # many values of g oneDNN is slower at it than XLA, by half at 100,000, measured with AVX2.
-    exchanges = strides == (1, 1) and math.prod(g.shape[:3]) <= _LARGEST_SUM
-
-    def by_library(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[Any, Any]:
-        dx, dkernel = by_xla(x, kernel, g)  # of which what is not used is not computed
-        if turns:
-            dx = convolve(g, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), strides, around)
-        if exchanges:
-            exchanged = x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)
-            dkernel = jnp.transpose(convolve(*exchanged, strides, pads), (1, 2, 0, 3))
-        return dx, dkernel
-
-    def by_xla(x: jax.Array, kernel: jax.Array, g: jax.Array) -> tuple[Any, Any]:
-        return jax.vjp(lambda x, kernel: reference(x, kernel, strides, pads), x, kernel)[1](g)
-
-    return jax.lax.platform_dependent(x, kernel, g, cpu=by_library, default=by_xla)
-
-
-convolve.defvjp(_forward, _backward)
-
-
-def _call(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], pads: Pads) -> jax.Array:
-    images = {"dims": 4, "data": {"batch_dim": 0, "feature_dim": 3, "spatial_dims": [1, 2]}}
-    filters = {"input_feature_dim": 2, "output_feature_dim": 3, "spatial_dims": [0, 1]}
-    (top, bottom), (left, right) = pads
-    config = {
-        "dims": 4,
-        "feature_groups": 1,
-        "input": images,
-        "kernel": {"dims": 4, "filter": filters},
-        "output": images,
-        "window": {
-            "strides": strides,
-            "pad_left": [top, left],
-            "pad_right": [bottom, right],
-            "window_dilations": [1, 1],
-        },
-    }
-    height, width = (
-        (size + before + after - window) // stride + 1
-        for size, window, stride, (before, after) in zip(
-            x.shape[1:3], kernel.shape[:2], strides, pads, strict=True
+        kind = _BFLOAT16 if bfloat16 else _FLOAT32
+        lengths = _numbers(shape[axis] for axis in axes)
+        if not plain:
+            return self.new("memory_desc_create_with_tag", len(shape), lengths, kind, _ANY_FORMAT)
+        steps = np.cumprod((1, *shape[:0:-1]))[::-1].tolist()
+        return self.new(
+            "memory_desc_create_with_strides",
+            *(len(shape), lengths, kind, _numbers(steps[i] for i in axes)),
         )
+
+    def same(self, one: c_void_p, other: c_void_p) -> bool:
+        """Whether two descriptions are the same."""
+        return bool(self._library.dnnl_memory_desc_equal(one, other))
+
+    def chosen(self, primitive: c_void_p, role: int) -> c_void_p:
+        """Returns how a primitive wants the memory of a role."""
+        found = self._library.dnnl_primitive_desc_query_md(primitive, _FORMAT_OF[role], 0)
+        return c_void_p(found)
+
+    def attributes(self, relu: bool) -> c_void_p | None:
+        """Returns the attributes of a call that a ReLU follows, or none."""
+        if not relu:
+            return None
+        after = self.new("post_ops_create")
+        self.call("post_ops_append_eltwise", after, _RELU, c_float(0), c_float(0))
+        attributes = self.new("primitive_attr_create")
+        self.call("primitive_attr_set_post_ops", attributes, after)
+        return attributes
+
+    def reorder(self, one: c_void_p, source: c_void_p, other: c_void_p, target: c_void_p) -> Any:
+        """Returns the execution that copies from one format to another, as a list of it."""
+        made = self.new("reorder_primitive_desc_create", one, self.engine, other, self.engine, None)
+        arguments = (_Argument * 2)((_FROM, source), (_TO, target))
+        return [(self.new("primitive_create", made), arguments)]
+
+    def memory(self, description: c_void_p) -> c_void_p:
+        """Returns an object for memory that is still to be named."""
+        return self.new("memory_create", description, self.engine, None)
+
+    def size(self, description: c_void_p) -> int:
+        """Returns its bytes."""
+        return self._library.dnnl_memory_desc_get_size(description)
+
+    def workspace(self, size: int) -> int:
+        """Returns the address of so many bytes, valid until the next call."""
+        if self._workspace.size < size + 64:
+            self._workspace = np.empty(size + 64, np.uint8)
+        return -(-self._workspace.ctypes.data // 64) * 64
+
+    def execute(self, primitive: c_void_p, arguments: Any) -> None:
+        """Runs a primitive."""
+        self.call("primitive_execute", primitive, self.stream, len(arguments), arguments)
+
+    def point(self, memory: c_void_p, address: int | None) -> None:
+        """Names the place of a memory."""
+        self.call("memory_set_data_handle", memory, c_void_p(address))
+
+
+def _numbers(values: Any) -> Any:
+    return (c_int64 * _MAX_DIMS)(*values)
+
+
+_ROLES = {
+    Kind.FORWARD: ([_X, _W, _B], [_Y]),
+    Kind.IMAGES: ([_DY, _W], [_DX]),
+    Kind.KERNEL: ([_X, _DY], [_DW, _DB]),
+}
+
+
+class _Primitive:
+    """One call of one geometry, made once and run many times."""
+
+    def __init__(self, library: _Library, geometry: Geometry):
+        self._library = library
+        kind, half = geometry.kind, geometry.bfloat16
+        x = library.description(geometry.x, "NHWC", half)
+        y = library.description(geometry.y, "NHWC", half)
+        plain = library.description(geometry.kernel, "HWIO", False)
+        bias = library.description(geometry.kernel[-1:], "O", False) if geometry.bias else None
+        made = self._describe(geometry, x, y, bias)
+        self._primitive = library.new("primitive_create", made)
+        role = _DW if kind == Kind.KERNEL else _W
+        chosen = library.chosen(made, role)
+        places = {_X: x, _DX: x, _Y: y, _DY: y, role: chosen, _B: bias, _DB: bias}
+        roles = [one for some in _ROLES[kind] for one in some if places[one] is not None]
+        memories = [library.memory(places[one]) for one in roles]
+        self._arguments = (_Argument * len(roles))(*zip(roles, memories, strict=True))
+        # What XLA's buffers are pointed at, in the order of the call: operands, then results.
+        self._outside = memories
+        self._before: list[Any] = []
+        self._after: list[Any] = []
+        self._inside, self._size = None, 0
+        if not library.same(chosen, plain):
+            place = roles.index(role)
+            self._inside, self._size = memories[place], library.size(chosen)
+            self._outside = [*memories]
+            self._outside[place] = outside = library.memory(plain)
+            if kind == Kind.KERNEL:
+                self._after = library.reorder(chosen, self._inside, plain, outside)
+            else:
+                self._before = library.reorder(plain, outside, chosen, self._inside)
+
+    def _describe(
+        self, geometry: Geometry, x: c_void_p, y: c_void_p, bias: c_void_p | None
+    ) -> c_void_p:
+        """Returns oneDNN's description of the call; it chooses the format of the kernel."""
+        library, (top, bottom), (left, right) = self._library, *geometry.pads
+        kernel = library.description(geometry.kernel, "HWIO", geometry.bfloat16, plain=False)
+        window = (
+            *(_numbers(geometry.strides), _numbers((0, 0))),
+            *(_numbers((top, left)), _numbers((bottom, right))),
+        )
+        attributes = library.attributes(geometry.relu)
+        added = bias if geometry.kind == Kind.FORWARD else None
+        forward = library.new(
+            "convolution_forward_primitive_desc_create",
+            *(library.engine, _TRAINING, _DIRECT, x, kernel, added, y, *window, attributes),
+        )
+        if geometry.kind == Kind.FORWARD:
+            return forward
+        if geometry.kind == Kind.IMAGES:  # of which the forward call is a hint
+            return library.new(
+                "convolution_backward_data_primitive_desc_create",
+                *(library.engine, _DIRECT, x, kernel, y, *window, forward, None),
+            )
+        kernel = library.description(geometry.kernel, "HWIO", False, plain=False)
+        return library.new(
+            "convolution_backward_weights_primitive_desc_create",
+            *(library.engine, _DIRECT, x, kernel, bias, y, *window, forward, None),
+        )
+
+    def __call__(self, addresses: list[int]) -> None:
+        """Computes from and to the buffers at these addresses."""
+        library = self._library
+        for memory, address in zip(self._outside, addresses, strict=True):
+            library.point(memory, address)
+        if self._inside is not None:
+            library.point(self._inside, library.workspace(self._size))
+        for primitive, arguments in (
+            *self._before,
+            (self._primitive, self._arguments),
+            *self._after,
+        ):
+            library.execute(primitive, arguments)
+
+
+# XLA's side: the structures of its interface, as far as they are read here.
+
+
+class _Extension(ctypes.Structure):
+    _fields_ = (("size", c_size_t), ("type", c_int), ("next", c_void_p))
+
+
+class _Version(ctypes.Structure):
+    _fields_ = (("size", c_size_t), ("extension", c_void_p), ("major", c_int), ("minor", c_int))
+
+
+class _Metadata(ctypes.Structure):
+    _fields_ = (("size", c_size_t), ("version", _Version), ("traits", c_uint32))
+
+
+class _MetadataExtension(ctypes.Structure):
+    _fields_ = (("base", _Extension), ("metadata", POINTER(_Metadata)))
+
+
+class _Buffer(ctypes.Structure):
+    _fields_ = (
+        *(("size", c_size_t), ("extension", c_void_p), ("type", c_int)),
+        *(("data", c_void_p), ("rank", c_int64), ("shape", POINTER(c_int64))),
     )
-    result = jax.ShapeDtypeStruct((x.shape[0], height, width, kernel.shape[3]), x.dtype)
-    call = jax.ffi.ffi_call(
-        "__onednn$convolution",
-        result,
-        vmap_method="sequential",
-        custom_call_api_version=2,
-        legacy_backend_config=json.dumps({"onednn_conv_config": config}),
+
+
+class _Array(ctypes.Structure):
+    _fields_ = (("type", c_int), ("size", c_size_t), ("data", c_void_p))
+
+
+class _Buffers(ctypes.Structure):
+    _fields_ = (
+        *(("struct_size", c_size_t), ("extension", c_void_p), ("size", c_int64)),
+        *(("types", c_void_p), ("items", POINTER(POINTER(_Buffer)))),
     )
-    return call(x, kernel)
+
+
+class _Attributes(ctypes.Structure):
+    _fields_ = (
+        *(("struct_size", c_size_t), ("extension", c_void_p), ("size", c_int64)),
+        *(("types", c_void_p), ("names", c_void_p), ("items", POINTER(POINTER(_Array)))),
+    )
+
+
+class _Failure(ctypes.Structure):
+    _fields_ = (
+        *(("size", c_size_t), ("extension", c_void_p)),
+        *(("message", c_char_p), ("code", c_int)),
+    )
+
+
+_CREATE_FAILURE = ctypes.CFUNCTYPE(c_void_p, POINTER(_Failure))
+
+
+class _Api(ctypes.Structure):
+    _fields_ = (
+        *(("size", c_size_t), ("extension", c_void_p), ("version", _Version)),
+        *(("internal", c_void_p), ("create_failure", _CREATE_FAILURE)),
+    )
+
+
+class _Frame(ctypes.Structure):
+    _fields_ = (
+        *(("size", c_size_t), ("extension", POINTER(_MetadataExtension))),
+        *(("api", POINTER(_Api)), ("context", c_void_p), ("stage", c_int)),
+        *(("operands", _Buffers), ("results", _Buffers), ("attributes", _Attributes)),
+    )
+
+
+_HANDLER = ctypes.CFUNCTYPE(c_void_p, POINTER(_Frame))
+_METADATA, _INTERNAL = 1, 13
+_API = (0, 3)  # the version of the interface that these structures are of
+
+
+@functools.cache
+def _library() -> _Library:
+    files = importlib.metadata.files(PACKAGE) or []
+    found = [str(file.locate()) for file in files if file.name == _LIBRARY]
+    if not found:
+        raise RunError(f"{PACKAGE} is installed without its {_LIBRARY}; install it again")
+    return _Library(found[0])
+
+
+@functools.cache
+def _register() -> Any:
+    """Tells XLA who answers the calls; what is returned has to be kept."""
+    library = _library()
+    primitives: dict[bytes, _Primitive] = {}
+
+    def handle(pointer: Any) -> int | None:
+        frame = pointer.contents
+        if frame.extension and frame.extension.contents.base.type == _METADATA:
+            version = frame.extension.contents.metadata.contents.version
+            version.major, version.minor = _API
+            return None
+        try:
+            array = frame.attributes.items[0].contents
+            packed = ctypes.string_at(array.data, 8 * array.size)
+            addresses = [
+                buffers.items[i][0].data
+                for buffers in (frame.operands, frame.results)
+                for i in range(buffers.size)
+            ]
+            with library.lock:
+                primitive = primitives.get(packed)
+                if primitive is None:
+                    primitive = primitives[packed] = _Primitive(library, Geometry.unpack(packed))
+                primitive(addresses)
+        except Exception as error:  # must not leave through C
+            message = f"{type(error).__name__}: {error}".encode()
+            failure = _Failure(ctypes.sizeof(_Failure), None, message, _INTERNAL)
+            return frame.api.contents.create_failure(byref(failure))
+        return None
+
+    handler = _HANDLER(handle)
+    jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(handler), platform="cpu")
+    return handler

@@ -6,7 +6,6 @@ Nothing here changes what is computed. A GPU or TPU needs none of the CPU settin
 import ctypes
 import functools
 import importlib.metadata
-import math
 import os
 import pathlib
 import platform
@@ -72,7 +71,8 @@ def start(
         platform_name: cpu, gpu or tpu; None leaves the choice to JAX.
         cpu_tuning: whether a CPU gets the compiler options, the allocator settings and the
             dispatch that make it fast.
-        cpu_convolutions: who computes them on a CPU: xla, or onednn (see `cnn_jax.onednn`).
+        cpu_convolutions: who computes them on a CPU: xla, onednn (see `cnn_jax.onednn`), or auto,
+            which is onednn where it can be had.
 
     Raises:
         UsageError: the platform is not there, or oneDNN cannot be used here.
@@ -97,17 +97,18 @@ def start(
         raise UsageError(f"{asked} finds no such devices here: {reason}") from error
     if backend == "cpu" and cpu_tuning:
         keep_freed_memory()
-    if backend == "cpu" and cpu_convolutions == "onednn":
-        if reason := onednn.obstacle():
+    if backend == "cpu" and cpu_convolutions != "xla":
+        reason = onednn.obstacle()
+        if reason and cpu_convolutions == "onednn":
             raise UsageError(f"--cpu_convolutions=onednn cannot be had: {reason}")
-        _onednn = True
-        # Nobody may write down a program with such a call: XLA reads stray memory for it.
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", math.inf)
+        _onednn = reason is None
 
 
-def uses_onednn() -> bool:
-    """Whether `start` chose oneDNN for the convolutions."""
-    return _onednn
+def uses_onednn(dtype: Any = jnp.float32) -> bool:
+    """Whether `start` chose oneDNN for the convolutions, and it computes those of this type."""
+    if not _onednn or dtype not in (jnp.float32, jnp.bfloat16):
+        return False
+    return dtype == jnp.float32 or onednn.has_bfloat16()
 
 
 @functools.cache
@@ -139,7 +140,7 @@ def describe_tuning() -> str:
     parts += (
         ["freed memory is kept", "programs run in the thread that starts them"] if parts else []
     )
-    parts += ["convolutions by oneDNN, nothing compiled is stored"] if _onednn else []
+    parts += [f"convolutions by {'oneDNN' if _onednn else 'XLA'}"] if parts or _onednn else []
     return "; ".join(parts) or "none"
 
 

@@ -36,7 +36,8 @@ class Entry:
         outputs: the classes that it was made for, with which `parameters` are counted.
         parameters: learned numbers at `outputs` classes and `input_shape`, without batch
             statistics and auxiliary classifiers.
-        flops: of one image of `input_shape` forward; a multiply-add is two.
+        flops: of one image of `input_shape` forward; a multiply-add is two, and what a pool leaves
+            out of a convolution is not made.
         options: what `create` takes for it besides the head, with its own values: `dropout_rate`,
             `bottleneck_stride`, `auxiliary`, `local_response_norm`, `width`.
         published: the accuracy in the paper and what it was measured on; "" where it has none.
@@ -84,9 +85,9 @@ REGISTRY: dict[str, Entry] = {
         _NO_DROPOUT,
     ),
     "mnist_cnn": Entry(
-        mnist_cnn, (28, 28, 1), (18, 18), "TensorFlow's CNN tutorial", 10, 93_322, 5_588_480
+        mnist_cnn, (28, 28, 1), (18, 18), "TensorFlow's CNN tutorial", 10, 93_322, 4_814_336
     ),
-    "study_cnn": Entry(study_cnn, _CIFAR, (15, 17), "the CNN study guide", 10, 58_389, 34_520_848),
+    "study_cnn": Entry(study_cnn, _CIFAR, (15, 17), "the CNN study guide", 10, 58_389, 32_343_440),
     "study_cnn_wide": Entry(
         study_cnn_wide,
         _CIFAR,
@@ -94,7 +95,7 @@ REGISTRY: dict[str, Entry] = {
         "the CNN study guide's wide variant",
         10,
         585_526,
-        95_853_264,
+        89_557_712,
     ),
     "airbench": Entry(
         airbench.airbench94,
@@ -103,7 +104,7 @@ REGISTRY: dict[str, Entry] = {
         "Jordan 2024",
         10,
         1_971_640,
-        236_294_720,
+        210_720_320,
         {"width": 1.0},
         published="CIFAR-10 94.01 % (6 views)",
     ),

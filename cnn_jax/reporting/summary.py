@@ -45,8 +45,8 @@ class LayerRow:
         output_shape: likewise.
         parameters: how many numbers it learns.
         flops: of one image forward: 2 for each multiply-add of a convolution or matrix product,
-            those with padding too. Bias, activation, normalization and pooling count nothing, as
-            usual in the field.
+            those with padding too, those whose result a pool leaves out not, as they are not
+            made. Bias, activation, normalization and pooling count nothing, as usual in the field.
         window: F of the output-size formula, (height, width) in pixels; None where it has none.
         stride: S, (vertical, horizontal).
         padding: P, ((top, bottom), (left, right)).
@@ -263,8 +263,10 @@ def _rows(module: nn.Module, before: Shape, after: Shape) -> list[LayerRow]:
         convolution = _windowed(
             name, kind, before, module.kernel_size, module.strides, module.padding, module.features
         )
-        height, width, _ = convolution.output_shape
-        flops = 2 * math.prod(own["kernel"].shape) * height * width
+        positions = convolution.output_shape[:2]
+        if module.pool is not None:
+            positions = layers.pooled_positions(positions, module.pool)
+        flops = 2 * math.prod(own["kernel"].shape) * math.prod(positions)
         rows = [dataclasses.replace(convolution, parameters=_count(own), flops=flops)]
         if module.pool is not None:
             shape, window = convolution.output_shape, module.pool
