@@ -97,7 +97,7 @@ def test_a_cell_without_a_kept_round_is_shown_as_such():
 def test_targets_are_judged_against_the_fastest_peer_of_their_kind():
     records = [
         record("ours", 1.2, memory_mib=100.0),
-        record("ours-onednn", 1.0, memory_mib=120.0),
+        record("ours-xla", 1.0, memory_mib=120.0),
         record("torch", 1.5),
         record("keras-tf", 1.25, memory_mib=200.0),
         record("torch", 1.1, variant="reordered"),
@@ -106,7 +106,7 @@ def test_targets_are_judged_against_the_fastest_peer_of_their_kind():
     ]
     found = {v["what"]: v for v in report.verdicts(report.summarize(records, STUDY), STUDY)}
     speed, installed, graph, half, memory = found.values()
-    assert (speed["ours"], speed["peer"], speed["met"]) == ("ours-onednn", "keras-tf-malloc", True)
+    assert (speed["ours"], speed["peer"], speed["met"]) == ("ours-xla", "keras-tf-malloc", True)
     assert speed["ratio"] == pytest.approx(1.2)
     assert (installed["peer"], installed["ratio"]) == ("keras-tf", pytest.approx(1.25))
     assert (graph["peer"], graph["met"]) == ("torch", True)
@@ -134,7 +134,7 @@ def test_peers_run_a_reordered_network_where_ours_does():
     reordered = {cell.peer for cell in cells if cell.variant == "reordered"}
     assert reordered == {n for n in PEERS if "ours" not in n and "bf16" not in n}
     assert Cell("ours", "cached") in plan.cells(WORKLOADS["vgg16_block5"], PEERS)
-    whole = [Cell("ours"), Cell("ours-onednn"), Cell("keras-tf")]
+    whole = [Cell("ours"), Cell("ours-xla"), Cell("keras-tf")]
     assert plan.cells(WORKLOADS["transfer"], PEERS) == whole
 
 

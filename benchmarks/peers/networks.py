@@ -2,8 +2,10 @@
 
 Layers are tuples: ("conv", path, filters, (height, width), stride, padding, bias), ("bias", path),
 ("bn", path, epsilon, scale), ("dense", path, units, bias), ("pool", window), ("residual", layers,
-layers of the shortcut), ("scale", factor), and ("relu",), ("gelu",), ("flatten",), ("mean",). Paths
-are those of the parameters in `cnn_jax.models`; a parameter that only one side has is an error.
+layers of the shortcut), ("scale", factor), ("crop", kernel), which leaves as much of the top left
+as a convolution by this kernel needs for an even height and width, and ("relu",), ("gelu",),
+("flatten",), ("mean",). Paths are those of the parameters in `cnn_jax.models`; a parameter that
+only one side has is an error.
 """
 
 from collections.abc import Iterator
@@ -18,7 +20,8 @@ def network(model: str, outputs: int, reordered: bool = False) -> list[Layer]:
     Args:
         model: its name in `cnn_jax.models.REGISTRY`; vgg16 has the pooled head.
         outputs: logits.
-        reordered: whether max-pools come before bias and ReLU, as they do in `cnn_jax.layers.Conv`.
+        reordered: whether max-pools come before bias and ReLU, and what they leave out is not
+            computed, as in `cnn_jax.layers.Conv`.
 
     Raises:
         KeyError: the model is not written down here.
@@ -34,10 +37,16 @@ def _conv(path: str, filters: int, kernel: int | tuple[int, int], **more: Any) -
 
 def _conv_relu_pool(path: str, *shape: Any, reordered: bool, **more: Any) -> list[Layer]:
     if reordered:
-        return [
-            _conv(path, *shape, bias=False, **more), ("pool", 2), ("bias", path), ("relu",)
-        ]  # fmt: skip
+        convolution = _conv(path, *shape, bias=False, **more)
+        crop = [] if more.get("padding") else [("crop", convolution[3])]
+        return [*crop, convolution, ("pool", 2), ("bias", path), ("relu",)]
     return [_conv(path, *shape, **more), ("relu",), ("pool", 2)]
+
+
+def cropped(size: tuple[int, int], kernel: tuple[int, int]) -> tuple[int, int]:
+    """Returns the height and width that a ("crop", kernel) leaves of `size`."""
+    height, width = ((n - k + 1) // 2 * 2 + k - 1 for n, k in zip(size, kernel, strict=True))
+    return height, width
 
 
 def _dense_head(outputs: int, *hidden: int) -> Iterator[Layer]:

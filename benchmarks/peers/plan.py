@@ -47,9 +47,8 @@ _TF, _JAX = {"KERAS_BACKEND": "tensorflow"}, {"KERAS_BACKEND": "jax"}
 
 PEERS: dict[str, Peer] = {
     "ours": Peer("ours", "ours", also=("product", "jpeg", "start", "transfer")),
-    "ours-onednn": Peer("ours", "ours", {"cpu_convolutions": "onednn"}, also=("start", "transfer")),
+    "ours-xla": Peer("ours", "ours", {"cpu_convolutions": "xla"}, also=("start", "transfer")),
     "ours-bf16": Peer("ours", "ours", _BF16),
-    "ours-onednn-bf16": Peer("ours", "ours", _BF16 | {"cpu_convolutions": "onednn"}),
     "keras-tf": Peer("keras-tf", "with_keras", variables=_TF, also=("jpeg", "start", "transfer")),
     "keras-tf-malloc": Peer("keras-tf", "with_keras", variables=_TF | _MALLOC),
     "keras-jax": Peer("keras-jax", "with_keras", variables=_JAX, also=("start",)),

@@ -241,8 +241,10 @@ def page(result: Mapping[str, Any]) -> str:
         f"{packages}."
     )
     reading = (
-        "ours/peer is how many times as fast the fastest of ours in float32 is. Ours has its\n"
-        'max-pools before bias and ReLU, but in ResNet and airbench; "reordered" peers have, too.\n'
+        "ours/peer is how many times as fast the fastest of ours in float32 is. Ours convolves by\n"
+        "oneDNN, ours-xla by XLA. Ours has its max-pools before bias and ReLU, but in ResNet and\n"
+        "airbench, and does not compute what they leave out of an odd height or width; the same\n"
+        'has been done to "reordered" peers. GFLOP/s count what ours computes, for all of them.\n'
         '"cached": on features computed before; "malloc": with our settings of the allocator.'
     )
     tables = tabulate(result["rows"], result["verdicts"], markdown=True)

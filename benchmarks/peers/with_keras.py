@@ -67,6 +67,11 @@ def build(layers: list[networks.Layer], x: Any) -> Any:
                 x = keras.layers.Dense(units, use_bias=bias, name=_name(path))(x)
             case ("pool", window):
                 x = keras.layers.MaxPooling2D(window)(x)
+            case ("crop", kernel):
+                size = tuple(x.shape[1:3])
+                ends = [n - m for n, m in zip(size, networks.cropped(size, kernel), strict=True)]
+                if any(ends):
+                    x = keras.layers.Cropping2D(tuple((0, end) for end in ends))(x)
             case ("residual", main, shortcut):
                 x = keras.layers.Add()([build(main, x), build(shortcut, x)])
             case ("flatten",):

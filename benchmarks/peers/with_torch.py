@@ -80,6 +80,9 @@ def build(layers: list[networks.Layer], x: Any, named: dict[str, Any]) -> tuple[
                 shape = None
             case ("pool", window):
                 module = nn.MaxPool2d(window)
+            case ("crop", kernel):
+                height, width = networks.cropped(tuple(x.shape[2:]), kernel)
+                module = _Function(lambda x, h=height, w=width: x[:, :, :h, :w])
             case ("residual", main, shortcut):
                 module = _Residual(build(main, x, named)[0], build(shortcut, x, named)[0])
             case ("flatten",):
