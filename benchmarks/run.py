@@ -97,6 +97,7 @@ def _end(text: str) -> str:
 def _surroundings(peer: Peer) -> dict[str, str]:
     """Returns the environment variables of a peer's process."""
     variables = {**os.environ, **_PROCESSOR_ONLY, **peer.variables}
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # or every start compiles every module anew
     if peer.environment != "ours":
         variables.pop("PYTHONPATH", None)  # whose packages could take the place of its own
     return variables
@@ -336,8 +337,7 @@ class Benchmark:
                 }
 
         for cell in cells:
-            if cell.variant == "warm":
-                turn(cell)  # fills the cache
+            turn(cell)  # writes bytecode, and fills the cache of what starts warm
         return turn
 
     def _transfer(self, name: str, cells: list[Cell], stack: contextlib.ExitStack) -> Turn:

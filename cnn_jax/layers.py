@@ -325,8 +325,9 @@ def _without_unpooled(
 
 
 def _activate(x: jax.Array, activation: Activation) -> jax.Array:
-    if activation == "gelu":
-        return nn.gelu(x, approximate=False)
+    if activation == "gelu":  # of many operations, each of which would round bfloat16
+        at_least_single = jnp.promote_types(x.dtype, jnp.float32)
+        return nn.gelu(x.astype(at_least_single), approximate=False).astype(x.dtype)
     return nn.relu(x) if activation == "relu" else x
 
 
@@ -456,7 +457,7 @@ class BatchNorm(nn.Module):
         else:
             root = jax.lax.rsqrt(running_var.value + self.epsilon)
             x = (x - running_mean.value) * (root * scale) + bias
-        return _activate(x.astype(self.dtype), self.activation)
+        return _activate(x, self.activation).astype(self.dtype)
 
 
 class ConvBatchNorm(nn.Module):

@@ -81,10 +81,9 @@ class Geometry(NamedTuple):
     def unpack(cls, packed: bytes) -> "Geometry":
         """Returns what `pack` made, from its bytes."""
         n = np.frombuffer(packed, np.int64).tolist()
-        pads = ((n[18], n[19]), (n[20], n[21]))
-        shapes = (tuple(n[4:8]), tuple(n[8:12]), tuple(n[12:16]))
-        flags = (Kind(n[0]), *map(bool, n[1:4]))
-        return cls(*flags, *shapes, (n[16], n[17]), pads)
+        x, kernel, y = tuple(n[4:8]), tuple(n[8:12]), tuple(n[12:16])
+        strides, pads = (n[16], n[17]), ((n[18], n[19]), (n[20], n[21]))
+        return cls(Kind(n[0]), bool(n[1]), bool(n[2]), bool(n[3]), x, kernel, y, strides, pads)
 
 
 def obstacle() -> str | None:
@@ -211,9 +210,11 @@ def _by_platform(
         raise ValueError(f"pads {geometry.pads} are not less than the kernel {geometry.kernel[:2]}")
     results = [jax.ShapeDtypeStruct(one.shape, one.dtype) for one in results]
     call = jax.ffi.ffi_call(TARGET, results, vmap_method="sequential")
-    return jax.lax.platform_dependent(
-        *operands, cpu=lambda *operands: call(*operands, geometry=geometry.pack()), default=plain
-    )
+
+    def by_library(*operands: jax.Array) -> list[jax.Array]:
+        return list(call(*operands, geometry=geometry.pack()))
+
+    return jax.lax.platform_dependent(*operands, cpu=by_library, default=plain)
 
 
 def _convolve_forward(x: Any, kernel: Any, bias: Any, strides: Pair, pads: Pads, relu: bool):
@@ -224,19 +225,16 @@ def _convolve_forward(x: Any, kernel: Any, bias: Any, strides: Pair, pads: Pads,
 def _convolve_backward(strides: Pair, pads: Pads, relu: bool, residuals: Any, g: jax.Array):
     x, kernel, bias, y = residuals
     g = jnp.where(y > 0, g, 0) if relu else g
-    of_kernel, *of_bias = _kernel_gradient(x, g, kernel.shape, bias is not None, strides, pads)
-    return (
-        _images_gradient(g, kernel, x.shape, strides, pads),
-        of_kernel,
-        of_bias[0] if of_bias else None,
-    )
+    found: Any = _kernel_gradient(x, g, kernel.shape, bias is not None, strides, pads)
+    of_bias = None if bias is None else found[1]
+    return _images_gradient(g, kernel, x.shape, strides, pads), found[0], of_bias
 
 
 def _images_backward(shape: Any, strides: Pair, pads: Pads, residuals: Any, c: jax.Array):
     del shape
     g, kernel = residuals
-    of_kernel = _kernel_gradient(c, g, kernel.shape, False, strides, pads)
-    return convolve(c, kernel, None, strides, pads), *of_kernel
+    found: Any = _kernel_gradient(c, g, kernel.shape, False, strides, pads)
+    return convolve(c, kernel, None, strides, pads), found[0]
 
 
 def _kernel_backward(

@@ -1,5 +1,8 @@
 """Convolutions by oneDNN against those of XLA, and what the option does to a process."""
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import jax
@@ -103,11 +106,13 @@ IMPLEMENTATIONS = (onednn.convolve, onednn.reference)
 @here
 def test_a_layer_is_what_it_is_without(chosen):
     x, key = draw(2, 9, 9, 3), jax.random.key(0)
-    for pool, activation in ((None, "relu"), (None, "gelu"), ((2, 2), "relu"), (None, None)):
+    cases: Any = ((None, "relu"), (None, "gelu"), ((2, 2), "relu"), (None, None))
+    for pool, activation in cases:
         layer = layers.Conv(4, (3, 3), padding="SAME", activation=activation, pool=pool)
         variables = jax.tree.map(lambda leaf: leaf + 0.1, layer.init(key, x))
 
         def run(x, layer=layer, variables=variables):
+            y: Any
             y, pull = jax.vjp(lambda v, x: layer.apply(v, x), variables, x)
             return y, pull(jnp.cos(jnp.arange(y.size)).reshape(y.shape))
 
@@ -167,7 +172,7 @@ def test_what_it_cannot_do_is_an_error_of_the_program(chosen):
 def test_other_platforms_get_plain_convolutions(platform):
     def gradients(x, kernel, bias):
         def total(x, kernel, bias):
-            y = onednn.convolve(x, kernel, bias, (1, 1), ((1, 1), (1, 1)), True)
+            y: Any = onednn.convolve(x, kernel, bias, (1, 1), ((1, 1), (1, 1)), True)
             return jnp.sum(jnp.sin(y))
 
         return jax.grad(total, (0, 1, 2))(x, kernel, bias)
@@ -204,3 +209,40 @@ def test_auto_is_onednn_where_it_is_installed(chosen):
     assert runtime.uses_onednn()
     runtime.start("cpu", cpu_convolutions="xla")
     assert not runtime.uses_onednn()
+
+
+_TWICE = """
+import sys
+import jax, jax.numpy as jnp
+from cnn_jax import layers, runtime
+runtime.start("cpu", cpu_convolutions="onednn")
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+hits = []
+jax.monitoring.register_event_listener(lambda name, **_: hits.append(name))
+layer = layers.Conv(4, (3, 3), padding="SAME", activation="relu")
+x = jnp.cos(jnp.arange(2 * 8 * 8 * 3.0)).reshape(2, 8, 8, 3)
+variables = {"params": {"kernel": jnp.ones((3, 3, 3, 4)), "bias": jnp.ones(4)}}
+def steepness(variables):
+    return jnp.sum(layer.apply(variables, x) ** 2)
+slope = jax.jit(jax.grad(steepness))(variables)
+print(float(jnp.sum(slope["params"]["kernel"])), hits.count("/jax/compilation_cache/cache_misses"))
+"""
+
+
+@here
+def test_programs_are_kept_in_the_compilation_cache(tmp_path):
+    def run():
+        done = subprocess.run(
+            [sys.executable, "-c", _TWICE],
+            env={**os.environ, "CNN_JAX_CACHE": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        value, misses = done.stdout.split()
+        return float(value), int(misses)
+
+    (first, compiled), (second, again) = run(), run()
+    assert compiled > 0
+    assert again == 0
+    assert first == second
