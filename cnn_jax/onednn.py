@@ -7,11 +7,12 @@ three calls: its result, and its gradients with respect to images and to kernel;
 each are the other two. Images are float32 or, where the processor has instructions for it,
 bfloat16; kernels and their gradients are float32 in both.
 
-It is an option, `--cpu_convolutions=onednn`, which `runtime.start` switches on.
+`runtime.start` switches it on where it is installed; see `--cpu_convolutions`.
 
 Sources: xla/ffi/api/c_api.h, which jaxlib's wheels contain; oneDNN's developer guide, version 3.
 """
 
+import _thread
 import ctypes
 import enum
 import functools
@@ -313,11 +314,8 @@ class _Library:
             bfloat16: its type, else float32.
             plain: False leaves it to oneDNN how it lies in memory.
         """
-        axes = (
-            [order.index(axis) for axis in "NCHW" if axis in order]
-            if "N" in order
-            else [order.index(axis) for axis in "OIHW" if axis in order]
-        )
+        theirs = "NCHW" if "N" in order else "OIHW"
+        axes = [order.index(axis) for axis in theirs if axis in order]
         kind = _BFLOAT16 if bfloat16 else _FLOAT32
         lengths = _numbers(shape[axis] for axis in axes)
         if not plain:
@@ -572,7 +570,9 @@ def _register() -> Any:
                 if primitive is None:
                     primitive = primitives[packed] = _Primitive(library, Geometry.unpack(packed))
                 primitive(addresses)
-        except Exception as error:  # must not leave through C
+        except BaseException as error:  # must not leave through C
+            if isinstance(error, KeyboardInterrupt):
+                _thread.interrupt_main()  # once more, when the program has ended
             message = f"{type(error).__name__}: {error}".encode()
             failure = _Failure(ctypes.sizeof(_Failure), None, message, _INTERNAL)
             return frame.api.contents.create_failure(byref(failure))

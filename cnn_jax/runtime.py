@@ -60,6 +60,7 @@ _ONCE = {"xla_backend_optimization_level": 1}
 
 _cpu_tuning = True
 _onednn = False
+_obstacle: str | None = None  # to oneDNN, where it was looked for
 
 
 def start(
@@ -77,8 +78,8 @@ def start(
     Raises:
         UsageError: the platform is not there, or oneDNN cannot be used here.
     """
-    global _cpu_tuning, _onednn
-    _cpu_tuning, _onednn = cpu_tuning, False
+    global _cpu_tuning, _onednn, _obstacle
+    _cpu_tuning, _onednn, _obstacle = cpu_tuning, False, None
     compiler_options.cache_clear()
     if platform_name is not None:
         jax.config.update("jax_platforms", platform_name)
@@ -98,10 +99,10 @@ def start(
     if backend == "cpu" and cpu_tuning:
         keep_freed_memory()
     if backend == "cpu" and cpu_convolutions != "xla":
-        reason = onednn.obstacle()
-        if reason and cpu_convolutions == "onednn":
-            raise UsageError(f"--cpu_convolutions=onednn cannot be had: {reason}")
-        _onednn = reason is None
+        _obstacle = onednn.obstacle()
+        if _obstacle and cpu_convolutions == "onednn":
+            raise UsageError(f"--cpu_convolutions=onednn cannot be had: {_obstacle}")
+        _onednn = _obstacle is None
 
 
 def uses_onednn(dtype: Any = jnp.float32) -> bool:
@@ -140,7 +141,9 @@ def describe_tuning() -> str:
     parts += (
         ["freed memory is kept", "programs run in the thread that starts them"] if parts else []
     )
-    parts += [f"convolutions by {'oneDNN' if _onednn else 'XLA'}"] if parts or _onednn else []
+    if _onednn or parts:
+        reason = f" ({_obstacle})" if _obstacle else ""
+        parts.append(f"convolutions by {'oneDNN' if _onednn else 'XLA'}{reason}")
     return "; ".join(parts) or "none"
 
 

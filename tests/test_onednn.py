@@ -198,6 +198,7 @@ def test_without_the_library_it_is_refused_or_left_out(monkeypatch):
         assert not runtime.uses_onednn()
         runtime.start("cpu", cpu_convolutions="auto")
         assert not runtime.uses_onednn()
+        assert "convolutions by XLA (no-such-package is not" in runtime.describe_tuning()
     finally:
         monkeypatch.undo()
         runtime.start("cpu")
