@@ -447,17 +447,23 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         scale = self.param("scale", self.scale_init, shape) if self.use_scale else jnp.ones(shape)
         bias = self.param("bias", default_bias_init, shape)
-        x = x.astype(jnp.float32)
+        activation: Activation = self.activation
         if train:
-            normalized: Any = normalize(x, scale, bias, self.epsilon)
+            by_library = runtime.uses_onednn(x.dtype) and x.ndim == 4
+            if by_library:
+                relu = activation == "relu"
+                activation = None if relu else activation
+                normalized: Any = onednn.normalize(x, scale, bias, self.epsilon, relu)
+            else:
+                normalized = normalize(x.astype(jnp.float32), scale, bias, self.epsilon)
             x, mean, var = normalized
             keep = self.momentum
             running_mean.value = keep * running_mean.value + (1 - keep) * mean
             running_var.value = keep * running_var.value + (1 - keep) * var
         else:
             root = jax.lax.rsqrt(running_var.value + self.epsilon)
-            x = (x - running_mean.value) * (root * scale) + bias
-        return _activate(x, self.activation).astype(self.dtype)
+            x = (x.astype(jnp.float32) - running_mean.value) * (root * scale) + bias
+        return _activate(x, activation).astype(self.dtype)
 
 
 class ConvBatchNorm(nn.Module):

@@ -1,11 +1,12 @@
-"""Convolutions by oneDNN, the library whose kernels PyTorch and TensorFlow use on a CPU too.
+"""Convolutions and batch normalisation by oneDNN, whose kernels PyTorch and TensorFlow use too.
 
 A wheel ships it as a shared object (the extra `onednn`), and two public C interfaces meet here,
 both through ctypes, so that nothing has to be compiled: XLA's for foreign functions, in which a
 program names a call and XLA comes with its buffers, and oneDNN's own. Of a convolution there are
 three calls: its result, and its gradients with respect to images and to kernel; the derivatives of
-each are the other two. Images are float32 or, where the processor has instructions for it,
-bfloat16; kernels and their gradients are float32 in both.
+each are the other two. Of batch normalisation there are two, with a ReLU if wanted: its result, and
+its gradients. Images are float32 or, where the processor has instructions for it,
+bfloat16; parameters and their gradients are float32 in both.
 
 `runtime.start` switches it on where it is installed; see `--cpu_convolutions`.
 
@@ -41,11 +42,17 @@ Pair = tuple[int, int]
 
 
 class Kind(enum.IntEnum):
-    """What a call computes of a convolution: y, or the gradient of x, or that of the kernel."""
+    """What a call computes.
+
+    Of a convolution y, or the gradient of x, or that of the kernel; batch normalisation, or its
+    gradients.
+    """
 
     FORWARD = 0
     IMAGES = 1
     KERNEL = 2
+    NORMALIZE = 3
+    NORMALIZE_GRADIENT = 4
 
 
 class Geometry(NamedTuple):
@@ -87,6 +94,36 @@ class Geometry(NamedTuple):
         return cls(Kind(n[0]), bool(n[1]), bool(n[2]), bool(n[3]), x, kernel, y, strides, pads)
 
 
+class Normalization(NamedTuple):
+    """All that a call of batch normalisation depends on but the numbers in its buffers.
+
+    Attributes:
+        kind: NORMALIZE or NORMALIZE_GRADIENT.
+        bfloat16: whether images are bfloat16, else float32.
+        relu: whether what is below zero becomes zero then.
+        epsilon: added to the variance.
+        x: `[batch, height, width, channels]`.
+    """
+
+    kind: Kind
+    bfloat16: bool
+    relu: bool
+    epsilon: float
+    x: tuple[int, ...]
+
+    def pack(self) -> np.ndarray:
+        """Returns it as int64 [8], the attribute of a call."""
+        bits = np.float64(self.epsilon).view(np.int64)
+        return np.array((*self[:3], bits, *self.x), np.int64)
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> "Normalization":
+        """Returns what `pack` made, from its bytes."""
+        n = np.frombuffer(packed, np.int64)
+        epsilon = float(n[3:4].view(np.float64)[0])
+        return cls(Kind(n[0]), bool(n[1]), bool(n[2]), epsilon, tuple(n[4:].tolist()))
+
+
 def obstacle() -> str | None:
     """Returns why it cannot be used here, or None."""
     if not sys.platform.startswith("linux") or platform.machine() != "x86_64":
@@ -106,7 +143,7 @@ def obstacle() -> str | None:
 def has_bfloat16() -> bool:
     """Whether oneDNN computes in bfloat16 on this processor."""
     images, kernel, pads = (1, 8, 8, 16), (3, 3, 16, 16), ((1, 1), (1, 1))
-    for kind in Kind:
+    for kind in (Kind.FORWARD, Kind.IMAGES, Kind.KERNEL):
         geometry = Geometry(kind, True, False, False, images, kernel, images, (1, 1), pads)
         try:
             _Primitive(_library(), geometry)
@@ -209,11 +246,21 @@ def _by_platform(
     pairs = zip(geometry.pads, geometry.kernel[:2], strict=True)
     if any(pad >= size for around, size in pairs for pad in around):
         raise ValueError(f"pads {geometry.pads} are not less than the kernel {geometry.kernel[:2]}")
+    return _call_or(operands, results, geometry, plain)
+
+
+def _call_or(
+    operands: tuple[jax.Array, ...],
+    results: list[Any],
+    settings: "Geometry | Normalization",
+    plain: Callable[..., list[jax.Array]],
+) -> list[jax.Array]:
+    """Returns what the library makes of the operands on a CPU, and elsewhere what `plain` does."""
     results = [jax.ShapeDtypeStruct(one.shape, one.dtype) for one in results]
     call = jax.ffi.ffi_call(TARGET, results, vmap_method="sequential")
 
     def by_library(*operands: jax.Array) -> list[jax.Array]:
-        return list(call(*operands, geometry=geometry.pack()))
+        return list(call(*operands, settings=settings.pack()))
 
     return jax.lax.platform_dependent(*operands, cpu=by_library, default=plain)
 
@@ -256,6 +303,69 @@ _kernel_gradient.defvjp(
 )
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def normalize(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, relu: bool
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Normalises each channel by mean and variance; on a CPU by oneDNN, elsewhere by XLA.
+
+    Args:
+        x: float32 or bfloat16 `[batch, height, width, channels]`.
+        scale: float32 `[channels]`, which the normalised values are multiplied with.
+        bias: float32 `[channels]`, added then.
+        epsilon: added to the (biased) variance.
+        relu: whether what is below zero becomes zero then.
+
+    Returns:
+        The normalised values, of the shape and type of x; mean and variance, float32
+        `[channels]`, which have no gradient. There are no second derivatives on a CPU.
+    """
+    return _normalize_forward(x, scale, bias, epsilon, relu)[0]
+
+
+def _plain_normalize(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, relu: bool
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    wide = x.astype(jnp.float32)
+    mean, var = jnp.mean(wide, (0, 1, 2)), jnp.var(wide, (0, 1, 2))
+    y = (wide - mean) * (jax.lax.rsqrt(var + epsilon) * scale) + bias
+    return (jnp.maximum(y, 0) if relu else y).astype(x.dtype), mean, var
+
+
+def _normalize_forward(x: Any, scale: Any, bias: Any, epsilon: float, relu: bool):
+    settings = Normalization(Kind.NORMALIZE, x.dtype == jnp.bfloat16, relu, epsilon, x.shape)
+    noted = [jax.ShapeDtypeStruct((_workspace_size(settings),), jnp.uint8)] if relu else []
+
+    def plain(x: jax.Array, scale: jax.Array, bias: jax.Array) -> list[jax.Array]:
+        found = _plain_normalize(x, scale, bias, epsilon, relu)
+        return [*found, *(jnp.zeros(one.shape, one.dtype) for one in noted)]
+
+    found = _call_or((x, scale, bias), [x, scale, scale, *noted], settings, plain)
+    y, mean, var, *masks = found
+    return (y, mean, var), (x, scale, bias, mean, var, *masks)
+
+
+def _normalize_backward(epsilon: float, relu: bool, residuals: Any, gradients: Any):
+    x, scale, bias, *_ = residuals
+    g, *_ = gradients
+    kind = Kind.NORMALIZE_GRADIENT
+    settings = Normalization(kind, x.dtype == jnp.bfloat16, relu, epsilon, x.shape)
+
+    def plain(x: Any, scale: Any, bias: Any, g: Any, *rest: Any) -> list[jax.Array]:
+        del rest
+
+        def values(x: Any, scale: Any, bias: Any) -> Any:
+            return _plain_normalize(x, scale, bias, epsilon, relu)[0]
+
+        return list(jax.vjp(values, x, scale, bias)[1](g))
+
+    operands = (x, scale, bias, g, *residuals[3:])
+    return tuple(_call_or(operands, [x, scale, bias], settings, plain))
+
+
+normalize.defvjp(_normalize_forward, _normalize_backward)
+
+
 # oneDNN's side. Numbers are those of its enumerations; memory is named by its role.
 
 _CPU, _IN_ORDER = 1, 1
@@ -264,8 +374,11 @@ _ANY_FORMAT = 1
 _RELU = 32
 _TRAINING, _DIRECT = 64, 1
 _X, _DX, _W, _DW, _Y, _DY, _B, _DB = 1, 129, 33, 161, 17, 145, 41, 169  # of an execution
+_MEAN, _VARIANCE, _SCALE, _SHIFT, _DSCALE, _DSHIFT, _MASK = 49, 50, 51, 52, 255, 256, 64
 _FROM, _TO = 1, 17
-_FORMAT_OF = {_W: 131, _DW: 132}  # of a query
+_FORMAT_OF = {_W: 131, _DW: 132, _MASK: 135}  # of a query
+_USE_SCALE_AND_SHIFT, _USE_RELU = 2 | 4, 8
+_BACKWARD = 128
 _MAX_DIMS = 12
 
 
@@ -462,6 +575,64 @@ class _Primitive:
             library.execute(primitive, arguments)
 
 
+class _NormalizationPrimitive:
+    """One call of one `Normalization`, made once and run many times."""
+
+    def __init__(self, library: _Library, settings: Normalization):
+        self._library = library
+        x = library.description(settings.x, "NHWC", settings.bfloat16)
+        channels = library.description(settings.x[-1:], "O", False)
+        made = forward = self.describe(library, settings)
+        outside: list[Any] = [(_X, x), (_SCALE, channels)]
+        results = [(_Y, x), (_MEAN, channels), (_VARIANCE, channels)]
+        mask = [(_MASK, library.chosen(forward, _MASK))] if settings.relu else []
+        if settings.kind == Kind.NORMALIZE:
+            outside += [(_SHIFT, channels), *results, *mask]
+        else:
+            made = library.new(
+                "batch_normalization_backward_primitive_desc_create",
+                *(library.engine, _BACKWARD, x, x, x, *_normalization(settings), forward, None),
+            )
+            outside += [None, (_DY, x), *results[1:], *mask]  # it does without the shift
+            outside += [(_DX, x), (_DSCALE, channels), (_DSHIFT, channels)]
+        self._primitive = library.new("primitive_create", made)
+        self._memories = [one and library.memory(one[1]) for one in outside]
+        pairs = [
+            (one[0], memory) for one, memory in zip(outside, self._memories, strict=True) if one
+        ]
+        self._arguments = (_Argument * len(pairs))(*pairs)
+
+    @staticmethod
+    def describe(library: _Library, settings: Normalization) -> c_void_p:
+        """Returns oneDNN's description of the call, of a gradient that of its forward call."""
+        x = library.description(settings.x, "NHWC", settings.bfloat16)
+        return library.new(
+            "batch_normalization_forward_primitive_desc_create",
+            *(library.engine, _TRAINING, x, x, *_normalization(settings), None),
+        )
+
+    def __call__(self, addresses: list[int]) -> None:
+        """Computes from and to the buffers at these addresses."""
+        for memory, address in zip(self._memories, addresses, strict=True):
+            if memory is not None:
+                self._library.point(memory, address)
+        self._library.execute(self._primitive, self._arguments)
+
+
+def _normalization(settings: Normalization) -> tuple[Any, int]:
+    """Returns the epsilon and the flags of a call."""
+    flags = _USE_SCALE_AND_SHIFT | (_USE_RELU if settings.relu else 0)
+    return c_float(settings.epsilon), flags
+
+
+@functools.cache
+def _workspace_size(settings: Normalization) -> int:
+    """Returns the bytes in which a normalisation notes for its gradient what the ReLU let pass."""
+    library = _library()
+    forward = _NormalizationPrimitive.describe(library, settings)
+    return library.size(library.chosen(forward, _MASK))
+
+
 # XLA's side: the structures of its interface, as far as they are read here.
 
 
@@ -545,11 +716,18 @@ def _library() -> _Library:
     return _Library(found[0])
 
 
+def _primitive(library: _Library, packed: bytes) -> Callable[[list[int]], None]:
+    """Returns what answers the calls with this attribute."""
+    if np.frombuffer(packed, np.int64, 1)[0] < Kind.NORMALIZE:
+        return _Primitive(library, Geometry.unpack(packed))
+    return _NormalizationPrimitive(library, Normalization.unpack(packed))
+
+
 @functools.cache
 def _register() -> Any:
     """Tells XLA who answers the calls; what is returned has to be kept."""
     library = _library()
-    primitives: dict[bytes, _Primitive] = {}
+    primitives: dict[bytes, Callable[[list[int]], None]] = {}
 
     def handle(pointer: Any) -> int | None:
         frame = pointer.contents
@@ -568,7 +746,7 @@ def _register() -> Any:
             with library.lock:
                 primitive = primitives.get(packed)
                 if primitive is None:
-                    primitive = primitives[packed] = _Primitive(library, Geometry.unpack(packed))
+                    primitive = primitives[packed] = _primitive(library, packed)
                 primitive(addresses)
         except BaseException as error:  # must not leave through C
             if isinstance(error, KeyboardInterrupt):

@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from cnn_jax import data, experiment
+from cnn_jax import data, experiment, runtime
 from tests.tiny import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +26,12 @@ def places(tmp_path_factory) -> dict[str, str]:
     jax.config.update("jax_compilation_cache_dir", str(base / "cache" / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     return {"CNN_JAX_CACHE": str(base / "cache"), "TFDS_DATA_DIR": str(base / "tfds")}
+
+
+@pytest.fixture(autouse=True)
+def plain_convolutions(monkeypatch):
+    """Every test starts with those of XLA, whatever a command chose before it."""
+    monkeypatch.setattr(runtime, "_onednn", False)
 
 
 @pytest.fixture(scope="session")

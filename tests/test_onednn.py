@@ -75,6 +75,61 @@ def test_values_and_gradients_are_those_of_xla(chosen, case, added, dtype):
 
 
 @here
+@pytest.mark.parametrize("shape", [(4, 5, 6, 8), (2, 7, 7, 24), (3, 3, 3, 5)])
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_normalisation_and_its_gradients_are_those_of_the_formula(chosen, shape, relu, dtype):
+    if dtype == jnp.bfloat16 and not onednn.has_bfloat16():
+        pytest.skip("this processor has no instructions for bfloat16")
+    x = (2 * draw(*shape) + 1).astype(dtype)
+    scale, bias, weights = draw(shape[-1], seed=1), draw(shape[-1], seed=2), draw(*shape, seed=3)
+
+    def both(normalize: Any, x: Any) -> Any:
+        def total(x, scale, bias):
+            y, mean, var = normalize(x, scale, bias, 1e-3, relu)
+            return jnp.sum(y.astype(jnp.float32) * weights) + jnp.sum(0 * mean + 0 * var)
+
+        values = normalize(x, scale, bias, 1e-3, relu)
+        return values, jax.jit(jax.grad(total, (0, 1, 2)))(x, scale, bias)
+
+    ours = jax.tree.leaves(both(onednn.normalize, x))
+    theirs = jax.tree.leaves(both(onednn._plain_normalize, x.astype(jnp.float32)))
+    assert ours[0].dtype == ours[3].dtype == dtype
+    for mine, other in zip(ours, theirs, strict=True):
+        error = np.linalg.norm(mine.astype(jnp.float32) - other) / np.linalg.norm(other)
+        assert error < (2e-6 if dtype == jnp.float32 else 0.01)
+
+
+@here
+@pytest.mark.parametrize("activation", [None, "relu", "gelu"])
+def test_a_normalised_layer_is_what_it_is_without(chosen, activation):
+    x = draw(3, 7, 7, 4)
+    layer = layers.ConvBatchNorm(8, (3, 3), activation=activation)
+    variables = jax.tree.map(lambda leaf: leaf + 0.1, layer.init(jax.random.key(0), x, train=True))
+
+    def run(params, x):
+        def total(params, x):
+            merged = {**variables, "params": params}
+            y, updated = layer.apply(merged, x, train=True, mutable=["batch_stats"])
+            return jnp.sum(y * jnp.cos(jnp.arange(y.size)).reshape(y.shape)), updated
+
+        return jax.value_and_grad(total, (0, 1), has_aux=True)(params, x)
+
+    def leaves():
+        jitted = jax.jit(lambda params, x: run(params, x))
+        text = jitted.lower(variables["params"], x).as_text()
+        return text.count(f"@{onednn.TARGET}"), jax.tree.leaves(jitted(variables["params"], x))
+
+    calls, by_library = leaves()
+    assert calls == 5  # three of the convolution, two of the normalisation
+    runtime.start("cpu")
+    calls, by_xla = leaves()
+    assert calls == 0
+    for ours, theirs in zip(by_library, by_xla, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5)
+
+
+@here
 def test_second_derivatives_and_vmap(chosen):
     x, kernel, bias, pads = draw(2, 6, 6, 3), draw(3, 3, 3, 4), draw(4), ((1, 1), (1, 1))
 
@@ -165,7 +220,7 @@ def test_what_it_cannot_do_is_an_error_of_the_program(chosen):
     result = jax.ShapeDtypeStruct((1, 9, 9, 2), jnp.float32)
     call = jax.ffi.ffi_call(onednn.TARGET, [result])
     with pytest.raises(jax.errors.JaxRuntimeError, match="oneDNN's convolution_forward"):
-        call(draw(1, 4, 4, 2), draw(3, 3, 2, 2), geometry=packed)
+        call(draw(1, 4, 4, 2), draw(3, 3, 2, 2), settings=packed)
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
