@@ -40,7 +40,7 @@ from cnn_jax import run as run_directory  # noqa: E402
 from cnn_jax import runtime  # noqa: E402
 from cnn_jax.errors import RunError, UserError  # noqa: E402
 
-CHECKED_STEPS = 5
+CHECKED_STEPS = 3
 FOREIGN_LIMIT = 0.03
 ATTEMPTS = 5
 TRANSFER_EPOCHS = 10
