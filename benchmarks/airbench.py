@@ -176,6 +176,8 @@ def write(records: list[dict[str, Any]]) -> None:
         f"{tables.markdown(rows, headers)}\n\n"
         "![Accuracy over the FLOPs spent](cifar10_94.png)\n\n"
         f"Made by `python benchmarks/airbench.py` until {last['date']};\n{packages}.\n"
+        "Of two PFLOP for the same epochs the larger is that of runs which still computed the outputs\n"
+        "that their pools leave out.\n"
         "Minutes are those of training with validation after every epoch, of the fastest seed;\n"
         "other work ran beside many of them. The figure shows "
         f"{_best_known(records)}.\n"
