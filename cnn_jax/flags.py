@@ -87,7 +87,7 @@ _RUN_FLAGS = (
     _RunFlag(
         "cpu_convolutions",
         "str",
-        "who computes them on a CPU: auto is onednn where it is installed, else xla",
+        "who does these and normalises batches on a CPU: auto is onednn if installed, else xla",
         "auto",
         ("auto", "onednn", "xla"),
     ),

@@ -372,15 +372,12 @@ class Conv(nn.Module):
         pads = _pads(padding, x.shape[1:3], self.kernel_size, self.strides)
         x, pads = _pad_beyond_kernel(x, pads, self.kernel_size)
         x = _materialize(x)
-        if runtime.uses_onednn(x.dtype) and self.pool is None:
+        convolve = onednn.convolve if runtime.uses_onednn(x.dtype) else onednn.reference
+        if convolve is onednn.convolve and self.pool is None:  # whose call has bias and ReLU
             relu = self.activation == "relu"
-            x = onednn.convolve(x, kernel, bias, self.strides, pads, relu)
-            return x if relu else _activate(x, self.activation)
-        if runtime.uses_onednn(x.dtype):
-            x = onednn.convolve(x, kernel, None, self.strides, pads)
-        else:
-            x = onednn.reference(x, kernel, None, self.strides, pads)
-        x = _materialize(x)
+            x = convolve(x, kernel, bias, self.strides, pads, relu)
+            return _activate(x, None if relu else self.activation)
+        x = _materialize(convolve(x, kernel, None, self.strides, pads))
         if self.pool is not None:
             x = max_pool(x, self.pool)
         if bias is not None:

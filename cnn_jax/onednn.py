@@ -146,7 +146,7 @@ def has_bfloat16() -> bool:
     for kind in (Kind.FORWARD, Kind.IMAGES, Kind.KERNEL):
         geometry = Geometry(kind, True, False, False, images, kernel, images, (1, 1), pads)
         try:
-            _Primitive(_library(), geometry)
+            _Convolution(_library(), geometry)
         except RunError:
             return False
     return True
@@ -193,6 +193,9 @@ def convolve(
     Raises:
         ValueError: pads are not less than the kernel; oneDNN would read what is not there.
     """
+    pairs = zip(pads, kernel.shape[:2], strict=True)
+    if any(pad >= size for around, size in pairs for pad in around):
+        raise ValueError(f"pads {pads} are not less than the kernel {kernel.shape[:2]}")
 
     def plain(x: jax.Array, kernel: jax.Array, *bias: jax.Array) -> list[jax.Array]:
         return [reference(x, kernel, bias[0] if bias else None, strides, pads, relu)]
@@ -238,18 +241,6 @@ def _kernel_gradient(
 
 
 def _by_platform(
-    operands: tuple[jax.Array, ...],
-    results: list[Any],
-    geometry: Geometry,
-    plain: Callable[..., list[jax.Array]],
-) -> list[jax.Array]:
-    pairs = zip(geometry.pads, geometry.kernel[:2], strict=True)
-    if any(pad >= size for around, size in pairs for pad in around):
-        raise ValueError(f"pads {geometry.pads} are not less than the kernel {geometry.kernel[:2]}")
-    return _call_or(operands, results, geometry, plain)
-
-
-def _call_or(
     operands: tuple[jax.Array, ...],
     results: list[Any],
     settings: "Geometry | Normalization",
@@ -340,7 +331,7 @@ def _normalize_forward(x: Any, scale: Any, bias: Any, epsilon: float, relu: bool
         found = _plain_normalize(x, scale, bias, epsilon, relu)
         return [*found, *(jnp.zeros(one.shape, one.dtype) for one in noted)]
 
-    found = _call_or((x, scale, bias), [x, scale, scale, *noted], settings, plain)
+    found = _by_platform((x, scale, bias), [x, scale, scale, *noted], settings, plain)
     y, mean, var, *masks = found
     return (y, mean, var), (x, scale, bias, mean, var, *masks)
 
@@ -360,7 +351,7 @@ def _normalize_backward(epsilon: float, relu: bool, residuals: Any, gradients: A
         return list(jax.vjp(values, x, scale, bias)[1](g))
 
     operands = (x, scale, bias, g, *residuals[3:])
-    return tuple(_call_or(operands, [x, scale, bias], settings, plain))
+    return tuple(_by_platform(operands, [x, scale, bias], settings, plain))
 
 
 normalize.defvjp(_normalize_forward, _normalize_backward)
@@ -459,10 +450,10 @@ class _Library:
         return attributes
 
     def reorder(self, one: c_void_p, source: c_void_p, other: c_void_p, target: c_void_p) -> Any:
-        """Returns the execution that copies from one format to another, as a list of it."""
+        """Returns the execution that copies from one format to another."""
         made = self.new("reorder_primitive_desc_create", one, self.engine, other, self.engine, None)
         arguments = (_Argument * 2)((_FROM, source), (_TO, target))
-        return [(self.new("primitive_create", made), arguments)]
+        return self.new("primitive_create", made), arguments
 
     def memory(self, description: c_void_p) -> c_void_p:
         """Returns an object for memory that is still to be named."""
@@ -492,44 +483,69 @@ def _numbers(values: Any) -> Any:
 
 
 _ROLES = {
-    Kind.FORWARD: ([_X, _W, _B], [_Y]),
-    Kind.IMAGES: ([_DY, _W], [_DX]),
-    Kind.KERNEL: ([_X, _DY], [_DW, _DB]),
+    Kind.FORWARD: (_X, _W, _B, _Y),
+    Kind.IMAGES: (_DY, _W, _DX),
+    Kind.KERNEL: (_X, _DY, _DW, _DB),
 }
 
 
-class _Primitive:
-    """One call of one geometry, made once and run many times."""
+class _Call:
+    """One call with one attribute, made once and run many times.
+
+    Attributes:
+        outside: what XLA's buffers are, in their order: operands, then results; None is not used.
+        inside: memory of the library's own in one of its formats, and its bytes, or None.
+        executions: primitives and their arguments, in their order.
+    """
+
+    outside: list[c_void_p | None]
+    inside: tuple[c_void_p, int] | None = None
+    executions: list[Any]
+
+    def __init__(self, library: _Library):
+        self._library = library
+
+    def __call__(self, addresses: list[int]) -> None:
+        """Computes from and to the buffers at these addresses."""
+        library = self._library
+        for memory, address in zip(self.outside, addresses, strict=True):
+            if memory is not None:
+                library.point(memory, address)
+        if self.inside is not None:
+            memory, size = self.inside
+            library.point(memory, library.workspace(size))
+        for primitive, arguments in self.executions:
+            library.execute(primitive, arguments)
+
+
+class _Convolution(_Call):
+    """The call of a `Geometry`."""
 
     def __init__(self, library: _Library, geometry: Geometry):
-        self._library = library
+        super().__init__(library)
         kind, half = geometry.kind, geometry.bfloat16
         x = library.description(geometry.x, "NHWC", half)
         y = library.description(geometry.y, "NHWC", half)
         plain = library.description(geometry.kernel, "HWIO", False)
         bias = library.description(geometry.kernel[-1:], "O", False) if geometry.bias else None
         made = self._describe(geometry, x, y, bias)
-        self._primitive = library.new("primitive_create", made)
         role = _DW if kind == Kind.KERNEL else _W
         chosen = library.chosen(made, role)
         places = {_X: x, _DX: x, _Y: y, _DY: y, role: chosen, _B: bias, _DB: bias}
-        roles = [one for some in _ROLES[kind] for one in some if places[one] is not None]
+        roles = [one for one in _ROLES[kind] if places[one] is not None]
         memories = [library.memory(places[one]) for one in roles]
-        self._arguments = (_Argument * len(roles))(*zip(roles, memories, strict=True))
-        # What XLA's buffers are pointed at, in the order of the call: operands, then results.
-        self._outside = memories
-        self._before: list[Any] = []
-        self._after: list[Any] = []
-        self._inside, self._size = None, 0
+        arguments = (_Argument * len(roles))(*zip(roles, memories, strict=True))
+        self.executions = [(library.new("primitive_create", made), arguments)]
+        self.outside = [*memories]
         if not library.same(chosen, plain):
             place = roles.index(role)
-            self._inside, self._size = memories[place], library.size(chosen)
-            self._outside = [*memories]
-            self._outside[place] = outside = library.memory(plain)
+            inside = memories[place]
+            self.inside = inside, library.size(chosen)
+            self.outside[place] = outside = library.memory(plain)
             if kind == Kind.KERNEL:
-                self._after = library.reorder(chosen, self._inside, plain, outside)
+                self.executions.append(library.reorder(chosen, inside, plain, outside))
             else:
-                self._before = library.reorder(plain, outside, chosen, self._inside)
+                self.executions.insert(0, library.reorder(plain, outside, chosen, inside))
 
     def _describe(
         self, geometry: Geometry, x: c_void_p, y: c_void_p, bias: c_void_p | None
@@ -560,26 +576,12 @@ class _Primitive:
             *(library.engine, _DIRECT, x, kernel, bias, y, *window, forward, None),
         )
 
-    def __call__(self, addresses: list[int]) -> None:
-        """Computes from and to the buffers at these addresses."""
-        library = self._library
-        for memory, address in zip(self._outside, addresses, strict=True):
-            library.point(memory, address)
-        if self._inside is not None:
-            library.point(self._inside, library.workspace(self._size))
-        for primitive, arguments in (
-            *self._before,
-            (self._primitive, self._arguments),
-            *self._after,
-        ):
-            library.execute(primitive, arguments)
 
-
-class _NormalizationPrimitive:
-    """One call of one `Normalization`, made once and run many times."""
+class _Normalized(_Call):
+    """The call of a `Normalization`."""
 
     def __init__(self, library: _Library, settings: Normalization):
-        self._library = library
+        super().__init__(library)
         x = library.description(settings.x, "NHWC", settings.bfloat16)
         channels = library.description(settings.x[-1:], "O", False)
         made = forward = self.describe(library, settings)
@@ -595,12 +597,10 @@ class _NormalizationPrimitive:
             )
             outside += [None, (_DY, x), *results[1:], *mask]  # it does without the shift
             outside += [(_DX, x), (_DSCALE, channels), (_DSHIFT, channels)]
-        self._primitive = library.new("primitive_create", made)
-        self._memories = [one and library.memory(one[1]) for one in outside]
-        pairs = [
-            (one[0], memory) for one, memory in zip(outside, self._memories, strict=True) if one
-        ]
-        self._arguments = (_Argument * len(pairs))(*pairs)
+        self.outside = [one and library.memory(one[1]) for one in outside]
+        pairs = [(a[0], memory) for a, memory in zip(outside, self.outside, strict=True) if a]
+        arguments = (_Argument * len(pairs))(*pairs)
+        self.executions = [(library.new("primitive_create", made), arguments)]
 
     @staticmethod
     def describe(library: _Library, settings: Normalization) -> c_void_p:
@@ -610,13 +610,6 @@ class _NormalizationPrimitive:
             "batch_normalization_forward_primitive_desc_create",
             *(library.engine, _TRAINING, x, x, *_normalization(settings), None),
         )
-
-    def __call__(self, addresses: list[int]) -> None:
-        """Computes from and to the buffers at these addresses."""
-        for memory, address in zip(self._memories, addresses, strict=True):
-            if memory is not None:
-                self._library.point(memory, address)
-        self._library.execute(self._primitive, self._arguments)
 
 
 def _normalization(settings: Normalization) -> tuple[Any, int]:
@@ -629,7 +622,7 @@ def _normalization(settings: Normalization) -> tuple[Any, int]:
 def _workspace_size(settings: Normalization) -> int:
     """Returns the bytes in which a normalisation notes for its gradient what the ReLU let pass."""
     library = _library()
-    forward = _NormalizationPrimitive.describe(library, settings)
+    forward = _Normalized.describe(library, settings)
     return library.size(library.chosen(forward, _MASK))
 
 
@@ -716,18 +709,18 @@ def _library() -> _Library:
     return _Library(found[0])
 
 
-def _primitive(library: _Library, packed: bytes) -> Callable[[list[int]], None]:
+def _make_call(library: _Library, packed: bytes) -> _Call:
     """Returns what answers the calls with this attribute."""
     if np.frombuffer(packed, np.int64, 1)[0] < Kind.NORMALIZE:
-        return _Primitive(library, Geometry.unpack(packed))
-    return _NormalizationPrimitive(library, Normalization.unpack(packed))
+        return _Convolution(library, Geometry.unpack(packed))
+    return _Normalized(library, Normalization.unpack(packed))
 
 
 @functools.cache
 def _register() -> Any:
     """Tells XLA who answers the calls; what is returned has to be kept."""
     library = _library()
-    primitives: dict[bytes, Callable[[list[int]], None]] = {}
+    calls: dict[bytes, _Call] = {}
 
     def handle(pointer: Any) -> int | None:
         frame = pointer.contents
@@ -744,10 +737,10 @@ def _register() -> Any:
                 for i in range(buffers.size)
             ]
             with library.lock:
-                primitive = primitives.get(packed)
-                if primitive is None:
-                    primitive = primitives[packed] = _primitive(library, packed)
-                primitive(addresses)
+                call = calls.get(packed)
+                if call is None:
+                    call = calls[packed] = _make_call(library, packed)
+                call(addresses)
         except BaseException as error:  # must not leave through C
             if isinstance(error, KeyboardInterrupt):
                 _thread.interrupt_main()  # once more, when the program has ended
