@@ -265,8 +265,9 @@ def test_unknown_names_are_refused(capsys):
 def test_airbench_reads_finished_runs_and_writes_what_they_reached(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(airbench, "RESULTS", tmp_path / "results")
     (tmp_path / "results").mkdir()
+    monkeypatch.setattr(airbench.subprocess, "run", lambda *_, **__: pytest.fail("it trains"))
     for line, seed, accuracy in (("full", 0, 0.94), ("full", 1, 0.96), ("quarter", 0, 0.9)):
-        directory = run_directory.RunDirectory(tmp_path / "runs" / f"{line}-{seed}")
+        directory = run_directory.RunDirectory(tmp_path / "runs" / f"{line}-float32-{seed}")
         directory.create()
         directory.write("config", dataclasses.asdict(experiment.Experiment(seed=seed)))
         history = [{"validation_accuracy": share * accuracy} for share in (0.5, 0.9)]
@@ -287,13 +288,14 @@ def test_airbench_reads_finished_runs_and_writes_what_they_reached(tmp_path, mon
         monkeypatch.setattr(sys, "argv", [*arguments, *more])
         assert airbench.main() == 0
     assert capsys.readouterr().out.splitlines()[-1] == "full: 0.9400, 0.9600"
-    (tmp_path / "runs" / "full-0" / "result.json").unlink()  # what is recorded is not read again
+    # What is recorded is not read again.
+    (tmp_path / "runs" / "full-float32-0" / "result.json").unlink()
     assert airbench.main() == 0
     page = (tmp_path / "results" / "cifar10_94.md").read_text()
     full, quarter = (
         line for line in page.splitlines() if line.startswith("| ") and "0.290" in line
     )
-    assert "0.9500 ± 0.0141 | 0.9400 | 2 |" in full
+    assert "| float32 | 2 | 0.290 | 2 | 0.9500 ± 0.0141 | 0.9400 |" in full
     assert "| 0.9000 | 0.8900 |" in quarter
     assert (tmp_path / "results" / "cifar10_94.png").read_bytes().startswith(b"\x89PNG")
     monkeypatch.setattr(sys, "argv", ["airbench", "--lines=nothing"])
