@@ -286,9 +286,15 @@ class Benchmark:
         workers, steps, losses, common = {}, {}, {}, {}
         for cell in cells:
             print(f"prepare    {name}  {cell}", flush=True)
+            command = self._command(name, cell, **more)
+            if is_network and PEERS[cell.peer].environment == "ours":
+                # So that programs are in the compilation cache, as from everybody's second run on:
+                # compiling takes more memory than training a small network.
+                with contextlib.closing(self._worker(name, cell)) as first:
+                    first.ask(prepare=command)
+                    first.ask(run=CHECKED_STEPS, each=True)
             workers[cell] = self._worker(name, cell)
             stack.callback(workers[cell].close)
-            command = self._command(name, cell, **more)
             common[cell] = {
                 "versions": workers[cell].ask(prepare=command)["versions"],
                 "flops": 2 * workload.size**3 if workload.kind == "product" else None,

@@ -87,9 +87,10 @@ _RUN_FLAGS = (
     _RunFlag(
         "cpu_convolutions",
         "str",
-        "who does these and normalises batches on a CPU: auto is onednn if installed, else xla",
+        "who does these and normalises batches on a CPU: auto is winograd if onednn is installed, "
+        "else xla",
         "auto",
-        ("auto", "onednn", "xla"),
+        ("auto", "winograd", "onednn", "xla"),
     ),
     _RunFlag(
         "checkpoint",
@@ -181,7 +182,7 @@ class Invocation:
         debug: whether errors show their traceback.
         platform: a value for JAX's `jax_platforms`; None leaves the choice to JAX.
         cpu_tuning: whether a CPU gets the settings that make it fast.
-        cpu_convolutions: who computes them on a CPU, onednn, xla or auto.
+        cpu_convolutions: who computes them on a CPU, a value of `runtime.start`.
         checkpoint: "best", "last" or a step.
         split: the split to evaluate; None for the data's own default.
         views: of `data.augment.views`.

@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cnn_jax import onednn, runtime
+from cnn_jax import cpu, runtime
 
 Padding = Literal["VALID", "SAME"] | Sequence[tuple[int, int]]
 Activation = Literal["relu", "gelu"] | None
@@ -179,27 +179,6 @@ def _sliding_backward(
 _sliding_max_pool.defvjp(_sliding_forward, _sliding_backward)
 
 
-_PARTS = 32  # of a sum over pixels: enough for the threads of a CPU, and for few rounding errors
-
-
-def _channel_sum(x: jax.Array) -> jax.Array:
-    """Sums `x [..., channels]` to `[channels]`."""
-    count = math.prod(x.shape[:-1])
-    parts = math.gcd(count, _PARTS) if count else 1
-
-    def in_parts(x: jax.Array) -> jax.Array:
-        """Sums as many parts at once as there are, since XLA divides results among threads."""
-        if parts == 1:  # a product is faster then
-            return (jnp.ones((1, count), x.dtype) @ x.reshape(count, x.shape[-1]))[0]
-        sums = jnp.sum(x.reshape(parts, count // parts, x.shape[-1]), axis=1)
-        return jnp.sum(jax.lax.optimization_barrier(sums), axis=0)
-
-    def reference(x: jax.Array) -> jax.Array:
-        return jnp.sum(x, axis=tuple(range(x.ndim - 1)))
-
-    return jax.lax.platform_dependent(x, cpu=in_parts, default=reference)
-
-
 @jax.custom_vjp
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
     """Returns `x [..., channels] + bias [channels]`."""
@@ -207,7 +186,7 @@ def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
 
 
 def _add_bias_backward(bias: jax.Array, g: jax.Array):
-    return g, _channel_sum(g).astype(bias.dtype)
+    return g, cpu.channel_sum(g).astype(bias.dtype)
 
 
 add_bias.defvjp(lambda x, bias: (x + bias, bias), _add_bias_backward)
@@ -231,8 +210,8 @@ def normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float):
 
 def _normalize_forward(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float):
     count = math.prod(x.shape[:-1])
-    mean = _channel_sum(x) / count
-    var = _channel_sum(jnp.square(x - mean)) / count
+    mean = cpu.channel_sum(x) / count
+    var = cpu.channel_sum(jnp.square(x - mean)) / count
     root = jax.lax.rsqrt(var + epsilon)
     y = (x - mean) * (root * scale) + bias
     return (y, mean, var), (x, mean, root, scale)
@@ -243,8 +222,8 @@ def _normalize_backward(epsilon: float, residuals, gradients):
     x, mean, root, scale = residuals
     g, *_ = gradients
     count = math.prod(x.shape[:-1])
-    dbias = _channel_sum(g)
-    dscale = _channel_sum(g * ((x - mean) * root))
+    dbias = cpu.channel_sum(g)
+    dscale = cpu.channel_sum(g * ((x - mean) * root))
     dx = (g - (dbias + (x - mean) * root * dscale) / count) * (root * scale)
     return dx, dscale, dbias
 
@@ -372,8 +351,11 @@ class Conv(nn.Module):
         pads = _pads(padding, x.shape[1:3], self.kernel_size, self.strides)
         x, pads = _pad_beyond_kernel(x, pads, self.kernel_size)
         x = _materialize(x)
-        convolve = onednn.convolve if runtime.uses_onednn(x.dtype) else onednn.reference
-        if convolve is onednn.convolve and self.pool is None:  # whose call has bias and ReLU
+        by_library = runtime.uses_onednn(x.dtype)
+        convolve = cpu.reference
+        if by_library:
+            convolve = functools.partial(cpu.convolve, fast=runtime.uses_winograd())
+        if by_library and self.pool is None:  # whose call has bias and ReLU
             relu = self.activation == "relu"
             x = convolve(x, kernel, bias, self.strides, pads, relu)
             return _activate(x, None if relu else self.activation)
@@ -450,7 +432,7 @@ class BatchNorm(nn.Module):
             if by_library:
                 relu = activation == "relu"
                 activation = None if relu else activation
-                normalized: Any = onednn.normalize(x, scale, bias, self.epsilon, relu)
+                normalized: Any = cpu.normalize(x, scale, bias, self.epsilon, relu)
             else:
                 normalized = normalize(x.astype(jnp.float32), scale, bias, self.epsilon)
             x, mean, var = normalized

@@ -1,12 +1,10 @@
-"""Convolutions and batch normalisation by oneDNN, whose kernels PyTorch and TensorFlow use too.
+"""A bridge to oneDNN, whose kernels PyTorch and TensorFlow use too.
 
 A wheel ships it as a shared object (the extra `onednn`), and two public C interfaces meet here,
 both through ctypes, so that nothing has to be compiled: XLA's for foreign functions, in which a
-program names a call and XLA comes with its buffers, and oneDNN's own. Of a convolution there are
-three calls: its result, and its gradients with respect to images and to kernel; the derivatives of
-each are the other two. Of batch normalisation there are two, with a ReLU if wanted: its result, and
-its gradients. Images are float32 or, where the processor has instructions for it,
-bfloat16; parameters and their gradients are float32 in both.
+program names a call and XLA comes with its buffers, and oneDNN's own. What is called with it, and
+where, is decided in `cnn_jax.cpu`. Images are float32 or, where the processor has instructions for
+it, bfloat16; parameters and their gradients are float32 in both.
 
 `runtime.start` switches it on where it is installed; see `--cpu_convolutions`.
 
@@ -22,12 +20,11 @@ import os
 import platform
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
 from ctypes import POINTER, byref, c_char_p, c_float, c_int, c_int64, c_size_t, c_uint32, c_void_p
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cnn_jax.errors import RunError
@@ -35,7 +32,6 @@ from cnn_jax.errors import RunError
 PACKAGE = "onednn-cpu-gomp"
 TARGET = "cnn_jax_onednn"
 _LIBRARY = "libdnnl.so.3"
-_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
 Pair = tuple[int, int]
@@ -45,7 +41,7 @@ class Kind(enum.IntEnum):
     """What a call computes.
 
     Of a convolution y, or the gradient of x, or that of the kernel; batch normalisation, or its
-    gradients.
+    gradients; products of matrices.
     """
 
     FORWARD = 0
@@ -53,6 +49,7 @@ class Kind(enum.IntEnum):
     KERNEL = 2
     NORMALIZE = 3
     NORMALIZE_GRADIENT = 4
+    PRODUCTS = 5
 
 
 class Geometry(NamedTuple):
@@ -124,6 +121,36 @@ class Normalization(NamedTuple):
         return cls(Kind(n[0]), bool(n[1]), bool(n[2]), epsilon, tuple(n[4:].tolist()))
 
 
+class Products(NamedTuple):
+    """All that a call of matrix products depends on but the numbers in its buffers.
+
+    Attributes:
+        transpose_a: whether a is `[inner, pairs, rows]`; else `[rows, pairs, inner]`.
+        transpose_b: whether b is `[columns, pairs, inner]`; else `[inner, pairs, columns]`.
+        pairs: of matrices.
+        rows: of the results.
+        inner: what is summed over.
+        columns: of the results.
+    """
+
+    transpose_a: bool
+    transpose_b: bool
+    pairs: int
+    rows: int
+    inner: int
+    columns: int
+
+    def pack(self) -> np.ndarray:
+        """Returns it as int64 [7], the attribute of a call."""
+        return np.array((Kind.PRODUCTS, *self), np.int64)
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> "Products":
+        """Returns what `pack` made, from its bytes."""
+        n = np.frombuffer(packed, np.int64).tolist()
+        return cls(bool(n[1]), bool(n[2]), *n[3:])
+
+
 def obstacle() -> str | None:
     """Returns why it cannot be used here, or None."""
     if not sys.platform.startswith("linux") or platform.machine() != "x86_64":
@@ -152,209 +179,21 @@ def has_bfloat16() -> bool:
     return True
 
 
-def reference(
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array | None,
-    strides: Pair,
-    pads: Pads,
-    relu: bool = False,
-) -> jax.Array:
-    """Convolves as `convolve` does, by XLA."""
-    y = jax.lax.conv_general_dilated(
-        x, kernel.astype(x.dtype), strides, pads, dimension_numbers=_DIMENSIONS
-    )
-    y = y if bias is None else y + bias.astype(x.dtype)
-    return jnp.maximum(y, 0) if relu else y
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
-def convolve(
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array | None,
-    strides: Pair,
-    pads: Pads,
-    relu: bool = False,
-) -> jax.Array:
-    """Convolves x with the kernel, on a CPU by oneDNN, elsewhere as `jax.lax` does.
+def call(
+    operands: Sequence[jax.Array],
+    results: Sequence[Any],
+    settings: "Geometry | Normalization | Products",
+) -> list[jax.Array]:
+    """Has the library compute; a program with it runs on a CPU only.
 
     Args:
-        x: float32 or bfloat16 `[batch, height, width, in]`.
-        kernel: float32 `[height, width, in, out]`.
-        bias: float32 `[out]`, added to it, or None.
-        strides: (vertical, horizontal).
-        pads: ((top, bottom), (left, right)) pixels of zeros, less than the kernel's size.
-        relu: whether what is below zero becomes zero then.
-
-    Returns:
-        `[batch, height', width', out]`, of the type of x.
-
-    Raises:
-        ValueError: pads are not less than the kernel; oneDNN would read what is not there.
+        operands: as the kind of call has them.
+        results: arrays or structures of their shapes and types.
+        settings: what is called.
     """
-    pairs = zip(pads, kernel.shape[:2], strict=True)
-    if any(pad >= size for around, size in pairs for pad in around):
-        raise ValueError(f"pads {pads} are not less than the kernel {kernel.shape[:2]}")
-
-    def plain(x: jax.Array, kernel: jax.Array, *bias: jax.Array) -> list[jax.Array]:
-        return [reference(x, kernel, bias[0] if bias else None, strides, pads, relu)]
-
-    operands = (x, kernel) if bias is None else (x, kernel, bias)
-    (y,) = jax.eval_shape(plain, *operands)
-    shapes = (x.shape, kernel.shape, y.shape, strides, pads)
-    geometry = Geometry(Kind.FORWARD, x.dtype == jnp.bfloat16, bias is not None, relu, *shapes)
-    return _by_platform(operands, [y], geometry, plain)[0]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _images_gradient(
-    g: jax.Array, kernel: jax.Array, shape: tuple[int, ...], strides: Pair, pads: Pads
-) -> jax.Array:
-    """Returns the gradient of x, `shape`, of g, that of y, and the kernel."""
-    x = jax.ShapeDtypeStruct(shape, g.dtype)
-    shapes = (shape, kernel.shape, g.shape, strides, pads)
-    geometry = Geometry(Kind.IMAGES, g.dtype == jnp.bfloat16, False, False, *shapes)
-
-    def plain(g: jax.Array, kernel: jax.Array) -> list[jax.Array]:
-        transposed = jax.linear_transpose(lambda x: reference(x, kernel, None, strides, pads), x)
-        return list(transposed(g))
-
-    return _by_platform((g, kernel), [x], geometry, plain)[0]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
-def _kernel_gradient(
-    x: jax.Array, g: jax.Array, shape: tuple[int, ...], bias: bool, strides: Pair, pads: Pads
-) -> list[jax.Array]:
-    """Returns the gradient of the kernel, float32 `shape`, of x and g, that of y; of the bias."""
-    kernel = jax.ShapeDtypeStruct(shape, jnp.float32)
-    shapes = (x.shape, shape, g.shape, strides, pads)
-    geometry = Geometry(Kind.KERNEL, x.dtype == jnp.bfloat16, bias, False, *shapes)
-    results = [kernel, jax.ShapeDtypeStruct(shape[-1:], jnp.float32)]
-
-    def plain(x: jax.Array, g: jax.Array) -> list[jax.Array]:
-        of_kernel = jax.linear_transpose(lambda k: reference(x, k, None, strides, pads), kernel)(g)
-        return [*of_kernel, jnp.sum(g, (0, 1, 2), jnp.float32)][: 1 + bias]
-
-    return _by_platform((x, g), results[: 1 + bias], geometry, plain)
-
-
-def _by_platform(
-    operands: tuple[jax.Array, ...],
-    results: list[Any],
-    settings: "Geometry | Normalization",
-    plain: Callable[..., list[jax.Array]],
-) -> list[jax.Array]:
-    """Returns what the library makes of the operands on a CPU, and elsewhere what `plain` does."""
-    results = [jax.ShapeDtypeStruct(one.shape, one.dtype) for one in results]
-    call = jax.ffi.ffi_call(TARGET, results, vmap_method="sequential")
-
-    def by_library(*operands: jax.Array) -> list[jax.Array]:
-        return list(call(*operands, settings=settings.pack()))
-
-    return jax.lax.platform_dependent(*operands, cpu=by_library, default=plain)
-
-
-def _convolve_forward(x: Any, kernel: Any, bias: Any, strides: Pair, pads: Pads, relu: bool):
-    y = convolve(x, kernel, bias, strides, pads, relu)
-    return y, (x, kernel, bias, y if relu else None)
-
-
-def _convolve_backward(strides: Pair, pads: Pads, relu: bool, residuals: Any, g: jax.Array):
-    x, kernel, bias, y = residuals
-    g = jnp.where(y > 0, g, 0) if relu else g
-    found: Any = _kernel_gradient(x, g, kernel.shape, bias is not None, strides, pads)
-    of_bias = None if bias is None else found[1]
-    return _images_gradient(g, kernel, x.shape, strides, pads), found[0], of_bias
-
-
-def _images_backward(shape: Any, strides: Pair, pads: Pads, residuals: Any, c: jax.Array):
-    del shape
-    g, kernel = residuals
-    found: Any = _kernel_gradient(c, g, kernel.shape, False, strides, pads)
-    return convolve(c, kernel, None, strides, pads), found[0]
-
-
-def _kernel_backward(
-    shape: Any, bias: bool, strides: Pair, pads: Pads, residuals: Any, c: list[jax.Array]
-):
-    del shape
-    x, g = residuals
-    of_g = convolve(x, c[0], c[1] if bias else None, strides, pads)
-    return _images_gradient(g, c[0], x.shape, strides, pads), of_g
-
-
-convolve.defvjp(_convolve_forward, _convolve_backward)
-_images_gradient.defvjp(
-    lambda g, kernel, *rest: (_images_gradient(g, kernel, *rest), (g, kernel)), _images_backward
-)
-_kernel_gradient.defvjp(
-    lambda x, g, *rest: (_kernel_gradient(x, g, *rest), (x, g)), _kernel_backward
-)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def normalize(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, relu: bool
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Normalises each channel by mean and variance; on a CPU by oneDNN, elsewhere by XLA.
-
-    Args:
-        x: float32 or bfloat16 `[batch, height, width, channels]`.
-        scale: float32 `[channels]`, which the normalised values are multiplied with.
-        bias: float32 `[channels]`, added then.
-        epsilon: added to the (biased) variance.
-        relu: whether what is below zero becomes zero then.
-
-    Returns:
-        The normalised values, of the shape and type of x; mean and variance, float32
-        `[channels]`, which have no gradient. There are no second derivatives on a CPU.
-    """
-    return _normalize_forward(x, scale, bias, epsilon, relu)[0]
-
-
-def _plain_normalize(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, relu: bool
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    wide = x.astype(jnp.float32)
-    mean, var = jnp.mean(wide, (0, 1, 2)), jnp.var(wide, (0, 1, 2))
-    y = (wide - mean) * (jax.lax.rsqrt(var + epsilon) * scale) + bias
-    return (jnp.maximum(y, 0) if relu else y).astype(x.dtype), mean, var
-
-
-def _normalize_forward(x: Any, scale: Any, bias: Any, epsilon: float, relu: bool):
-    settings = Normalization(Kind.NORMALIZE, x.dtype == jnp.bfloat16, relu, epsilon, x.shape)
-    noted = [jax.ShapeDtypeStruct((_workspace_size(settings),), jnp.uint8)] if relu else []
-
-    def plain(x: jax.Array, scale: jax.Array, bias: jax.Array) -> list[jax.Array]:
-        found = _plain_normalize(x, scale, bias, epsilon, relu)
-        return [*found, *(jnp.zeros(one.shape, one.dtype) for one in noted)]
-
-    found = _by_platform((x, scale, bias), [x, scale, scale, *noted], settings, plain)
-    y, mean, var, *masks = found
-    return (y, mean, var), (x, scale, bias, mean, var, *masks)
-
-
-def _normalize_backward(epsilon: float, relu: bool, residuals: Any, gradients: Any):
-    x, scale, bias, *_ = residuals
-    g, *_ = gradients
-    kind = Kind.NORMALIZE_GRADIENT
-    settings = Normalization(kind, x.dtype == jnp.bfloat16, relu, epsilon, x.shape)
-
-    def plain(x: Any, scale: Any, bias: Any, g: Any, *rest: Any) -> list[jax.Array]:
-        del rest
-
-        def values(x: Any, scale: Any, bias: Any) -> Any:
-            return _plain_normalize(x, scale, bias, epsilon, relu)[0]
-
-        return list(jax.vjp(values, x, scale, bias)[1](g))
-
-    operands = (x, scale, bias, g, *residuals[3:])
-    return tuple(_by_platform(operands, [x, scale, bias], settings, plain))
-
-
-normalize.defvjp(_normalize_forward, _normalize_backward)
+    shapes = [jax.ShapeDtypeStruct(one.shape, one.dtype) for one in results]
+    made = jax.ffi.ffi_call(TARGET, shapes, vmap_method="sequential")
+    return list(made(*operands, settings=settings.pack()))
 
 
 # oneDNN's side. Numbers are those of its enumerations; memory is named by its role.
@@ -612,6 +451,29 @@ class _Normalized(_Call):
         )
 
 
+class _Products(_Call):
+    """The call of a `Products`."""
+
+    def __init__(self, library: _Library, settings: Products):
+        super().__init__(library)
+        _, _, pairs, rows, inner, columns = settings
+
+        def matrices(height: int, width: int, transposed: bool = False) -> c_void_p:
+            """Returns the description of `[pairs, height, width]`, pairs in the middle."""
+            lengths = _numbers((pairs, height, width))
+            steps = (height, 1, pairs * height) if transposed else (width, pairs * width, 1)
+            kind, strides = _FLOAT32, _numbers(steps)
+            return library.new("memory_desc_create_with_strides", 3, lengths, kind, strides)
+
+        a = matrices(rows, inner, settings.transpose_a)
+        b = matrices(inner, columns, settings.transpose_b)
+        y = matrices(rows, columns)
+        made = library.new("matmul_primitive_desc_create", library.engine, a, b, None, y, None)
+        self.outside = [library.memory(one) for one in (a, b, y)]
+        arguments = (_Argument * 3)(*zip((_X, _W, _Y), self.outside, strict=True))
+        self.executions = [(library.new("primitive_create", made), arguments)]
+
+
 def _normalization(settings: Normalization) -> tuple[Any, int]:
     """Returns the epsilon and the flags of a call."""
     flags = _USE_SCALE_AND_SHIFT | (_USE_RELU if settings.relu else 0)
@@ -619,7 +481,7 @@ def _normalization(settings: Normalization) -> tuple[Any, int]:
 
 
 @functools.cache
-def _workspace_size(settings: Normalization) -> int:
+def workspace_size(settings: Normalization) -> int:
     """Returns the bytes in which a normalisation notes for its gradient what the ReLU let pass."""
     library = _library()
     forward = _Normalized.describe(library, settings)
@@ -711,7 +573,10 @@ def _library() -> _Library:
 
 def _make_call(library: _Library, packed: bytes) -> _Call:
     """Returns what answers the calls with this attribute."""
-    if np.frombuffer(packed, np.int64, 1)[0] < Kind.NORMALIZE:
+    kind = np.frombuffer(packed, np.int64, 1)[0]
+    if kind == Kind.PRODUCTS:
+        return _Products(library, Products.unpack(packed))
+    if kind < Kind.NORMALIZE:
         return _Convolution(library, Geometry.unpack(packed))
     return _Normalized(library, Normalization.unpack(packed))
 

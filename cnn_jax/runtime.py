@@ -58,8 +58,10 @@ def keep_freed_memory() -> bool:
 # random numbers.
 _ONCE = {"xla_backend_optimization_level": 1}
 
+_NAMES = {"xla": "XLA", "onednn": "oneDNN", "winograd": "oneDNN, large ones by Winograd's way"}
+
 _cpu_tuning = True
-_onednn = False
+_convolutions = "xla"
 _obstacle: str | None = None  # to oneDNN, where it was looked for
 
 
@@ -72,14 +74,15 @@ def start(
         platform_name: cpu, gpu or tpu; None leaves the choice to JAX.
         cpu_tuning: whether a CPU gets the compiler options, the allocator settings and the
             dispatch that make it fast.
-        cpu_convolutions: who computes them on a CPU: xla, onednn (see `cnn_jax.onednn`), or auto,
-            which is onednn where it can be had.
+        cpu_convolutions: who computes them on a CPU: xla; onednn (see `cnn_jax.onednn`); winograd,
+            which is onednn with fewer multiplications where that is faster (see
+            `cnn_jax.winograd`); or auto, which is winograd where it can be had, else xla.
 
     Raises:
         UsageError: the platform is not there, or oneDNN cannot be used here.
     """
-    global _cpu_tuning, _onednn, _obstacle
-    _cpu_tuning, _onednn, _obstacle = cpu_tuning, False, None
+    global _cpu_tuning, _convolutions, _obstacle
+    _cpu_tuning, _convolutions, _obstacle = cpu_tuning, "xla", None
     compiler_options.cache_clear()
     if platform_name is not None:
         jax.config.update("jax_platforms", platform_name)
@@ -100,14 +103,20 @@ def start(
         keep_freed_memory()
     if backend == "cpu" and cpu_convolutions != "xla":
         _obstacle = onednn.obstacle()
-        if _obstacle and cpu_convolutions == "onednn":
-            raise UsageError(f"--cpu_convolutions=onednn cannot be had: {_obstacle}")
-        _onednn = _obstacle is None
+        if _obstacle and cpu_convolutions != "auto":
+            raise UsageError(f"--cpu_convolutions={cpu_convolutions} cannot be had: {_obstacle}")
+        if not _obstacle:
+            _convolutions = "winograd" if cpu_convolutions == "auto" else cpu_convolutions
+
+
+def uses_winograd() -> bool:
+    """Whether `start` allowed convolutions with fewer multiplications."""
+    return _convolutions == "winograd"
 
 
 def uses_onednn(dtype: Any = jnp.float32) -> bool:
     """Whether `start` chose oneDNN for the convolutions, and it computes those of this type."""
-    if not _onednn or dtype not in (jnp.float32, jnp.bfloat16):
+    if _convolutions == "xla" or dtype not in (jnp.float32, jnp.bfloat16):
         return False
     return dtype == jnp.float32 or onednn.has_bfloat16()
 
@@ -141,9 +150,9 @@ def describe_tuning() -> str:
     parts += (
         ["freed memory is kept", "programs run in the thread that starts them"] if parts else []
     )
-    if _onednn or parts:
+    if _convolutions != "xla" or parts:
         reason = f" ({_obstacle})" if _obstacle else ""
-        parts.append(f"convolutions by {'oneDNN' if _onednn else 'XLA'}{reason}")
+        parts.append(f"convolutions by {_NAMES[_convolutions]}{reason}")
     return "; ".join(parts) or "none"
 
 
@@ -213,5 +222,5 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "hostname": platform.node(),
         "compiler_options": compiler_options(),
-        "cpu_convolutions": "onednn" if _onednn else "xla",
+        "cpu_convolutions": _convolutions,
     }

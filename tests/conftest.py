@@ -31,7 +31,7 @@ def places(tmp_path_factory) -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def plain_convolutions(monkeypatch):
     """Every test starts with those of XLA, whatever a command chose before it."""
-    monkeypatch.setattr(runtime, "_onednn", False)
+    monkeypatch.setattr(runtime, "_convolutions", "xla")
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from cnn_jax import layers, onednn, runtime
+from cnn_jax import cpu, layers, onednn, runtime
 from cnn_jax.errors import UsageError
 from cnn_jax.models.study_cnn import study_cnn
 
@@ -53,7 +53,7 @@ def test_values_and_gradients_are_those_of_xla(chosen, case, added, dtype):
     has_bias, relu = ADDED[added]
     x, kernel = draw(*images).astype(dtype), draw(*filters, seed=1)
     bias = draw(filters[-1], seed=2) if has_bias else None
-    weights = draw(*jax.eval_shape(lambda: onednn.reference(x, kernel, bias, strides, pads)).shape)
+    weights = draw(*jax.eval_shape(lambda: cpu.reference(x, kernel, bias, strides, pads)).shape)
 
     def both(convolve: Any, x: Any) -> Any:
         def total(x, kernel, bias):
@@ -64,8 +64,8 @@ def test_values_and_gradients_are_those_of_xla(chosen, case, added, dtype):
         return value, *jax.jit(jax.grad(total, (0, 1, 2)))(x, kernel, bias)
 
     # What is computed in bfloat16 is compared with float32, as bfloat16 sums differ by themselves.
-    ours = jax.tree.leaves(both(onednn.convolve, x))
-    theirs = jax.tree.leaves(both(onednn.reference, x.astype(jnp.float32)))
+    ours = jax.tree.leaves(both(cpu.convolve, x))
+    theirs = jax.tree.leaves(both(cpu.reference, x.astype(jnp.float32)))
     assert ours[0].dtype == ours[1].dtype == dtype
     assert all(one.dtype == jnp.float32 for one in ours[2:])
     for mine, other in zip(ours, theirs, strict=True):
@@ -92,8 +92,8 @@ def test_normalisation_and_its_gradients_are_those_of_the_formula(chosen, shape,
         values = normalize(x, scale, bias, 1e-3, relu)
         return values, jax.jit(jax.grad(total, (0, 1, 2)))(x, scale, bias)
 
-    ours = jax.tree.leaves(both(onednn.normalize, x))
-    theirs = jax.tree.leaves(both(onednn._plain_normalize, x.astype(jnp.float32)))
+    ours = jax.tree.leaves(both(cpu.normalize, x))
+    theirs = jax.tree.leaves(both(cpu._plain_normalize, x.astype(jnp.float32)))
     assert ours[0].dtype == ours[3].dtype == dtype
     for mine, other in zip(ours, theirs, strict=True):
         error = np.linalg.norm(mine.astype(jnp.float32) - other) / np.linalg.norm(other)
@@ -155,7 +155,7 @@ def test_second_derivatives_and_vmap(chosen):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * scale)
 
 
-IMPLEMENTATIONS = (onednn.convolve, onednn.reference)
+IMPLEMENTATIONS = (cpu.convolve, cpu.reference)
 
 
 @here
@@ -208,7 +208,7 @@ def test_layers_use_it_where_it_can(chosen):
 
 def test_pads_of_the_kernels_size_are_refused():
     with pytest.raises(ValueError, match="not less than the kernel"):
-        onednn.convolve(draw(1, 4, 4, 2), draw(3, 3, 2, 2), None, (1, 1), ((3, 0), (0, 0)))
+        cpu.convolve(draw(1, 4, 4, 2), draw(3, 3, 2, 2), None, (1, 1), ((3, 0), (0, 0)))
 
 
 @here
@@ -227,7 +227,7 @@ def test_what_it_cannot_do_is_an_error_of_the_program(chosen):
 def test_other_platforms_get_plain_convolutions(platform):
     def gradients(x, kernel, bias):
         def total(x, kernel, bias):
-            y: Any = onednn.convolve(x, kernel, bias, (1, 1), ((1, 1), (1, 1)), True)
+            y: Any = cpu.convolve(x, kernel, bias, (1, 1), ((1, 1), (1, 1)), True)
             return jnp.sum(jnp.sin(y))
 
         return jax.grad(total, (0, 1, 2))(x, kernel, bias)
@@ -260,7 +260,7 @@ def test_without_the_library_it_is_refused_or_left_out(monkeypatch):
 
 
 @here
-def test_auto_is_onednn_where_it_is_installed(chosen):
+def test_auto_uses_it_where_it_is_installed(chosen):
     runtime.start("cpu", cpu_convolutions="auto")
     assert runtime.uses_onednn()
     runtime.start("cpu", cpu_convolutions="xla")

@@ -68,7 +68,7 @@ def draw_parameters(work: dict[str, Any], generator: np.random.Generator) -> dic
 
 def prepare(work: dict[str, Any]) -> Run:
     """Returns the run of a workload; see `worker`."""
-    runtime.start(cpu_convolutions=work["mode"].get("cpu_convolutions", "onednn"))
+    runtime.start(cpu_convolutions=work["mode"].get("cpu_convolutions", "winograd"))
     if work["kind"] == "jpeg":
         return _decode(work["photographs"], work["size"])
     if work["kind"] == "product":

@@ -47,7 +47,8 @@ _TF, _JAX = {"KERAS_BACKEND": "tensorflow"}, {"KERAS_BACKEND": "jax"}
 
 PEERS: dict[str, Peer] = {
     "ours": Peer("ours", "ours", also=("product", "jpeg", "start", "transfer")),
-    "ours-xla": Peer("ours", "ours", {"cpu_convolutions": "xla"}, also=("start", "transfer")),
+    "ours-onednn": Peer("ours", "ours", {"cpu_convolutions": "onednn"}),
+    "ours-xla": Peer("ours", "ours", {"cpu_convolutions": "xla"}, also=("start",)),
     "ours-bf16": Peer("ours", "ours", _BF16),
     "keras-tf": Peer("keras-tf", "with_keras", variables=_TF, also=("jpeg", "start", "transfer")),
     "keras-tf-malloc": Peer("keras-tf", "with_keras", variables=_TF | _MALLOC),
