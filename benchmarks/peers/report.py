@@ -242,10 +242,13 @@ def page(result: Mapping[str, Any]) -> str:
     )
     reading = (
         "ours/peer is how many times as fast the fastest of ours in float32 is. Ours convolves by\n"
-        "oneDNN, ours-xla by XLA. Ours has its max-pools before bias and ReLU, but in ResNet and\n"
-        "airbench, and does not compute what they leave out of an odd height or width; the same\n"
-        'has been done to "reordered" peers. GFLOP/s count what ours computes, for all of them.\n'
-        '"cached": on features computed before; "malloc": with our settings of the allocator.'
+        "oneDNN, with fewer multiplications (Winograd's algorithm) where that is faster,\n"
+        "ours-onednn without them, ours-xla by XLA. Ours has its max-pools before bias and ReLU,\n"
+        "but in ResNet and airbench, and does not compute what they leave out of an odd height or\n"
+        'width; the same has been done to "reordered" peers. GFLOP/s count, for all of them, what\n'
+        "ours-onednn computes: ours can exceed the ceiling. Peak memory of ours is that of\n"
+        'a process whose programs are in the compilation cache. "cached": on features computed\n'
+        'before; "malloc": with our settings of the allocator.'
     )
     tables = tabulate(result["rows"], result["verdicts"], markdown=True)
     parts = ["# Speed", made, reading, *result["notes"], *tables, "![speed](speed.png)"]
