@@ -241,7 +241,7 @@ def _mix(parts: Sequence[jax.Array], matrix: np.ndarray, trailing: int) -> jax.A
     return functools.reduce(jnp.add, terms)
 
 
-# Inlined: to trace them once for all parts of a size takes a tenth of the time.
+# The same program, but parts of the same size are traced once together.
 _traced_once = functools.partial(jax.jit, inline=True)
 
 
