@@ -79,7 +79,8 @@ def convolve(
     (y,) = jax.eval_shape(plain, *operands)
     shapes = (x.shape, kernel.shape, y.shape, strides, pads)
     geometry = Geometry(Kind.FORWARD, x.dtype == jnp.bfloat16, bias is not None, relu, *shapes)
-    return _by_platform(operands, [y], geometry, plain, with_fewer if fast else None)[0]
+    faster = with_fewer if fast and winograd.pays(geometry) else None
+    return _by_platform(operands, [y], geometry, plain, faster)[0]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
@@ -98,7 +99,8 @@ def _images_gradient(
     def with_fewer(g: jax.Array, kernel: jax.Array) -> list[jax.Array]:
         return [winograd.images_gradient(g, kernel, pads)]
 
-    return _by_platform((g, kernel), [x], geometry, plain, with_fewer if fast else None)[0]
+    faster = with_fewer if fast and winograd.pays(geometry) else None
+    return _by_platform((g, kernel), [x], geometry, plain, faster)[0]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5, 6))
@@ -125,8 +127,8 @@ def _kernel_gradient(
         of_kernel = winograd.kernel_gradient(x, g, shape[:2], pads)
         return [of_kernel, channel_sum(g)][: 1 + bias]
 
-    chosen = with_fewer if fast else None
-    return _by_platform((x, g), results[: 1 + bias], geometry, plain, chosen)
+    faster = with_fewer if fast and winograd.pays(geometry) else None
+    return _by_platform((x, g), results[: 1 + bias], geometry, plain, faster)
 
 
 def _by_platform(
@@ -134,7 +136,7 @@ def _by_platform(
     results: list[Any],
     settings: Geometry | Normalization,
     plain: Callable[..., list[jax.Array]],
-    with_fewer: Callable[..., list[jax.Array]] | None = None,
+    faster: Callable[..., list[jax.Array]] | None = None,
 ) -> list[jax.Array]:
     """Returns what a CPU makes of the operands its way, and elsewhere what `plain` does.
 
@@ -143,15 +145,13 @@ def _by_platform(
         results: arrays or structures of their shapes and types.
         settings: of the library's call.
         plain: the same by XLA.
-        with_fewer: the same with fewer multiplications, if that may be used where it is faster.
+        faster: what a CPU computes in place of the library's call.
     """
 
     def by_library(*operands: jax.Array) -> list[jax.Array]:
         return onednn.call(operands, results, settings)
 
-    if with_fewer and isinstance(settings, Geometry) and winograd.pays(settings):
-        by_library = with_fewer
-    return jax.lax.platform_dependent(*operands, cpu=by_library, default=plain)
+    return jax.lax.platform_dependent(*operands, cpu=faster or by_library, default=plain)
 
 
 def _convolve_forward(

@@ -173,12 +173,9 @@ def kernel_gradient(x: jax.Array, g: jax.Array, taps: Sequence[int], pads: Pads)
         total = found if total is None else total + found
     assert total is not None
     u = total.reshape(len(total), axes[0].alpha, axes[1].alpha, g.shape[-1])
-    rows = [
-        _mix([u[:, i, j] for j in range(axes[1].alpha)], matrices[1].kernel.T, 1)
-        for i in range(axes[0].alpha)
-    ]
-    kernel = jax.lax.optimization_barrier(_mix(rows, matrices[0].kernel.T, 2))
-    return kernel.transpose(1, 2, 0, 3)
+    of_taps = [[u[:, i, j] for j in range(u.shape[2])] for i in range(u.shape[1])]
+    kernel = _mix_both(of_taps, [matrix.kernel.T for matrix in matrices])
+    return jax.lax.optimization_barrier(kernel).transpose(1, 2, 0, 3)
 
 
 def _convolve(
@@ -191,13 +188,9 @@ def _convolve(
     # Else the sums of all kernels of a network might be computed, and kept, at its beginning.
     x, kernel = jax.lax.optimization_barrier((x, kernel))
     kernel = kernel[::-1, ::-1] if turned else kernel
-    rows = [
-        _mix([kernel[i, j] for j in range(taps[1])], axes[1].transforms.kernel, 1)
-        for i in range(taps[0])
-    ]
-    whole = _mix(rows, axes[0].transforms.kernel, 2)
-    of_taps = whole.reshape(kernel.shape[2], -1, kernel.shape[3])
-    of_taps = jax.lax.optimization_barrier(of_taps)
+    each = [[kernel[i, j] for j in range(taps[1])] for i in range(taps[0])]
+    whole = _mix_both(each, [axis.transforms.kernel for axis in axes])
+    of_taps = jax.lax.optimization_barrier(whole.reshape(kernel.shape[2], -1, kernel.shape[3]))
     parts = []
     for some in _in_parts(x, axes, max(kernel.shape[2:])):
         of_inputs = _sums(_whole_tiles(some, axes, pads), axes)
@@ -241,6 +234,20 @@ def _mix(parts: Sequence[jax.Array], matrix: np.ndarray, trailing: int) -> jax.A
     return functools.reduce(jnp.add, terms)
 
 
+def _mix_both(
+    parts: Sequence[Sequence[jax.Array]], matrices: Sequence[np.ndarray], between: int = 0
+) -> jax.Array:
+    """Returns the sums of parts[row][column] by both matrices, on two new axes.
+
+    Args:
+        parts: one array for each pair.
+        matrices: vertical and horizontal.
+        between: so many axes of the parts, before the last, come between the new ones.
+    """
+    rows = [_mix(row, matrices[1], 1) for row in parts]
+    return _mix(rows, matrices[0], 2 + between)
+
+
 # The same program, but parts of the same size are traced once together.
 _traced_once = functools.partial(jax.jit, inline=True)
 
@@ -279,11 +286,9 @@ def _outputs(products: jax.Array, batch: int, axes: Axes) -> jax.Array:
     tiles, alphas = (vertical.tiles, horizontal.tiles), (vertical.alpha, horizontal.alpha)
     products = jax.lax.optimization_barrier(products)
     products = products.reshape(batch, *tiles, *alphas, products.shape[-1])
-    rows = [
-        _mix([products[:, :, :, i, j] for j in range(alphas[1])], horizontal.transforms.outputs, 1)
-        for i in range(alphas[0])
-    ]
-    y = _mix(rows, vertical.transforms.outputs, 3)  # [batch, tiles, m, tiles, m, channels]
+    each = [[products[:, :, :, i, j] for j in range(alphas[1])] for i in range(alphas[0])]
+    matrices = [axis.transforms.outputs for axis in axes]
+    y = _mix_both(each, matrices, between=1)  # [batch, tiles, m, tiles, m, channels]
     y = y.reshape(batch, vertical.m * tiles[0], horizontal.m * tiles[1], y.shape[-1])
     return y[:, : vertical.size, : horizontal.size]
 
