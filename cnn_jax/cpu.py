@@ -225,6 +225,45 @@ def channel_sum(x: jax.Array) -> jax.Array:
     return jax.lax.platform_dependent(x, cpu=in_parts, default=reference)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def reference_normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float):
+    """Normalises `x [..., channels]` by the mean and variance of each channel.
+
+    Args:
+        x: float32 or float64 [..., channels].
+        scale: [channels], which the normalised values are multiplied with.
+        bias: [channels], added then.
+        epsilon: added to the (biased) variance.
+
+    Returns:
+        The normalised values, shaped as x; mean and variance [channels], which have no gradient.
+    """
+    return _reference_forward(x, scale, bias, epsilon)[0]
+
+
+def _reference_forward(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float):
+    count = math.prod(x.shape[:-1])
+    mean = channel_sum(x) / count
+    var = channel_sum(jnp.square(x - mean)) / count
+    root = jax.lax.rsqrt(var + epsilon)
+    y = (x - mean) * (root * scale) + bias
+    return (y, mean, var), (x, mean, root, scale)
+
+
+def _reference_backward(epsilon: float, residuals, gradients):
+    del epsilon
+    x, mean, root, scale = residuals
+    g, *_ = gradients
+    count = math.prod(x.shape[:-1])
+    dbias = channel_sum(g)
+    dscale = channel_sum(g * ((x - mean) * root))
+    dx = (g - (dbias + (x - mean) * root * dscale) / count) * (root * scale)
+    return dx, dscale, dbias
+
+
+reference_normalize.defvjp(_reference_forward, _reference_backward)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def normalize(
     x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, relu: bool
@@ -248,9 +287,8 @@ def normalize(
 def _plain_normalize(
     x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float, relu: bool
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    wide = x.astype(jnp.float32)
-    mean, var = jnp.mean(wide, (0, 1, 2)), jnp.var(wide, (0, 1, 2))
-    y = (wide - mean) * (jax.lax.rsqrt(var + epsilon) * scale) + bias
+    found: Any = reference_normalize(x.astype(jnp.float32), scale, bias, epsilon)
+    y, mean, var = found
     return (jnp.maximum(y, 0) if relu else y).astype(x.dtype), mean, var
 
 

@@ -192,45 +192,6 @@ def _add_bias_backward(bias: jax.Array, g: jax.Array):
 add_bias.defvjp(lambda x, bias: (x + bias, bias), _add_bias_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def normalize(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float):
-    """Normalises `x [..., channels]` by the mean and variance of each channel.
-
-    Args:
-        x: float32 or float64 [..., channels].
-        scale: [channels], which the normalised values are multiplied with.
-        bias: [channels], added then.
-        epsilon: added to the (biased) variance.
-
-    Returns:
-        The normalised values, shaped as x; mean and variance [channels], which have no gradient.
-    """
-    return _normalize_forward(x, scale, bias, epsilon)[0]
-
-
-def _normalize_forward(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float):
-    count = math.prod(x.shape[:-1])
-    mean = cpu.channel_sum(x) / count
-    var = cpu.channel_sum(jnp.square(x - mean)) / count
-    root = jax.lax.rsqrt(var + epsilon)
-    y = (x - mean) * (root * scale) + bias
-    return (y, mean, var), (x, mean, root, scale)
-
-
-def _normalize_backward(epsilon: float, residuals, gradients):
-    del epsilon
-    x, mean, root, scale = residuals
-    g, *_ = gradients
-    count = math.prod(x.shape[:-1])
-    dbias = cpu.channel_sum(g)
-    dscale = cpu.channel_sum(g * ((x - mean) * root))
-    dx = (g - (dbias + (x - mean) * root * dscale) / count) * (root * scale)
-    return dx, dscale, dbias
-
-
-normalize.defvjp(_normalize_forward, _normalize_backward)
-
-
 def _materialize(x: jax.Array) -> jax.Array:
     """Returns x, and on a CPU has it and its gradient computed once, before what follows.
 
@@ -434,7 +395,9 @@ class BatchNorm(nn.Module):
                 activation = None if relu else activation
                 normalized: Any = cpu.normalize(x, scale, bias, self.epsilon, relu)
             else:
-                normalized = normalize(x.astype(jnp.float32), scale, bias, self.epsilon)
+                normalized = cpu.reference_normalize(
+                    x.astype(jnp.float32), scale, bias, self.epsilon
+                )
             x, mean, var = normalized
             keep = self.momentum
             running_mean.value = keep * running_mean.value + (1 - keep) * mean

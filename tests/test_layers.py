@@ -10,7 +10,7 @@ import pytest
 from jax import export
 from jax.test_util import check_grads
 
-from cnn_jax import layers
+from cnn_jax import cpu, layers
 
 
 def reference_pool(x, window):
@@ -85,10 +85,10 @@ def test_normalize_and_its_gradients_are_those_of_the_formula(shape, double):
         tolerance = 1e-11 if double else 2e-5
 
         def normalize(x, scale, bias):
-            outputs: Any = layers.normalize(x, scale, bias, 1e-3)
+            outputs: Any = cpu.reference_normalize(x, scale, bias, 1e-3)
             return outputs[0]
 
-        outputs: Any = layers.normalize(x, scale, bias, 1e-3)
+        outputs: Any = cpu.reference_normalize(x, scale, bias, 1e-3)
         ours, our_gradients = jax.vjp(normalize, x, scale, bias)
         plain, plain_gradients = jax.vjp(plain_normalize, x, scale, bias)
         np.testing.assert_allclose(ours, plain, rtol=tolerance, atol=tolerance)
