@@ -1,15 +1,15 @@
-"""94 % on CIFAR-10 for how little? The preset over seeds, with fewer FLOPs, and without its tricks.
+"""What does 94 % on CIFAR-10 cost? The preset over seeds, with fewer FLOPs, and without its tricks.
 
     python benchmarks/airbench.py --lines=full --seeds=3  three runs of the preset
     python benchmarks/airbench.py --lines=half,quarter  with 1/2 and 1/4 of the FLOPs
     python benchmarks/airbench.py --lines=all          these, and every trick left out at 1/4
     python benchmarks/airbench.py --precision=bfloat16  for processors that compute in it
 
-Runs are ordinary run directories RUNS/LINE-PRECISION-SEED, evaluated on the test split with the
-mean of six views and without: a killed benchmark goes on where it was. More training flags follow
-`--`, for example: -- --cpu_convolutions=xla. Each
-finished run goes to docs/results/cifar10_94.json, and what is there is not trained again; table and
-figure beside it, cifar10_94.md and .png, are made of all of it.
+Runs are ordinary run directories RUNS/LINE-PRECISION-SEED, evaluated on the test split by the mean
+over six views of each image and by the image itself, so a killed benchmark goes on where it was.
+More training flags follow `--`, for example: -- --cpu_convolutions=xla. Each finished run goes to
+docs/results/cifar10_94.json, and a run that is there is not trained again; table and figure beside
+it, cifar10_94.md and .png, show all of them.
 """
 
 import argparse
@@ -27,15 +27,17 @@ from matplotlib.figure import Figure
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cnn_jax import run  # noqa: E402 (the script runs from anywhere)
+from cnn_jax import files  # noqa: E402
 from cnn_jax.reporting import tables  # noqa: E402
+from cnn_jax.runs.directory import RunDirectory  # noqa: E402
+from cnn_jax.studies import seeds as of_seeds  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
 PRECISIONS = ("float32", "bfloat16")
 VIEWS = ("mirror_translate", "one")
 _QUARTER = "--train.epochs=2"
 _SLOW = "--transfer.lr_scale=head:5583"
-# Of its source, whose head divides by 9 where ours divides by 256.
+# The factors of the source, whose head divides by 9 where ours divides by 256.
 _MOMENTUM = "--transfer.lr_scale=bias:64,head:809"
 
 # {line: (what it is, its flags)}
@@ -61,15 +63,15 @@ LINES: dict[str, tuple[str, list[str]]] = {
     "no_shift": ("1/4, not shifted", [_QUARTER, "--dataset.crop_padding=0"]),
     "slow_biases": ("1/4, biases at the rate of the filters", [_QUARTER, _SLOW]),
 }
-# What the figure shows: the others are points beside "quarter".
+# The lines of the figure; the others differ from "quarter" in one part.
 BUDGETS = ("full", "half", "quarter", "narrow")
 
 
 def measure(
     line: str, precision: str, seed: int, runs: pathlib.Path, more: list[str]
-) -> run.RunDirectory:
-    """Trains and evaluates one run, as far as it is still to be done."""
-    directory = run.RunDirectory(runs / f"{line}-{precision}-{seed}")
+) -> RunDirectory:
+    """Trains and evaluates one run, unless that is done."""
+    directory = RunDirectory(runs / f"{line}-{precision}-{seed}")
     launch = [sys.executable, str(ROOT / "launch.py")]
     if directory.status() != "finished":
         flags = ["--config=cifar10_94", f"--seed={seed}", f"--train.precision={precision}"]
@@ -86,7 +88,7 @@ def _name(views: str) -> str:
     return "test" if views == "one" else f"test_{views}"
 
 
-def record(line: str, directory: run.RunDirectory) -> dict[str, Any]:
+def record(line: str, directory: RunDirectory) -> dict[str, Any]:
     """Returns the figures of a finished run."""
     result, environment = directory.read("result"), directory.read("environment")[-1]
     return {
@@ -140,15 +142,14 @@ def _best_known(records: list[dict[str, Any]]) -> str:
 
 def write(records: list[dict[str, Any]]) -> None:
     """Writes the records, their table and their figure."""
-    run.write_json(RESULTS / "cifar10_94.json", records)
+    files.write_json(RESULTS / "cifar10_94.json", records)
     curves(records).savefig(RESULTS / "cifar10_94.png", dpi=100)
     rows = []
     for line, precision in itertools.product(LINES, PRECISIONS):
         runs = _of(records, line, precision)
         if not runs:
             continue
-        six = [one["mirror_translate"] for one in runs]
-        spread = f" ± {statistics.stdev(six):.4f}" if len(six) > 1 else ""
+        six = of_seeds.fold([one["mirror_translate"] for one in runs])
         fastest = min(runs, key=lambda one: one["seconds"])
         rows.append(
             [
@@ -157,7 +158,7 @@ def write(records: list[dict[str, Any]]) -> None:
                 runs[0]["epochs"],
                 " or ".join(sorted({f"{one['pflop']:.3f}" for one in runs})),
                 len(runs),
-                f"{statistics.mean(six):.4f}{spread}",
+                str(six),
                 f"{statistics.mean(one['one'] for one in runs):.4f}",
                 f"{fastest['seconds'] / 60:.1f}",
                 fastest["processor"].partition(", ")[2],
@@ -171,12 +172,12 @@ def write(records: list[dict[str, Any]]) -> None:
         "# 94 % on CIFAR-10\n\n"
         "Accuracy on the 10,000 test images after the last epoch (mean ± standard deviation over\n"
         "seeds), with the mean over six views of each image and with one, of `cifar10_94` and of\n"
-        "what is left of it without one of its parts. The reference (arXiv:2404.00498, its Muon\n"
+        "the same without one of its parts. The reference (arXiv:2404.00498, its Muon\n"
         "variant) has 94.01 % over 200 seeds with 0.29 PFLOP.\n\n"
         f"{tables.markdown(rows, headers)}\n\n"
         "![Accuracy over the FLOPs spent](cifar10_94.png)\n\n"
         f"Made by `python benchmarks/airbench.py` until {last['date']};\n{packages}.\n"
-        "Of two PFLOP for the same epochs the larger is that of runs which still computed what\n"
+        "Where one line has two PFLOP, runs with the larger one still computed the pixels that\n"
         "their pools leave out.\n"
         "Minutes are those of training with validation after every epoch, of the fastest seed;\n"
         "other work ran beside many of them. The figure shows "

@@ -1,18 +1,18 @@
-"""How fast are JPEGs decoded and resized, and how far from the full decode is the outcome?
+"""Measures how fast JPEGs are decoded and resized, and the difference from the full decode.
 
     python benchmarks/decode.py --folder=PHOTOGRAPHS --size=224
 
 Compares cnn_jax.data's read_image with other ways to the same array: bilinear with antialiasing.
 Those whose packages are absent are left out: `pip install simplejpeg opencv-python-headless
-cykooz-resizer`. The decoders take turns in every round, so that whatever else the machine does
-falls on all of them; what is shown are medians of the rounds. Prints a table and writes it to
-benchmarks/results/decode.json. Reading the files is not part of it.
+cykooz-resizer`. The decoders take turns in every round, so that other work of the machine slows all
+of them alike; the table has the medians of the rounds. It is printed, and written to
+benchmarks/results/decode.json. The time to read the files is not measured.
 
 Why read_image uses Pillow: simplejpeg and OpenCV decode to the same bits (all three are
-libjpeg-turbo) and gain a few per cent, less once EXIF orientation is honoured, which only Pillow's
-and read_image's rows do; the resize takes the larger part. cykooz-resizer halves the whole, but has
-no wheels for Linux on ARM and rounds some values otherwise, so that arrays would depend on the
-machine.
+libjpeg-turbo) and gain a few per cent, less if they would respect the EXIF orientation, as only the
+rows of Pillow and read_image do; the resize takes the larger part of the time. cykooz-resizer
+halves the whole time, but has no wheels for Linux on ARM and rounds some values differently, so
+that arrays would depend on the machine.
 """
 
 import argparse
@@ -47,7 +47,7 @@ Decoder = Callable[[bytes], np.ndarray]
 
 
 def optional(name: str) -> Any:
-    """Returns a module, or None where it is not installed."""
+    """Returns a module, or None if it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -55,7 +55,7 @@ def optional(name: str) -> Any:
 
 
 def decoders(size: int) -> dict[str, Decoder]:
-    """Returns {what it is called: encoded image to uint8 [size, size, 3]}."""
+    """Returns {name in the table: function of an encoded image to uint8 [size, size, 3]}."""
     simplejpeg, cv2, cykooz = map(optional, ("simplejpeg", "cv2", "cykooz_resizer"))
 
     def resized(image: Image.Image) -> np.ndarray:
@@ -102,7 +102,7 @@ def decoders(size: int) -> dict[str, Decoder]:
 
 
 def measure(decoder: Decoder, encoded: list[bytes], threads: int) -> tuple[float, float]:
-    """Returns (images a second, seconds of processor time an image)."""
+    """Measures (images a second, seconds of processor time for an image)."""
     parts = [encoded[i : i + 8] for i in range(0, len(encoded), 8)]
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         cpu, wall = time.process_time(), time.perf_counter()
@@ -112,12 +112,12 @@ def measure(decoder: Decoder, encoded: list[bytes], threads: int) -> tuple[float
 
 
 def main() -> int:
-    """Returns 0."""
+    """Measures, prints and writes; returns 0."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--folder", type=pathlib.Path, required=True, help="of *.jpg, at any depth")
+    parser.add_argument("--folder", type=pathlib.Path, required=True, help="has *.jpg at any depth")
     parser.add_argument("--size", type=int, nargs="+", default=[64, 150, 224])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=200, help="so many, spread over the folder")
+    parser.add_argument("--images", type=int, default=200, help="how many, spread over the folder")
     parser.add_argument("--note", default="", help="what a reader of the result should know")
     options = parser.parse_args()
     paths = sorted(options.folder.expanduser().rglob("*.jpg"))

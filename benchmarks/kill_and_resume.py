@@ -1,11 +1,11 @@
-"""Does a run that was killed at any moment and resumed end with the same bits?
+"""Does a run that is killed at any moment and resumed end with the same bits?
 
     python benchmarks/kill_and_resume.py --kills=20
 
-Trains a short CIFAR-10 run to its end, then the same run again and again, each killed once with
-SIGKILL at a random moment (start-up, the middle of an epoch, a save, validation, the last lines)
-and resumed by the same command, and compares the sha256 of the final state and the history. Prints
-one line a kill and the count, and writes it to benchmarks/results/kill_and_resume.json.
+Trains a short CIFAR-10 run to its end. Then it trains the same run once for each kill, kills it
+with SIGKILL at a random moment (during start-up, an epoch, a save, validation, or the end), resumes
+it with the same command, and compares the sha256 of the final state, and the history. It prints a
+line for each kill and the count, and writes the count to benchmarks/results/kill_and_resume.json.
 """
 
 import argparse
@@ -50,7 +50,7 @@ def ending(workdir: pathlib.Path) -> tuple[str, list[dict]]:
 
 
 def position(workdir: pathlib.Path) -> str:
-    """Returns what the killed run had saved, for the report."""
+    """Returns a text on the newest checkpoint of the killed run."""
     folder = workdir / "checkpoints"
     steps = [int(x.name) for x in folder.glob("[0-9]*") if x.name.isdecimal()]
     unfinished = " (a save was under way)" if any(folder.glob("*tmp*")) else ""
@@ -58,10 +58,10 @@ def position(workdir: pathlib.Path) -> str:
 
 
 def main() -> int:
-    """Returns 0 where every ending was the same."""
+    """Kills and resumes the runs; returns 0 if all ended with the same bits, else 1."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments")
     parser.add_argument("--flag", action="append", default=[], help="one more training flag")
     options = parser.parse_args()
     draw = random.Random(options.seed)
@@ -79,7 +79,7 @@ def main() -> int:
         print(f"a run of {seconds:.1f} s, its final state {wanted[0][:16]}", flush=True)
         for number in range(1, options.kills + 1):
             workdir = base / f"kill-{number}"
-            # Start-up is most of so short a run: the moments are those of what comes after it.
+            # Start-up takes most of this short run, so the moments lie mostly after it.
             moment = draw.uniform(0.3, 1.0) * seconds
             process = start(workdir, flags)
             time.sleep(moment)

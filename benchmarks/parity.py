@@ -1,14 +1,14 @@
-"""Are the models those of Keras and torchvision? Same weights, same images, same numbers.
+"""Compares the models with those of Keras and torchvision: same weights, same images, same numbers.
 
     python benchmarks/parity.py
     python benchmarks/parity.py --models=resnet50,densenet121 --sizes=odd
 
-The reference gets random weights, batch statistics, scales and biases included; they are written to
-a file as the library writes it, read by `cnn_jax.pretrained`, and both networks see the same image.
-The largest difference of features and of logits, over the largest value, must stay below 1e-4.
-Keras (on its JAX backend) is a development dependency; torchvision is compared with where it is
-installed. Every model runs in a process of its own, and what is measured goes to
-docs/results/parity.json, in place of the model's earlier figures, and docs/results/parity.md.
+The reference gets random weights, including batch statistics, scales and biases; the library writes
+them to a file, `cnn_jax.pretrained` reads it, and both networks see the same image. The largest
+difference of features and of logits, divided by the largest value, must stay below 1e-4.
+Keras (on its JAX backend) is a development dependency; torchvision is compared if it is installed.
+Every model runs in a process of its own, and its figures replace its earlier ones in
+docs/results/parity.json and docs/results/parity.md.
 """
 
 import argparse
@@ -30,9 +30,10 @@ os.environ["KERAS_BACKEND"] = "jax"
 import jax  # noqa: E402 (the script runs from anywhere)
 import numpy as np  # noqa: E402
 
-from cnn_jax import models, run, runtime  # noqa: E402
-from cnn_jax.pretrained import loading  # noqa: E402
+from cnn_jax import files, models  # noqa: E402
+from cnn_jax.pretrained import weights as pretrained  # noqa: E402
 from cnn_jax.reporting import tables  # noqa: E402
+from cnn_jax.runs.environment import environment  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
 TOLERANCE = 1e-4
@@ -49,7 +50,7 @@ KERAS = {
     "densenet201": "DenseNet201",
 }
 TORCH = ("vgg11_bn", "alexnet", "googlenet", "resnet18", "resnet50", "densenet121")
-# Torchvision pools the map in front of these tops to one size, of which ours know nothing.
+# Torchvision pools the map in front of these tops to one size; our models do not.
 FIXED_TOP = ("vgg11_bn", "alexnet")
 NATIVE = {"inception_v3": 299}
 ODD = 197  # not a multiple of any stride; large enough for AlexNet and Inception
@@ -58,7 +59,7 @@ FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes"
 
 
 def randomise(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray | None:
-    """Returns a value for a vector of parameters or statistics by its name, None for a kernel."""
+    """Returns random values for a vector of parameters or statistics, None for a kernel."""
     if len(shape) != 1:
         return None
     if any(part in name for part in ("variance", "var", "gamma", "scale")):
@@ -67,7 +68,7 @@ def randomise(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> np
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Returns the largest difference over the largest value."""
+    """Computes the largest difference, divided by the largest value."""
     if ours.shape != theirs.shape:
         raise ValueError(f"shapes {ours.shape} and {theirs.shape}")
     if not np.std(theirs) > 1e-3 * np.abs(theirs).max():
@@ -76,7 +77,7 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def run_ours(
-    name: str, weights: loading.Weights, images: np.ndarray
+    name: str, weights: pretrained.Weights, images: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns (features, logits) of a model of this project with all of the weights."""
     options = dict(weights.options)
@@ -84,7 +85,7 @@ def run_ours(
         options["auxiliary"] = False
     model = models.create(name, CLASSES, **options)
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)
-    variables = loading.merge(shapes, weights, "backbone|head")
+    variables = pretrained.merge(shapes, weights, "backbone|head")
 
     def forward(variables, images):
         features = model.apply(variables, images, method="forward_features")
@@ -103,7 +104,7 @@ def compare_keras(name: str, size: int) -> dict[str, float]:
     rng = np.random.default_rng(size)
 
     def draw(_, shape, dtype=None):
-        """JAX would compile Keras' own for every shape of a kernel, for minutes."""
+        """Draws kernels in NumPy, because JAX would compile Keras' own draw for each shape."""
         scale = (2 / (np.prod(shape[:-1]) + np.prod(shape[:-2]) * shape[-1])) ** 0.5
         return scale * rng.standard_normal(shape, np.float32)
 
@@ -131,7 +132,7 @@ def compare_keras(name: str, size: int) -> dict[str, float]:
             with h5py.File(path, "w") as file:
                 legacy.save_weights_to_hdf5_group(file, theirs)
             del theirs, state
-            weights = loading.load(str(path), name)
+            weights = pretrained.load(str(path), name)
         if top:
             _, logits = run_ours(name, weights, images)
             found["logits"] = difference(logits, reference)
@@ -140,11 +141,11 @@ def compare_keras(name: str, size: int) -> dict[str, float]:
     return found
 
 
-def run_features(name: str, weights: loading.Weights, images: np.ndarray) -> np.ndarray:
-    """Returns the features of a model with the backbone's weights, under another head."""
+def run_features(name: str, weights: pretrained.Weights, images: np.ndarray) -> np.ndarray:
+    """Returns the features of a model with the backbone's weights and another head."""
     model = models.create(name, 1, head="pooled", **weights.options)
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)
-    merged = loading.merge(shapes, weights)
+    merged = pretrained.merge(shapes, weights)
     backbone = {
         collection: {"backbone": leaves["backbone"]} for collection, leaves in merged.items()
     }
@@ -181,7 +182,7 @@ def compare_torch(name: str, size: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "weights.safetensors")
         save(state, path)
-        weights = loading.load(str(path), name)
+        weights = pretrained.load(str(path), name)
     if name in FIXED_TOP and size != 224:
         return {"features": difference(run_features(name, weights, images), features)}
     our_features, our_logits = run_ours(name, weights, images)
@@ -199,8 +200,8 @@ def measure(source: str, name: str, sizes: list[int]) -> dict:
     for size in sizes:
         found = compare(name, size)
         records.append({"size": size, **found, "equal": max(found.values()) < TOLERANCE})
-    environment = runtime.environment()
-    packages = {**environment["packages"], library: importlib.metadata.version(library)}
+    here = environment()
+    packages = {**here["packages"], library: importlib.metadata.version(library)}
     if source == "torch":
         packages["torch"] = importlib.metadata.version("torch")
     return {
@@ -208,7 +209,7 @@ def measure(source: str, name: str, sizes: list[int]) -> dict:
         "reference": library,
         "date": datetime.date.today().isoformat(),
         "sizes": records,
-        "processor": f"{environment['cores']} cores, {environment['processor']}",
+        "processor": f"{here['cores']} cores, {here['processor']}",
         "packages": packages,
     }
 
@@ -216,7 +217,7 @@ def measure(source: str, name: str, sizes: list[int]) -> dict:
 def write(records: list[dict]) -> None:
     """Writes parity.json and the page that shows it."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    run.write_json(RESULTS / "parity.json", records)
+    files.write_json(RESULTS / "parity.json", records)
     rows = [
         [
             f"`{record['model']}`",
@@ -251,7 +252,7 @@ def write(records: list[dict]) -> None:
 
 
 def main() -> int:
-    """Compares, writes, and returns 1 where a difference is too large."""
+    """Compares and writes; returns 1 if a difference is too large."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--models", help="names, separated by commas; all of them otherwise")
     parser.add_argument("--sizes", choices=["both", "native", "odd"], default="both")

@@ -2,10 +2,10 @@
 
     python benchmarks/presets.py --presets=cifar10_cnn,cifar10_mlp --seeds=3 --runs=runs/presets
 
-Runs are ordinary run directories RUNS/PRESET-SEED, so that a killed benchmark goes on where it
-was and finished runs are only read. Figures go to docs/results/presets.json, in place of a preset's
-earlier ones; docs/results/README.md is written anew from them. More flags for all of the runs
-follow `--`, for example: -- --dataset.name=folder --dataset.path=photos
+Runs are ordinary run directories RUNS/PRESET-SEED, so a killed benchmark goes on where it was, and
+finished runs are only read. The figures of a preset replace its earlier ones in
+docs/results/presets.json, and docs/results/README.md is written from all of them. More flags for
+every run follow `--`, for example: -- --dataset.name=folder --dataset.path=photos
 """
 
 import argparse
@@ -19,15 +19,18 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cnn_jax import experiment, flags, run  # noqa: E402 (the script runs from anywhere)
+from cnn_jax import experiment, files  # noqa: E402
+from cnn_jax.cli import presets  # noqa: E402
 from cnn_jax.reporting import tables  # noqa: E402
+from cnn_jax.runs.directory import RunDirectory  # noqa: E402
+from cnn_jax.studies import seeds  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
 
 
-def train(preset: str, seed: int, runs: pathlib.Path, more: list[str]) -> run.RunDirectory:
-    """Trains one run to its end, or finds it finished."""
-    directory = run.RunDirectory(runs / f"{preset}-{seed}")
+def train(preset: str, seed: int, runs: pathlib.Path, more: list[str]) -> RunDirectory:
+    """Trains one run to its end, unless it is finished."""
+    directory = RunDirectory(runs / f"{preset}-{seed}")
     if directory.status() != "finished":
         command = [sys.executable, str(ROOT / "launch.py"), "train", f"--config={preset}"]
         command += [f"--seed={seed}", f"--workdir={directory.path}", *more]
@@ -35,19 +38,20 @@ def train(preset: str, seed: int, runs: pathlib.Path, more: list[str]) -> run.Ru
     return directory
 
 
-def summary(preset: str, directories: list[run.RunDirectory], note: str) -> dict:
-    """Returns the figures of a preset over its runs."""
+def summary(preset: str, directories: list[RunDirectory], note: str) -> dict:
+    """Returns the figures of a preset over its runs, one per seed."""
     histories = [directory.read("history") for directory in directories]
     accuracies = [history[-1]["validation_accuracy"] for history in histories]
     environment = directories[0].read("environment")[-1]
+    spread = seeds.fold(accuracies)
     return {
         "preset": preset,
         "date": datetime.date.today().isoformat(),
         "seeds": [directory.config().seed for directory in directories],
         "epochs": len(histories[0]),
         "validation_accuracy": accuracies,
-        "mean": statistics.mean(accuracies),
-        "standard_deviation": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        "mean": spread.mean,
+        "standard_deviation": spread.std,
         "mean_of_each_epoch": [
             statistics.mean(record["validation_accuracy"] for record in records)
             for records in zip(*histories, strict=True)
@@ -58,11 +62,11 @@ def summary(preset: str, directories: list[run.RunDirectory], note: str) -> dict
             if (probe := directory.read("result", {}).get("probe"))
         ],
         "data": directories[0].read("data")["sizes"],
-        # Without paths, which say something of one machine only.
+        # Without paths, which are those of one machine.
         "changed": {
             name: new
             for name, (_, new) in experiment.difference(
-                flags.resolve(flags.Invocation(config=preset)), directories[0].config()
+                presets.load(preset), directories[0].config()
             ).items()
             if name != "seed" and "/" not in str(new)
         },
@@ -75,7 +79,7 @@ def summary(preset: str, directories: list[run.RunDirectory], note: str) -> dict
 def write(records: list[dict]) -> None:
     """Writes presets.json and the page that shows it."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    run.write_json(RESULTS / "presets.json", records)
+    files.write_json(RESULTS / "presets.json", records)
     rows = [
         [
             f"`{r['preset']}`",

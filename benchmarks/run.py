@@ -1,14 +1,14 @@
-"""How fast is cnn_jax beside Keras and PyTorch? All take turns on this machine's processor.
+"""How fast is cnn_jax compared with Keras and PyTorch? All take turns on this machine's processor.
 
     python benchmarks/run.py                     everything; hours on two cores
     python benchmarks/run.py --workloads=study_cnn_50,lenet5_64 --peers=ours,torch --rounds=5
     python benchmarks/run.py --quick --peers=ours    does the benchmark itself work? seconds
 
-Every peer has an environment of its own, made once, and a process of its own for every workload.
-They start from the same parameters and images; if the losses of their first steps differ, nothing
-is reported. Then they take turns, in every round in another order. A turn in which something else
-used more than 3 % of the machine is dropped and repeated. What was measured is kept at once: the
-same command goes on after an interruption. The end is speed.json, .md and .png in --output.
+Every peer has its own environment, created once, and its own process for every workload. All peers
+start from the same parameters and images; if the losses of their first steps differ, nothing is
+reported. Then they take turns, in another order in every round. A turn in which other programs used
+more than 3 % of the machine is dropped and repeated. Each measurement is saved at once, so the same
+command goes on after an interruption. At the end, speed.json, .md and .png are written to --output.
 """
 
 import argparse
@@ -34,32 +34,32 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.peers import ours, plan, report  # noqa: E402 (the script runs from anywhere)
+from benchmarks.peers import ours, plan, report  # noqa: E402
 from benchmarks.peers.plan import PEERS, WORKLOADS, Cell, Peer, Workload  # noqa: E402
-from cnn_jax import run as run_directory  # noqa: E402
-from cnn_jax import runtime  # noqa: E402
+from cnn_jax import files, runtime  # noqa: E402
 from cnn_jax.errors import RunError, UserError  # noqa: E402
+from cnn_jax.runs.environment import git_commit  # noqa: E402
 
 CHECKED_STEPS = 3
 FOREIGN_LIMIT = 0.03
 ATTEMPTS = 5
 TRANSFER_EPOCHS = 10
-# All peers on the processor, whatever else there is.
+# All peers compute on the processor, even if there is an accelerator.
 _PROCESSOR_ONLY = {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 Turn = Callable[[Cell], dict[str, Any]]
 
 
 def environment(name: str, folder: pathlib.Path, create: bool) -> str | None:
-    """Returns the Python of a peer's environment, which is made where it is missing.
+    """Returns the path of the Python of a peer's environment, and creates a missing environment.
 
     Args:
-        name: "ours", or a file of requirements beside the peers.
-        folder: where environments are kept.
-        create: False returns None where it is missing.
+        name: "ours", or the name of a file of requirements beside the peers.
+        folder: the folder of the environments.
+        create: whether to create a missing environment; False returns None for it.
 
     Raises:
-        RunError: the packages cannot be had.
+        RunError: the packages cannot be installed.
     """
     if name == "ours":
         return sys.executable
@@ -90,21 +90,21 @@ def environment(name: str, folder: pathlib.Path, create: bool) -> str | None:
 
 
 def _end(text: str) -> str:
-    """Returns the end of what a program printed, as one line."""
+    """Returns the end of the output of a program, as one line."""
     return " ".join(text.split())[-300:]
 
 
 def _surroundings(peer: Peer) -> dict[str, str]:
     """Returns the environment variables of a peer's process."""
     variables = {**os.environ, **_PROCESSOR_ONLY, **peer.variables}
-    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # or every start compiles every module anew
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # else every start compiles every module again
     if peer.environment != "ours":
-        variables.pop("PYTHONPATH", None)  # whose packages could take the place of its own
+        variables.pop("PYTHONPATH", None)  # its packages could hide the peer's own
     return variables
 
 
 class Worker:
-    """A process that runs one cell; see `benchmarks.peers.worker` for what it is told."""
+    """Runs one cell in a process of its own; `benchmarks.peers.worker` describes its commands."""
 
     def __init__(self, cell: Cell, python: str, log: pathlib.Path, **variables: str):
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -143,10 +143,10 @@ class Worker:
 
 
 def usage(pid: int | None = None) -> tuple[float, float, float] | None:
-    """Returns (clock, processor time of all processes, of it our own) in seconds.
+    """Returns (clock, processor time of all processes, our own part of it) in seconds.
 
-    Our own is that of this process, of those it has waited for, and of `pid` with those it has
-    waited for. None where the system does not tell.
+    Our own part is that of this process and of `pid`, each with the children that it has waited
+    for. Returns None if the system does not tell.
     """
     try:
         with open("/proc/stat") as file:
@@ -163,7 +163,7 @@ def usage(pid: int | None = None) -> tuple[float, float, float] | None:
 
 
 def _foreign(before: Any, pid: int | None = None) -> float | None:
-    """Returns the share of the machine that others used since then."""
+    """Returns the share of the machine that other programs used since `before`, from `usage`."""
     after = usage(pid)
     return before and after and report.foreign_share(before, after, os.cpu_count() or 1)
 
@@ -186,7 +186,7 @@ def rotated(cells: list[Cell], number: int) -> list[Cell]:
 
 
 def steps_for(seconds: float, run: Callable[[int], float]) -> int:
-    """Returns how many steps take so many seconds; `run` does some and returns its seconds."""
+    """Returns the number of steps that take `seconds`; `run(steps)` returns the time of some."""
     steps = 2
     while (took := run(steps)) < seconds / 4:
         steps = math.ceil(steps * min(10, seconds / max(took, 1e-6)))
@@ -194,13 +194,13 @@ def steps_for(seconds: float, run: Callable[[int], float]) -> int:
 
 
 class Benchmark:
-    """One run of the benchmark: its settings, and what was measured so far.
+    """Measures workloads, and keeps the settings and the measurements made so far.
 
     Args:
-        options: of the command line.
-        workloads: to measure.
-        pythons: {environment: Python} of the peers that are there.
-        folder: for files that nobody needs afterwards.
+        options: the options of the command line.
+        workloads: the workloads to measure, by name.
+        pythons: {environment: path of its Python}; peers of other environments are left out.
+        folder: a folder for temporary files.
     """
 
     def __init__(
@@ -214,7 +214,7 @@ class Benchmark:
         self._pythons = pythons
         self.peers = [name for name in options.peers if PEERS[name].environment in pythons]
         self.settings = {
-            "commit": runtime._git_commit(),
+            "commit": git_commit(),
             "processor": runtime.processor(),
             **{name: getattr(options, name) for name in ("rounds", "seconds", "quick", "full")},
             "peers": self.peers,
@@ -229,7 +229,7 @@ class Benchmark:
             print(f"resumed    with {len(lines)} measurements in {self.raw}")
 
     def measure(self, name: str) -> None:
-        """Measures a workload in all rounds that are still to be done."""
+        """Measures a workload in all rounds that are still missing."""
         kind = self.workloads[name].kind
         cells = plan.cells(self.workloads[name], self.peers)
         rounds = 1 if kind == "transfer" else self.options.rounds
@@ -250,7 +250,7 @@ class Benchmark:
         return len(some) >= ATTEMPTS or any(r["kept"] for r in some)
 
     def _keep(self, record: dict[str, Any]) -> None:
-        """Writes one measurement down, and waits a little where the machine was not ours."""
+        """Saves one measurement, and waits a little if other programs used the machine."""
         limit = math.inf if self.options.quick else FOREIGN_LIMIT
         record["kept"] = (record["foreign"] or 0.0) <= limit
         self.records.append(record)
@@ -260,7 +260,7 @@ class Benchmark:
             time.sleep(2)
 
     def _command(self, name: str, cell: Cell, **more: Any) -> dict[str, Any]:
-        """Returns what a worker is told of a workload."""
+        """Returns the description of a workload that a worker gets."""
         return {
             **dataclasses.asdict(self.workloads[name]),
             "variant": cell.variant,
@@ -275,7 +275,7 @@ class Benchmark:
         return Worker(cell, self._pythons[PEERS[cell.peer].environment], log, **variables)
 
     def _work(self, name: str, cells: list[Cell], stack: contextlib.ExitStack) -> Turn:
-        """Starts the cells' processes, checks and warms them; returns what measures one turn."""
+        """Starts the cells' processes, checks and warms them; returns a function for one turn."""
         workload = self.workloads[name]
         is_network = workload.kind in ("train", "forward")
         more = {}
@@ -288,8 +288,8 @@ class Benchmark:
             print(f"prepare    {name}  {cell}", flush=True)
             command = self._command(name, cell, **more)
             if is_network and PEERS[cell.peer].environment == "ours":
-                # So that programs are in the compilation cache, as from everybody's second run on:
-                # compiling takes more memory than training a small network.
+                # This fills the compilation cache, as a user's first run does: compiling takes more
+                # memory than training a small network.
                 with contextlib.closing(self._worker(name, cell)) as first:
                     first.ask(prepare=command)
                     first.ask(run=CHECKED_STEPS, each=True)
@@ -305,7 +305,7 @@ class Benchmark:
         if is_network:
             report.check_losses(name, losses)
         for cell, worker in workers.items():
-            worker.ask(run=2, each=False)  # which may still compile something
+            worker.ask(run=2, each=False)  # this may still compile something
 
             def run(count: int, worker: Worker = worker) -> float:
                 return worker.ask(run=count, each=False)["seconds"]
@@ -322,7 +322,7 @@ class Benchmark:
         return turn
 
     def _start(self, name: str, cells: list[Cell], stack: contextlib.ExitStack) -> Turn:
-        """Returns what measures from a process's start to the end of its first step."""
+        """Returns a function that measures from a process's start to the end of its first step."""
         draw(self._command(name, Cell("ours")))
         warm = stack.enter_context(tempfile.TemporaryDirectory(dir=self.folder))
 
@@ -338,16 +338,16 @@ class Benchmark:
                 memory = worker.ask(run=1, each=True)["memory_mib"]
                 return {
                     "seconds": time.perf_counter() - began,
-                    "foreign": _foreign(before, worker.pid),  # all of the process is our own
+                    "foreign": _foreign(before, worker.pid),  # the whole process is our own
                     **{"images": 1, "memory_mib": memory, "flops": None, "versions": versions},
                 }
 
         for cell in cells:
-            turn(cell)  # writes bytecode, and fills the cache of what starts warm
+            turn(cell)  # writes bytecode, and fills the cache for warm starts
         return turn
 
     def _transfer(self, name: str, cells: list[Cell], stack: contextlib.ExitStack) -> Turn:
-        """Returns what measures the study guide's transfer learning from start to end."""
+        """Returns a function that measures the study guide's transfer learning to its end."""
         del cells
         photographs, weights = str(self.options.photographs), str(self.options.weights)
         epochs = 2 if self.options.quick else TRANSFER_EPOCHS
@@ -398,7 +398,7 @@ class Benchmark:
             **{"notes": list(notes), "verdicts": verdicts, "rows": rows},
         }
         output = self.options.output
-        run_directory.write_json(output / "speed.json", result)
+        files.write_json(output / "speed.json", result)
         report.draw(rows, verdicts, self.workloads).savefig(output / "speed.png", dpi=100)
         (output / "speed.md").write_text(report.page(result))
         print("\n\n".join(report.tabulate(rows, verdicts)))
@@ -430,14 +430,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--workloads", type=some(WORKLOADS), help=", ".join(WORKLOADS))
     parser.add_argument("--peers", type=some(PEERS), default=list(PEERS), help=", ".join(PEERS))
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of one turn")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds of one turn")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one round, no installing")
-    parser.add_argument("--full", action="store_true", help="Keras does all epochs of transfer")
-    parser.add_argument("--photographs", type=path, help="a folder of train/ and validation/")
-    parser.add_argument("--weights", default="imagenet", help="VGG16's: Keras' HDF5 file")
-    parser.add_argument("--output", type=path, help="a folder; default: benchmarks/results")
+    parser.add_argument("--full", action="store_true", help="Keras runs all epochs of transfer")
+    parser.add_argument("--photographs", type=path, help="a folder with train/ and validation/")
+    parser.add_argument("--weights", default="imagenet", help="VGG16's weights: Keras' HDF5 file")
     parser.add_argument(
-        "--environments", type=path, default=environments, help="their folder; also of logs"
+        "--output", type=path, help="folder of the results; default: benchmarks/results"
+    )
+    parser.add_argument(
+        "--environments",
+        type=path,
+        default=environments,
+        help="folder of their environments and logs",
     )
     options = parser.parse_args(argv)
     if options.quick:
@@ -451,7 +456,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Returns 0; 1 or 2 after an error, 130 after an interruption."""
+    """Runs the benchmark; returns 0, or 1 or 2 after an error, or 130 after an interruption."""
     options = parse(argv)
     notes = []
     workloads = {}
@@ -480,7 +485,7 @@ def main(argv: Sequence[str]) -> int:
             benchmark.write(notes)
         return 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error.for_command_line}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("\nerror: interrupted; the same command goes on", file=sys.stderr)

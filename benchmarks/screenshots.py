@@ -1,10 +1,10 @@
-"""Pictures of TensorBoard showing a sweep, for the README.
+"""Takes the pictures of TensorBoard and a sweep for the README.
 
     python -m benchmarks.screenshots [--sweep=DIRECTORY]
 
-runs a small sweep over the digits (or takes one that is there), starts TensorBoard on it, and saves
-docs/figures/tensorboard_{scalars,hparams,images,projector}.png with a headless Chromium. Takes some
-minutes, most of them the sweep.
+It runs a small sweep over the digits (or uses an existing one), starts TensorBoard on it, and saves
+docs/figures/tensorboard_{scalars,hparams,images,projector}.png with a headless Chromium. This takes
+some minutes, most of them for the sweep.
 """
 
 import argparse
@@ -43,7 +43,7 @@ const all = (selector, root = document) => {
   return found;
 };
 """
-# What the address says after the #, and an expression that is true when there is something to see.
+# The part of the address after the #, and an expression that is true once the page shows something.
 PAGES = {
     "scalars": (
         "scalars&tagFilter=accuracy|loss&_smoothingWeight=0&regexInput=seed",
@@ -65,7 +65,7 @@ all('paper-checkbox.hparam-checkbox').filter(
 
 
 def main() -> None:
-    """Runs the sweep where none is given, and takes the pictures."""
+    """Runs the sweep if none is given, and takes the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sweep", type=pathlib.Path)
     given = parser.parse_args().sweep
@@ -90,12 +90,12 @@ def main() -> None:
                 if name == "hparams":
                     script = ONLY_VARIED.replace("VARIED", json.dumps(varied))
                     page.evaluate(f"(() => {{ {FIND} {script} }})()")
-                time.sleep(8)  # until curves are drawn and the projection has settled
+                time.sleep(8)  # for the curves to be drawn and the projection to settle
                 save(page.png(), FIGURES / f"tensorboard_{name}.png")
 
 
 def save(png: bytes, path: pathlib.Path) -> None:
-    """Writes a picture in 128 colours, which is a third of its size."""
+    """Writes a picture in 128 colours, which takes a third of the bytes."""
     image = Image.open(io.BytesIO(png)).convert("RGB").quantize(128)
     image.save(path, optimize=True)
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")

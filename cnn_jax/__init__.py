@@ -1,3 +1,94 @@
-"""Train, transfer and understand convolutional networks in JAX."""
+"""Train, transfer and understand convolutional networks in JAX.
 
-__version__ = "0.1.0"
+    import cnn_jax
+
+    data = cnn_jax.from_arrays(x, y, validation=(xv, yv), class_names=["cat", "dog"])
+    run = cnn_jax.train(data, model="resnet20", epochs=10, batch_size=128)
+    run = cnn_jax.load("runs/a")
+    run.predict(images).classes
+
+Names are imported when they are first used, so that `import cnn_jax` itself takes no time.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from cnn_jax._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from cnn_jax import cpu
+    from cnn_jax.api import (
+        batches,
+        create,
+        create_model,
+        from_arrays,
+        from_experiment,
+        load,
+        preset,
+        read_images,
+        register_dataset,
+        register_loss,
+        register_model,
+        train,
+    )
+    from cnn_jax.data import Data
+    from cnn_jax.errors import RunError, UsageError
+    from cnn_jax.evaluation.predictions import Predictions
+    from cnn_jax.experiment import Experiment
+    from cnn_jax.runs.trained import Run
+
+# The public names, by the module that has them.
+_PUBLIC = {
+    "Data": "data",
+    "Experiment": "experiment",
+    "Predictions": "evaluation.predictions",
+    "Run": "runs.trained",
+    "RunError": "errors",
+    "UsageError": "errors",
+    "batches": "api",
+    "create": "api",
+    "create_model": "api",
+    "from_arrays": "api",
+    "from_experiment": "api",
+    "load": "api",
+    "preset": "api",
+    "read_images": "api",
+    "register_dataset": "api",
+    "register_loss": "api",
+    "register_model": "api",
+    "train": "api",
+}
+
+__all__ = [
+    "Data",
+    "Experiment",
+    "Predictions",
+    "Run",
+    "RunError",
+    "UsageError",
+    "batches",
+    "cpu",
+    "create",
+    "create_model",
+    "from_arrays",
+    "from_experiment",
+    "load",
+    "preset",
+    "read_images",
+    "register_dataset",
+    "register_loss",
+    "register_model",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "cpu":
+        return importlib.import_module("cnn_jax.cpu")
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(f"cnn_jax.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module 'cnn_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,11 +1,12 @@
-"""The mathematics of a convolutional network, one pure function a term.
+"""Computes the terms of a convolutional network, one pure function for each.
 
-What the study guides explain on paper, in the smallest form that computes: the sliding window, the
-output-size formula, the classical kernels, pooling, flattening and the dense layer, on ONE image of
-shape (height, width) or (height, width, channels). Models are built from `layers.py`, which works
-on batches; the layer table of `describe` takes its sizes from here.
+These are the terms that the study guides explain on paper, in the smallest form that computes: the
+sliding window, the output-size formula, the classical kernels, pooling, flattening and the dense
+layer. They work on ONE image of shape (height, width) or (height, width, channels). Models are
+built from `layers.py`, which works on batches; the layer table of `describe` uses the output-size
+formula from here.
 
-Integer images (uint8 pixels) are computed in float32; floating images keep their dtype.
+Images of integers (uint8 pixels) are computed in float32; images of floats keep their dtype.
 
 Source: Dumoulin & Visin, "A guide to convolution arithmetic for deep learning" (2016) for sizes and
 padding; Gonzalez & Woods, "Digital Image Processing", for the kernels.
@@ -20,19 +21,19 @@ import numpy as np
 from jax import lax
 
 Padding = str | int | Sequence[tuple[int, int]]
-"""'valid', 'same', P pixels on every side, or ((top, bottom), (left, right)) pixels."""
+"""'valid', 'same', P pixels on every side, or pixels as ((top, bottom), (left, right))."""
 
 
 def output_size(
     input_size: int, kernel_size: int, stride: int = 1, padding: int | tuple[int, int] = 0
 ) -> int:
-    """How many positions a window takes along one axis: floor((W - F + 2P) / S) + 1.
+    """Returns the number of positions of a window along one axis: floor((W - F + 2P) / S) + 1.
 
     Args:
-        input_size: W, pixels along the axis.
-        kernel_size: F, the window's pixels along the axis.
+        input_size: W, pixels of the input along the axis.
+        kernel_size: F, pixels of the window along the axis.
         stride: S, pixels from one position to the next.
-        padding: P, pixels added at each end; or (before, after), whose sum takes the place of 2P.
+        padding: P, pixels added at each end; or (before, after), whose sum replaces 2P.
 
     Raises:
         ValueError: a size or stride is below 1, the padding is negative, or the window is larger
@@ -54,10 +55,10 @@ def output_size(
 
 
 def same_padding(input_size: int, kernel_size: int, stride: int = 1) -> tuple[int, int]:
-    """The padding (before, after) for which the output has ceil(W / S) positions.
+    """Returns the padding (before, after) that gives an output of ceil(W / S) positions.
 
-    The odd pixel goes after (bottom, right), as in TensorFlow, Keras and XLA's SAME; PyTorch's
-    symmetric padding differs from it where the stride is 2.
+    An odd pixel is added after (at the bottom or the right), as in TensorFlow, Keras and XLA's
+    SAME. The symmetric padding of PyTorch differs where the stride is 2.
     """
     positions = -(-input_size // stride)
     total = max((positions - 1) * stride + kernel_size - input_size, 0)
@@ -67,16 +68,16 @@ def same_padding(input_size: int, kernel_size: int, stride: int = 1) -> tuple[in
 def padding_pairs(
     padding: Padding, image: Sequence[int], window: Sequence[int], strides: Sequence[int]
 ) -> tuple[tuple[int, int], ...]:
-    """Any form of padding as pixels, ((top, bottom), (left, right)).
+    """Returns any form of padding as pixels, ((top, bottom), (left, right)).
 
     Args:
-        padding: see `Padding`; 'valid' and 'same' in any case.
+        padding: see `Padding`; 'valid' and 'same' in upper or lower case.
         image: (height, width) before padding.
         window: (height, width) of the kernel or pooling window.
         strides: (vertical, horizontal), in pixels.
 
     Raises:
-        ValueError: the padding is none of the legal forms.
+        ValueError: the padding has none of these forms.
     """
     if isinstance(padding, str):
         if padding.lower() == "valid":
@@ -93,23 +94,24 @@ def padding_pairs(
 def correlate2d(
     image: Any, kernel: Any, stride: int | tuple[int, int] = 1, padding: Padding = "valid"
 ) -> jax.Array:
-    """Cross-correlation: the kernel slides over the image and is NOT flipped.
+    """Computes the cross-correlation: the kernel slides over the image and is NOT flipped.
 
-    This is what every deep learning library calls a convolution; see `convolve2d` for the other.
+    Every deep learning library calls this a convolution; `convolve2d` is the mathematical one.
 
     Args:
         image: (h, w) or (h, w, c).
-        kernel: (kh, kw) for one filter, applied to each channel apart; or (kh, kw, c, f) for the
-            f filters of a convolution layer, each of which sums over the c channels.
+        kernel: (kh, kw) for one filter, applied to each channel separately; or (kh, kw, c, f) for
+            the f filters of a convolution layer, each of which sums over the c channels.
         stride: pixels from one position to the next, one number or (vertical, horizontal).
-        padding: zeros around the image. 'same' is `scipy.signal`'s for kernels of odd size; for
-            even ones SciPy puts the odd pixel before, this (see `same_padding`) after.
+        padding: zeros around the image. 'same' equals that of `scipy.signal` for kernels of odd
+            size; for even sizes SciPy adds the odd pixel before, this function after (see
+            `same_padding`).
 
     Returns:
-        (h', w'), (h', w', c) or (h', w', f), where h' and w' are by `output_size`.
+        (h', w'), (h', w', c) or (h', w', f), with h' and w' from `output_size`.
 
     Raises:
-        ValueError: shapes that do not go together, or a kernel larger than the padded image.
+        ValueError: the shapes do not fit, or the kernel is larger than the padded image.
     """
     image, kernel = _as_float(image), _as_float(kernel)
     if kernel.ndim == 4 and image.ndim == 3 and kernel.shape[2] == image.shape[2]:
@@ -127,7 +129,7 @@ def correlate2d(
         pairs,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
-        precision=lax.Precision.HIGHEST,  # else a TPU multiplies in bfloat16
+        precision=lax.Precision.HIGHEST,  # by default a TPU multiplies in bfloat16
     )[0]
     return result if image.ndim == 3 else result[:, :, 0]
 
@@ -135,16 +137,17 @@ def correlate2d(
 def convolve2d(
     image: Any, kernel: Any, stride: int | tuple[int, int] = 1, padding: Padding = "valid"
 ) -> jax.Array:
-    """Convolution as mathematics defines it: `correlate2d` with the kernel turned by 180 degrees.
+    """Computes the convolution of mathematics: `correlate2d` with the kernel turned by 180 degrees.
 
-    A kernel that is symmetric about its centre gives the same by both; Sobel's changes its sign.
-    A network learns its kernels, so the turn makes no difference to what it can express.
+    A kernel that is symmetric about its centre gives the same result with both; the result of
+    Sobel's kernel changes its sign. A network learns its kernels, so it can express the same
+    functions with either.
     """
     return correlate2d(image, jnp.flip(jnp.asarray(kernel), (0, 1)), stride, padding)
 
 
 def sobel_magnitude(image: Any, padding: Padding = "valid") -> jax.Array:
-    """Edge strength sqrt(gx^2 + gy^2) from the two Sobel kernels, channel by channel."""
+    """Computes the edge strength sqrt(gx^2 + gy^2) by the two Sobel kernels, channel by channel."""
     return jnp.hypot(
         correlate2d(image, SOBEL_X, padding=padding), correlate2d(image, SOBEL_Y, padding=padding)
     )
@@ -156,16 +159,20 @@ def max_pool2d(
     stride: int | tuple[int, int] | None = None,
     padding: Padding = "valid",
 ) -> jax.Array:
-    """The largest value of each window, channel by channel; padding never wins.
+    """Computes the largest value of each window, channel by channel; padding is never the largest.
 
     Args:
         image: (h, w) or (h, w, c).
         window: pixels, one number or (height, width).
-        stride: pixels; none: the window, so that windows do not overlap.
+        stride: pixels from one window to the next, likewise; None: the size of the window, so
+            windows do not overlap.
         padding: see `Padding`.
 
+    Returns:
+        (h', w') or (h', w', c), with h' and w' from `output_size`.
+
     Raises:
-        ValueError: the window is larger than the padded image, or may lie in the padding alone.
+        ValueError: the window is larger than the padded image, or fits into the padding.
     """
     return _pool(_as_float(image), window, stride, padding, -jnp.inf, lax.max)
 
@@ -176,9 +183,9 @@ def average_pool2d(
     stride: int | tuple[int, int] | None = None,
     padding: Padding = "valid",
 ) -> jax.Array:
-    """The mean of each window, channel by channel, over the pixels that lie inside the image.
+    """Computes the mean of each window, channel by channel; padding is not counted, as in Keras.
 
-    Arguments as in `max_pool2d`. Padding is not counted, as in Keras.
+    Arguments, result and errors are those of `max_pool2d`.
     """
     image = _as_float(image)
     total = _pool(image, window, stride, padding, 0.0, lax.add)
@@ -186,12 +193,12 @@ def average_pool2d(
 
 
 def flatten(feature_map: Any) -> jax.Array:
-    """A feature map (h, w, c) as the vector (h * w * c,): rows outermost, channels innermost."""
+    """Returns a feature map (h, w, c) as a vector (h * w * c,): row by row, channels innermost."""
     return jnp.asarray(feature_map).reshape(-1)
 
 
 def dense(x: Any, kernel: Any, bias: Any = 0.0) -> jax.Array:
-    """The dense layer x W + b.
+    """Computes the dense layer x W + b, of shape (..., outputs).
 
     Args:
         x: (..., inputs).
@@ -202,12 +209,12 @@ def dense(x: Any, kernel: Any, bias: Any = 0.0) -> jax.Array:
 
 
 def averaging_kernel(size: int) -> np.ndarray:
-    """The box blur, (size, size): every weight 1 / size^2."""
+    """Returns the kernel of the box blur, (size, size): every weight is 1 / size^2."""
     return np.full((size, size), 1 / size**2, np.float32)
 
 
 def gaussian_kernel(size: int, sigma: float) -> np.ndarray:
-    """The Gaussian blur, (size, size), with a sum of 1; `sigma` in pixels."""
+    """Returns the kernel of the Gaussian blur, (size, size), whose sum is 1; sigma is in pixels."""
     x = np.arange(size) - (size - 1) / 2
     weights = np.exp(-(x**2) / (2 * sigma**2))
     kernel = np.outer(weights, weights)
@@ -215,7 +222,7 @@ def gaussian_kernel(size: int, sigma: float) -> np.ndarray:
 
 
 def _constant(rows: list[list[int]]) -> np.ndarray:
-    # NumPy, as a jnp array would start JAX's backend on import; read-only, because it is shared.
+    # NumPy, because a jnp array would start JAX's backend on import; read-only, because shared.
     kernel = np.array(rows, np.float32)
     kernel.flags.writeable = False
     return kernel
@@ -225,7 +232,7 @@ IDENTITY = _constant([[0, 0, 0], [0, 1, 0], [0, 0, 0]])
 """Leaves the image as it is."""
 
 EDGE = _constant([[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]])
-"""Edges in every direction: the negative Laplacian over eight neighbours; 0 on even ground."""
+"""Edges in every direction: the negative Laplacian over eight neighbours; 0 where all is equal."""
 
 LAPLACIAN = _constant([[0, 1, 0], [1, -4, 1], [0, 1, 0]])
 """The Laplacian over four neighbours, the sum of the two second differences."""
@@ -252,11 +259,11 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
 def _geometry(
     image: jax.Array, window: Sequence[int], stride: int | tuple[int, int], padding: Padding
 ) -> tuple[tuple[int, int], tuple[tuple[int, int], ...]]:
-    """Returns (strides, padding in pixels), having checked that the window fits."""
+    """Returns the strides and the padding in pixels; a window that does not fit is an error."""
     strides = _pair(stride)
     pairs = padding_pairs(padding, image.shape[:2], window, strides)
     for size, extent, step, pair in zip(image.shape[:2], window, strides, pairs, strict=True):
-        output_size(size, extent, step, pair)  # XLA itself would return an empty array
+        output_size(size, extent, step, pair)  # else XLA would return an empty array
     return strides, pairs
 
 

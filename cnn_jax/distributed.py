@@ -1,7 +1,7 @@
-"""The mesh of devices, and putting arrays on it: data-parallel, one axis named `data`.
+"""Makes the mesh of devices and puts arrays on it: data-parallel, with one axis named `data`.
 
-The same calls serve one device, several, and several processes: every process holds the same host
-arrays and hands over the parts that its own devices need.
+The same calls serve one device, several devices, and several processes: every process has the same
+arrays in host memory, and copies the parts that its own devices need.
 """
 
 from typing import Any
@@ -19,19 +19,20 @@ def make_mesh() -> Mesh:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding of what every device holds whole."""
+    """Returns the sharding of arrays that every device holds in full."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def over_batch(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding of what is split over the devices along its first axis."""
+    """Returns the sharding of arrays that are split over the devices along their first axis."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
 def put(tree: Any, sharding: NamedSharding) -> Any:
-    """Returns the tree's host arrays as device arrays of this sharding.
+    """Returns a tree of host arrays as device arrays with this sharding.
 
-    An array is only indexed for the parts that this process holds, so a memory map is read in part.
+    A process indexes an array only for the parts that its devices hold: of a memory map it reads no
+    more than these.
     """
 
     def put_one(array: np.ndarray) -> jax.Array:
@@ -40,13 +41,22 @@ def put(tree: Any, sharding: NamedSharding) -> Any:
     return jax.tree.map(put_one, tree)
 
 
-def check_batch_size(flag: str, batch_size: int, mesh: Mesh) -> None:
-    """Raises UsageError where a batch cannot be split evenly over the devices."""
+def check_batch_size(setting: str, batch_size: int, mesh: Mesh) -> None:
+    """Checks that a batch can be split evenly over the devices.
+
+    Args:
+        setting: the dotted name of the setting that gives it, for the message.
+        batch_size: examples in a batch, over all devices.
+        mesh: the devices.
+
+    Raises:
+        UsageError: it cannot be split evenly.
+    """
     if batch_size % mesh.size:
         lower = batch_size // mesh.size * mesh.size
         near = [str(size) for size in (lower, lower + mesh.size) if size > 0]
         raise UsageError(
-            f"--{flag}={batch_size} cannot be split evenly over {mesh.size} devices; "
+            f"--{setting}={batch_size} cannot be split evenly over {mesh.size} devices; "
             f"use a multiple of {mesh.size}, such as {' or '.join(near)}"
         )
 

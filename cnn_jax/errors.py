@@ -1,17 +1,41 @@
-"""What goes wrong for a reason that a user can mend: one clear line, never a traceback."""
+"""Errors that a user can mend: one clear line each, never a traceback on the command line."""
+
+import re
+
+# A flag within a message: --dataset.image_size, --workdir, --nocpu_tuning.
+_FLAG = re.compile(r"(?<![\w-])--(?=[a-z])")
+_SETTING = re.compile(r"(?<![\w-])--([a-z_]+(?:\.[a-z_]+)*)")
 
 
 class UserError(Exception):
-    """The base of both kinds; `launch.py` prints its message and exits with `exit_code`."""
+    """The base of both kinds.
+
+    A message names each setting as the command line does, `--dataset.image_size=32`. In Python,
+    where a setting is an argument, `str(error)` shows it without the dashes.
+
+    Attributes:
+        exit_code: the exit code of the command line.
+        for_command_line: the message with flags.
+        setting: the first setting that the message names, such as "dataset.image_size", or None.
+    """
 
     exit_code = 1
 
+    def __init__(self, message: str):
+        super().__init__(message)
+        self.for_command_line = message
+        found = _SETTING.search(message)
+        self.setting = found[1] if found else None
+
+    def __str__(self) -> str:
+        return _FLAG.sub("", self.for_command_line)
+
 
 class UsageError(UserError):
-    """The command asks for something that does not exist or does not fit together (exit code 2)."""
+    """The request names something that does not exist or does not fit together (exit code 2)."""
 
     exit_code = 2
 
 
 class RunError(UserError):
-    """The command was right, but a file, the data or the training failed it (exit code 1)."""
+    """The request was right, but a file, the data or the training failed it (exit code 1)."""

@@ -1,4 +1,4 @@
-"""The small languages of the flags: patterns of paths, lists of them with numbers, and shares."""
+"""Parses the texts of some settings: patterns of parameter paths, lists of them, and shares."""
 
 import itertools
 import re
@@ -7,13 +7,13 @@ from cnn_jax.errors import UsageError
 
 
 def matches(pattern: str, path: str) -> bool:
-    """Whether a regular expression matches whole neighbouring parts of a path.
+    """Returns whether a regular expression matches whole neighbouring parts of a path.
 
     "block[1-4]" and "backbone/block1" match "backbone/block1/conv1/kernel"; "block" and "conv" do
     not.
 
     Raises:
-        UsageError: it is not a regular expression.
+        UsageError: the pattern is not a regular expression.
     """
     try:
         return re.search(rf"(?:^|/)(?:{pattern})(?:/|$)", path) is not None
@@ -22,10 +22,10 @@ def matches(pattern: str, path: str) -> bool:
 
 
 def parse_unfreeze(text: str | None) -> list[tuple[int, str]]:
-    """Returns [(epoch, pattern)] of "3:block5,6:block4", in the order of the epochs.
+    """Returns [(epoch, pattern)] for a text like "3:block5,6:block4", sorted by epoch.
 
     Raises:
-        UsageError: it is not of that form.
+        UsageError: the text does not have this form.
     """
     pairs = []
     for part in text.split(",") if text else []:
@@ -41,10 +41,10 @@ def parse_unfreeze(text: str | None) -> list[tuple[int, str]]:
 
 
 def parse_shares(text: str | None) -> tuple[float, ...]:
-    """Returns the numbers of "0.5,0.75".
+    """Returns the numbers in a text like "0.5,0.75"; none for None.
 
     Raises:
-        UsageError: they are not ascending numbers between 0 and 1.
+        UsageError: the text is not a list of ascending numbers between 0 and 1.
     """
     try:
         shares = [float(part) for part in text.split(",")] if text is not None else []
@@ -60,10 +60,10 @@ def parse_shares(text: str | None) -> tuple[float, ...]:
 
 
 def parse_lr_scale(text: str | None) -> list[tuple[str, float]]:
-    """Returns [(pattern, factor)] of "block5:0.1,block4:0.01".
+    """Returns [(pattern, factor)] for a text like "block5:0.1,block4:0.01", in its order.
 
     Raises:
-        UsageError: it is not of that form.
+        UsageError: the text does not have this form.
     """
     pairs = []
     for part in text.split(",") if text else []:

@@ -1,8 +1,8 @@
-"""How well do frozen ImageNet features tell cats from dogs, scaled as the weights want it?
+"""How well do frozen ImageNet features tell cats from dogs, with the weights' own image scaling?
 
-The network of `cats_vs_dogs_guide`, with two things changed: the images are scaled as VGG16 was
-trained (BGR, ImageNet's means subtracted), and the learning rate is one that converges in ten
-epochs (Adam, 1e-2 falling to 0 along a cosine).
+This is the network of `cats_vs_dogs_guide` with two changes: the images are scaled as for VGG16's
+training (BGR, ImageNet's means subtracted), and the learning rate converges in ten epochs (Adam,
+1e-2 falling to 0 along a cosine).
 
     python launch.py --config=cats_vs_dogs_vgg16 --workdir=runs/cats_vs_dogs_vgg16
 

@@ -1,23 +1,23 @@
 """How little computation does 94 % on CIFAR-10 take?
 
 The recipe of airbench94_muon (Jordan 2024, arXiv:2404.00498): whitening filters from the training
-images, Muon for convolutions, mirroring that alternates, shifts of two pixels, label smoothing,
-a learning rate that falls along a line. Rates are those of its source, whose loss is a sum over
+images, Muon for convolutions, alternate mirroring, shifts of two pixels, label smoothing, and a
+learning rate that falls along a line. The rates are those of its source, whose loss is a sum over
 2,000 images: 0.24 for filters, 0.053 x 2,000 for biases, 0.67 x 2,000 for the head; its decay, 2e-6
-x 2,000 a step, is 0.24 x 0.0167. Two things differ: nine epochs, where the source has eight and
-about half of its seeds below 94 %; and the bias of the first layer is trained to the end, not for
-three epochs.
+x 2,000 a step, is 0.24 x 0.0167. Two things differ. There are nine epochs: the source has eight,
+and about half of its seeds stay below 94 %. And the bias of the first layer is trained to the end,
+not for three epochs.
 
     python launch.py --config=cifar10_94 --workdir=runs/cifar10_94
     python launch.py evaluate --workdir=runs/cifar10_94 --checkpoint=last --views=mirror_translate
 
-Its source: 94.01 % with six views (200 seeds), 0.29 PFLOP. Expected, over three seeds: 0.9414 with
-six views (0.9401 to 0.9431) in float32, 0.9416 (0.9406 to 0.9428) in bfloat16, 0.934 and 0.935
-without; 0.284 PFLOP. On two cores that have AMX, --train.precision=bfloat16 trains 1,340 images a
+The source has 94.01 % with six views (200 seeds) and 0.29 PFLOP. Expected, over three seeds: 0.9414
+with six views (0.9401 to 0.9431) in float32, 0.9416 (0.9406 to 0.9428) in bfloat16, 0.934 and 0.935
+with one view; 0.284 PFLOP. On two cores with AMX, --train.precision=bfloat16 trains 1,340 images a
 second.
-docs/results/cifar10_94.md has the curves, the same with less computation, and the worth of each
+docs/results/cifar10_94.md has the curves, the same with less computation, and the gain from each
 trick.
-Validates on the test split, as its source does; nothing is chosen by it.
+It validates on the test split, as its source does; nothing is chosen by these figures.
 """
 
 from cnn_jax.experiment import Dataset, Experiment, Model, Optimizer, Train, Transfer

@@ -1,9 +1,8 @@
-"""How far does the study guide's small CNN come on CIFAR-10 in five epochs?
+"""How accurate is the study guide's small CNN on CIFAR-10 after five epochs?
 
-Two blocks of two convolutions, 58,389 parameters, Adam, batches of 50, as the guide has it. Like
-the guide it validates on the test split, so its figures are test figures and nothing may be
-selected by them; leave `validation_split` out (--dataset.validation_split=none) to hold out a part
-of 'train' instead.
+Two blocks of two convolutions, 58,389 parameters, Adam, and batches of 50, as in the guide. Like
+the guide it validates on the test split, so its figures are test figures and must not be used to
+choose settings; --dataset.validation_split=none holds out a part of 'train' instead.
 
     python launch.py --config=cifar10_cnn --workdir=runs/cifar10_cnn
 

@@ -1,7 +1,7 @@
 """Do wider late convolutions help the study guide's CNN on CIFAR-10?
 
-The third and fourth convolution have 128 filters in place of 17 and 14: 585,526 parameters, ten
-times those of `cifar10_cnn` and 2.8 times its FLOPs; the rest is the same, validation on the test
+The third and fourth convolution have 128 filters instead of 17 and 14: 585,526 parameters, ten
+times those of `cifar10_cnn`, and 2.8 times its FLOPs. All else is the same, validation on the test
 split included.
 
     python launch.py --config=cifar10_cnn_wide --workdir=runs/cifar10_cnn_wide

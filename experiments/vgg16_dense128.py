@@ -1,12 +1,12 @@
-"""What does the transfer guide's other head, Dense 128 and ten classes, make of CIFAR-10?
+"""How accurate is the transfer guide's other head, Dense 128 and ten classes, on CIFAR-10?
 
-224 x 224 images, frozen VGG16, global average pooling, Dense 128 with ReLU, ten classes; 2,000
-training and 1,000 validation images, because enlarging CIFAR-10 by seven is dear.
+224 x 224 images, frozen VGG16, global average pooling, Dense 128 with ReLU, ten classes. It uses
+2,000 training and 1,000 validation images, because enlarging CIFAR-10 by seven is expensive.
 
     python launch.py --config=vgg16_dense128 --workdir=runs/vgg16_dense128
 
-Expected validation accuracy on the 1,000 held out: 0.791 to 0.797, mean 0.794 (three seeds); a
-ridge probe in closed form on the same features gives 0.814, more than the head. The study CNN,
+Expected validation accuracy on the 1,000 held-out images: 0.791 to 0.797, mean 0.794 (three seeds);
+a ridge probe in closed form on the same features gives 0.814, more than the head. The study CNN,
 trained on twenty times as many images of 32 x 32, reaches 0.654. The guide gives no figure.
 """
 

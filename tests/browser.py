@@ -1,4 +1,4 @@
-"""A headless Chromium and a TensorBoard for tests and screenshots."""
+"""Starts a headless Chromium and a TensorBoard, for tests and screenshots."""
 
 import base64
 import contextlib
@@ -22,7 +22,7 @@ CHROMIUM = next(
 )
 _FLAGS = (
     "--headless=new",
-    "--no-sandbox",  # which a container's root needs; the pages are our own
+    "--no-sandbox",  # root in a container needs it; the pages are our own
     "--no-first-run",
     "--hide-scrollbars",
     "--disable-background-networking",
@@ -30,11 +30,15 @@ _FLAGS = (
     "--enable-unsafe-swiftshader",
     "--remote-debugging-port=0",
 )
-_PATIENCE = 60.0  # seconds for whatever is waited for
+_PATIENCE = 60.0  # seconds to wait for anything
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
-    """Returns the first true value that a condition has."""
+    """Calls a condition until its value is true, and returns that value.
+
+    Raises:
+        TimeoutError: it stayed false for a minute; the message is `what`.
+    """
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:
         if value := condition():
@@ -44,11 +48,11 @@ def until(condition: Callable[[], Any], what: str) -> Any:
 
 
 class Page:
-    """A tab, driven by the DevTools protocol.
+    """Drives a tab by the DevTools protocol.
 
     Attributes:
-        errors: what the page's console says of errors, exceptions and refused content.
-        requests: addresses that were asked for.
+        errors: errors, exceptions and refused content in the console of the page.
+        requests: the addresses that the page requested.
     """
 
     def __init__(self, socket: client.ClientConnection):
@@ -60,7 +64,7 @@ class Page:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> Any:
-        """Returns what a method of the protocol returns."""
+        """Calls a method of the protocol and returns its result."""
         self._number += 1
         self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
         while True:
@@ -93,12 +97,12 @@ class Page:
         )
 
     def go(self, address: str) -> None:
-        """Opens an address and waits until it is loaded."""
+        """Opens an address and waits until the page is loaded."""
         self.call("Page.navigate", url=address)
         until(lambda: self.evaluate("document.readyState") == "complete", address)
 
     def evaluate(self, script: str) -> Any:
-        """Returns the value of an expression, which must be JSON; promises are waited for."""
+        """Returns the value of an expression, which must be JSON; waits for promises."""
         found = self.call(
             "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
         )
@@ -125,7 +129,7 @@ class Page:
         return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
 
     def pdf(self) -> bytes:
-        """Returns the page as it is printed."""
+        """Returns the page as a print in PDF."""
         return base64.b64decode(self.call("Page.printToPDF")["data"])
 
 
@@ -134,7 +138,7 @@ def chromium(profile: Path) -> Iterator[Page]:
     """Starts a browser, yields a tab, and ends it.
 
     Args:
-        profile: an empty directory of its own.
+        profile: an empty directory for the browser.
     """
     assert CHROMIUM is not None
     with _process([CHROMIUM, *_FLAGS, f"--user-data-dir={profile}", "about:blank"]):
@@ -152,8 +156,8 @@ def tensorboard(logdir: Path, log: Path) -> Iterator[str]:
     """Starts TensorBoard on a free port, yields its address, and ends it.
 
     Args:
-        logdir: what it shows.
-        log: the file for what it says.
+        logdir: the directory that it shows.
+        log: the file for its output.
     """
     command = [sys.executable, "-m", "tensorboard.main", f"--logdir={logdir}"]
     command += ["--host=127.0.0.1", "--port=0", "--reload_interval=1"]
@@ -164,7 +168,7 @@ def tensorboard(logdir: Path, log: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _process(command: list[str], **files: Any) -> Iterator[None]:
-    """Runs a command and ends it with all that it started."""
+    """Runs a command, and ends it together with all processes that it started."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **files}
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **quiet)
     try:

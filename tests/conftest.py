@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from cnn_jax import data, experiment, runtime
+from cnn_jax import cpu, data, experiment
 from tests.tiny import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,10 +28,11 @@ def places(tmp_path_factory) -> dict[str, str]:
     return {"CNN_JAX_CACHE": str(base / "cache"), "TFDS_DATA_DIR": str(base / "tfds")}
 
 
-@pytest.fixture(autouse=True)
-def plain_convolutions(monkeypatch):
-    """Every test starts with those of XLA, whatever a command chose before it."""
-    monkeypatch.setattr(runtime, "_convolutions", "xla")
+@pytest.fixture(scope="session", autouse=True)
+def plain_convolutions():
+    """XLA convolves, on every machine, in the tests and fixtures that choose nothing else."""
+    with cpu.using("xla"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The benchmark's own arithmetic, and that it runs: never how fast anything is."""
+"""The benchmark's own arithmetic, and that it runs; nothing here measures speed."""
 
 import dataclasses
 import json
@@ -10,10 +10,10 @@ import pytest
 from benchmarks import airbench, run
 from benchmarks.peers import networks, ours, plan, report
 from benchmarks.peers.plan import PEERS, WORKLOADS, Cell, Workload
-from cnn_jax import experiment
-from cnn_jax import run as run_directory
+from cnn_jax import experiment, trees
 from cnn_jax.errors import RunError
-from cnn_jax.training import freezing
+from cnn_jax.runs import directory as run_directory
+from cnn_jax.runs import recorder
 
 STUDY = {"study": Workload("train", reorders=True, target=1.2)}
 
@@ -32,8 +32,8 @@ def record(peer, seconds, *, variant="", number=0, kept=True, workload="study", 
     }
 
 
-def test_foreign_share_leaves_out_what_is_our_own():
-    # 10 s on two cores, 14 s of them busy, 13 s of those our own: 1 of 20.
+def test_foreign_share_leaves_out_our_own_time():
+    # 10 s on two cores, of which 14 s are busy, of which 13 s are our own: 1 of 20.
     assert report.foreign_share((5, 100, 50), (15, 114, 63), 2) == pytest.approx(0.05)
     assert report.foreign_share((0, 0, 0), (10, 19.9, 20), 2) == 0
 
@@ -115,7 +115,7 @@ def test_targets_are_judged_against_the_fastest_peer_of_their_kind():
     assert (memory["peer"], memory["ratio"], memory["met"]) == ("torch", 1.2, False)
 
 
-def test_of_seconds_the_fewer_are_the_faster():
+def test_fewer_seconds_are_faster():
     workloads = {"start": Workload("start", target=1.0)}
     records = [
         record("ours", 9.0, workload="start", variant="cold", flops=None),
@@ -157,9 +157,9 @@ def paths(layers):
 @pytest.mark.parametrize("name", [n for n, w in WORKLOADS.items() if w.kind == "train"])
 def test_networks_have_the_parameters_of_the_models(name, reordered):
     work = {**dataclasses.asdict(WORKLOADS[name]), "variant": "", "mode": {}}
-    _, _, assembly = ours.assemble(work)
+    state, _, _ = ours.make(work)
     layers = networks.network(work["model"], work["outputs"], reordered)
-    assert sorted(paths(layers)) == sorted(freezing.flatten(assembly.shapes["params"]))
+    assert sorted(paths(layers)) == sorted(trees.flatten(state.params))
 
 
 def test_frozen_layers_cost_no_backward_pass():
@@ -206,13 +206,13 @@ def test_it_runs_and_goes_on_after_an_interruption(arguments, tmp_path, monkeypa
 def test_ours_and_keras_compute_the_same(name, arguments, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     keras = pytest.importorskip("keras", reason="Keras is a development dependency")
-    # Because JAX would compile Keras' own for every shape.
+    # JAX would compile Keras' own initializer for every shape.
     monkeypatch.setattr(
         keras.initializers.VarianceScaling, "__call__", lambda _, shape, dtype: np.zeros(shape)
     )
     from benchmarks.peers import with_keras
 
-    del arguments  # for the places that they set
+    del arguments  # they set the places
     work = {
         **dataclasses.asdict(plan.quick(WORKLOADS[name])),
         **{"variant": "", "mode": {}, "own_parameters": False, "file": str(tmp_path / "a.npz")},
@@ -225,7 +225,9 @@ def test_ours_and_keras_compute_the_same(name, arguments, tmp_path, monkeypatch)
         assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_what_cannot_be_measured_is_said(arguments, tmp_path, capsys, monkeypatch):
+def test_the_notes_name_workloads_and_peers_that_are_left_out(
+    arguments, tmp_path, capsys, monkeypatch
+):
     monkeypatch.setattr(run.Benchmark, "measure", lambda *_: None)
     assert run.main([*arguments, "--workloads=jpeg", "--peers=ours,torch"]) == 0
     notes = json.loads((tmp_path / "speed.json").read_text())["notes"]
@@ -234,7 +236,7 @@ def test_what_cannot_be_measured_is_said(arguments, tmp_path, capsys, monkeypatc
 
 
 def test_a_peer_that_fails_is_named_with_its_log(arguments, tmp_path, capsys, monkeypatch):
-    # Without PyTorch its process ends; with it, it finds no images.
+    # Without PyTorch its process ends; with PyTorch it finds no images.
     monkeypatch.setattr(run, "environment", lambda *_, **__: sys.executable)
     monkeypatch.setattr(run, "draw", lambda *_: None)
     assert run.main([*arguments, "--peers=torch"]) == 1
@@ -249,7 +251,7 @@ def test_steps_are_counted_until_they_take_long_enough():
 
     def run_steps(count):
         asked.append(count)
-        return 0.5 + 0.01 * count  # half a second whatever the steps
+        return 0.5 + 0.01 * count  # half a second for any number of steps
 
     assert run.steps_for(10, run_steps) == pytest.approx(10 / 0.011, rel=0.4)
     assert asked == sorted(asked)
@@ -262,7 +264,7 @@ def test_unknown_names_are_refused(capsys):
     assert "'study_cnn' is not one of ceiling, study_cnn_50" in capsys.readouterr().err
 
 
-def test_airbench_reads_finished_runs_and_writes_what_they_reached(tmp_path, monkeypatch, capsys):
+def test_airbench_reads_finished_runs_and_writes_their_accuracies(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(airbench, "RESULTS", tmp_path / "results")
     (tmp_path / "results").mkdir()
     monkeypatch.setattr(airbench.subprocess, "run", lambda *_, **__: pytest.fail("it trains"))
@@ -282,13 +284,13 @@ def test_airbench_reads_finished_runs_and_writes_what_they_reached(tmp_path, mon
         directory.write("result", found)
         machine = {"cores": 2, "processor": "P", "packages": {"jax": "1"}, "command": ["p", "l"]}
         directory.write("environment", [machine])
-        directory.set_status("finished")
+        recorder.set_status(directory, "finished")
     arguments = ["airbench", "--runs", str(tmp_path / "runs")]
     for more in (["--lines=quarter"], ["--seeds=1"], ["--seeds=2"]):
         monkeypatch.setattr(sys, "argv", [*arguments, *more])
         assert airbench.main() == 0
     assert capsys.readouterr().out.splitlines()[-1] == "full: 0.9400, 0.9600"
-    # What is recorded is not read again.
+    # A run that is recorded already is not read again.
     (tmp_path / "runs" / "full-float32-0" / "result.json").unlink()
     assert airbench.main() == 0
     page = (tmp_path / "results" / "cifar10_94.md").read_text()

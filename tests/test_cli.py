@@ -3,6 +3,7 @@
 import errno
 import json
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -12,8 +13,10 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
-from cnn_jax import data, experiment, models, run
+from cnn_jax import data, experiment, models
+from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.training import loop
+from tests.conftest import ROOT
 from tests.tiny import SETTINGS, STEPS
 
 
@@ -213,7 +216,7 @@ def test_a_folder_with_other_files_is_refused(main, tmp_path, capsys):
 
 def test_a_second_process_on_the_same_run_is_refused(main, finished, capsys):
     before = contents(finished)
-    with run.RunDirectory(finished).locked():
+    with RunDirectory(finished).locked():
         assert main("train", f"--workdir={finished}", "--checkpoint.keep=3", "--debug") == 0
         assert "finished" in capsys.readouterr().out  # reading needs no lock
         (finished / "status.json").write_text('{"status": "running"}')
@@ -319,10 +322,10 @@ def test_an_interrupt_before_training_is_one_line(main, tmp_path, capsys, monkey
 def test_what_ends_a_run_from_outside_is_said_and_written(
     main, error, code, status, text, tmp_path, capsys, monkeypatch
 ):
-    def fail(self):
+    def fail(*arguments, **named):
         raise error
 
-    monkeypatch.setattr(loop.Trainer, "run", fail)
+    monkeypatch.setattr(loop, "train", fail)
     assert main("train", "--workdir=new", *SETTINGS) == code
     assert text in capsys.readouterr().err
     assert read(tmp_path / "new" / "status.json")["status"] == status
@@ -521,11 +524,11 @@ def test_reading_needs_the_directory_of_a_run(main, command, tmp_path, capsys):
 def test_a_run_without_a_checkpoint_cannot_be_read_yet(main, tmp_path, capsys):
     config = experiment.Experiment(model=experiment.Model(name="mlp"))
     (tmp_path / "new").mkdir()
-    run.RunDirectory("new").write("config", experiment.to_dict(config))
+    RunDirectory("new").write("config", experiment.to_dict(config))
     assert main("predict", "--workdir=new", "x.png") == 2
     assert "has not begun to train" in error_line(capsys.readouterr().err)
     assert main("evaluate", "--workdir=new") == 2
-    assert "there is no checkpoint" in error_line(capsys.readouterr().err)
+    assert "has not begun to train" in error_line(capsys.readouterr().err)
 
 
 def test_a_configuration_that_is_not_json_is_named(main, finished, capsys):
@@ -533,3 +536,48 @@ def test_a_configuration_that_is_not_json_is_named(main, finished, capsys):
     for command in (["train"], ["evaluate"]):
         assert main(*command, f"--workdir={finished}") == 1
         assert "config.json does not hold JSON" in error_line(capsys.readouterr().err)
+
+
+# Code of the user's own
+
+
+@pytest.fixture
+def own_preset(tmp_path, monkeypatch):
+    """A preset that registers the model tiny_net, which is forgotten after the test."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "examples" / "my_preset.py", tmp_path / "mine.py")
+    yield tmp_path / "mine.py"
+    models.REGISTRY.pop("tiny_net", None)
+
+
+def test_a_file_of_ones_own_serves_every_command(main, cli, own_preset, images, tmp_path, capsys):
+    options = ["--train.epochs=1", "--logging.projector_images=0"]
+    result = cli("--config=mine.py", "--workdir=run", *options, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    printed = [line for line in result.stdout.splitlines() if line.startswith("evaluate")]
+    assert printed[0].endswith(f"evaluate --workdir=run --code={own_preset}")
+    kept = read(tmp_path / "run" / "config.json")
+
+    for command in (["evaluate"], ["predict", *images], ["train", "--train.epochs=2"]):
+        assert main(*command, "--workdir=run") == 2
+        line = error_line(capsys.readouterr().err)
+        assert "tiny_net" in line
+        assert "mine.py" in line
+        assert "--code=FILE.py" in line
+    # The file's EXPERIMENT has five epochs, the run one.
+    assert main("evaluate", "--workdir=run", "--config=mine.py") == 0
+    assert "test accuracy" in capsys.readouterr().out
+    assert main("predict", "--workdir=run", "--code=mine.py", *images) == 0
+    assert main("models", "--code=mine.py") == 0
+    assert "  tiny_net " in capsys.readouterr().out
+    assert main("report", "run", "--config=mine.py") == 0
+    assert read(tmp_path / "run" / "config.json") == kept
+    assert main("train", "--workdir=run", "--code=mine.py", "--train.epochs=2", "--quiet") == 0
+    assert len(read(tmp_path / "run" / "history.json")) == 2
+
+
+def test_a_misspelt_model_of_ones_own_gets_a_suggestion(main, own_preset, capsys):
+    del own_preset
+    assert main("describe", "--config=mine.py", "--model.name=tiny_nett") == 2
+    assert "did you mean" in (line := error_line(capsys.readouterr().err))
+    assert "tiny_net?" in line

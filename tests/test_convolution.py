@@ -17,7 +17,7 @@ def image(*shape):
 
 
 def windows(x, window, strides, pairs, fill):
-    """The plain loop: yields (row, column, the window's values) of a padded 2-D image."""
+    """Yields (row, column, the window's values) of a padded 2-D image, by a plain loop."""
     x = np.pad(x, pairs, constant_values=fill)
     rows = range(0, x.shape[0] - window[0] + 1, strides[0])
     columns = range(0, x.shape[1] - window[1] + 1, strides[1])
@@ -83,7 +83,7 @@ def test_one_kernel_filters_each_channel_and_a_layer_of_them_sums_over_channels(
     np.testing.assert_allclose(c.correlate2d(x, layer), np.stack(summed, -1), atol=1e-4)
 
 
-def test_convolution_of_an_impulse_is_the_kernel_and_correlation_is_it_turned():
+def test_convolution_of_an_impulse_is_the_kernel_and_correlation_the_turned_kernel():
     impulse, k = np.zeros((5, 5)), image(3, 3)
     impulse[2, 2] = 1
     np.testing.assert_allclose(c.convolve2d(impulse, k), k)
@@ -101,7 +101,7 @@ def test_pixels_do_not_overflow():
 @pytest.mark.parametrize(
     ("x", "k"), [((5, 5, 3), (3, 3, 2, 4)), ((5,), (3, 3)), ((5, 5), (3, 3, 1, 4))]
 )
-def test_shapes_that_do_not_go_together_are_refused(x, k):
+def test_shapes_that_do_not_fit_are_refused(x, k):
     with pytest.raises(ValueError, match="does not fit"):
         c.correlate2d(np.zeros(x), np.zeros(k))
 
@@ -174,7 +174,7 @@ def test_pooling_padding_alone_is_refused():
 @pytest.mark.parametrize("stride", [None, 1])
 @pytest.mark.parametrize("padding", ["valid", "same", 1])
 def test_pooling_agrees_with_plain_loops(shape, window, stride, padding):
-    x = image(*shape) - 5  # negative everywhere: a zero taken from the padding would show
+    x = image(*shape) - 5  # all negative: a zero from the padding would be the largest
     pair = (window, window) if isinstance(window, int) else window
     strides = pair if stride is None else (stride, stride)
     pairs = c.padding_pairs(padding, shape[:2], pair, strides)

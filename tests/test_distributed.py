@@ -116,7 +116,7 @@ def test_batches_that_devices_cannot_share():
     mesh = jax.sharding.AbstractMesh((8,), ("data",))
     distributed.check_batch_size("dataset.batch_size", 16, mesh)  # pyright: ignore[reportArgumentType]
     for size, near in ((12, "8 or 16"), (4, "such as 8")):
-        with pytest.raises(UsageError, match=f"--dataset.batch_size={size} .*{near}"):
+        with pytest.raises(UsageError, match=f"dataset.batch_size={size} .*{near}"):
             distributed.check_batch_size("dataset.batch_size", size, mesh)  # pyright: ignore[reportArgumentType]
 
 
@@ -125,10 +125,14 @@ import sys
 import jax
 jax.distributed.initialize(f"127.0.0.1:{sys.argv[1]}", num_processes=2, process_id=int(sys.argv[2]))
 import numpy as np
-from cnn_jax import build, data, distributed, experiment
+from cnn_jax import data, distributed, experiment
+from cnn_jax.assembly import assemble
 from cnn_jax.data import batches
 from cnn_jax.evaluation.evaluator import Evaluator
-from cnn_jax.training import checkpoints, steps
+from cnn_jax.runs import stored
+from cnn_jax.training import steps
+from cnn_jax.training.plan import make_plan
+from cnn_jax.training.state import initial_state
 
 config = experiment.Experiment(model=experiment.Model(name="mlp"))
 generator = np.random.default_rng(0)
@@ -143,20 +147,17 @@ info = data.DataInfo(
 )
 mesh = distributed.make_mesh()
 whole = distributed.replicated(mesh)
-assembly = build.assemble(config, info)
-state = build.initial_state(assembly, config, None, whole)
-train_step = steps.make_train_step(assembly, config, steps_per_epoch=10)
-step = jax.jit(
-    lambda s, resident, batch, hyper: train_step(s, batches.fetch(resident, batch), hyper),
-    out_shardings=whole,
-)
+assembly = assemble(config, info)
+plan = make_plan(config, assembly, 20)
+state = initial_state(plan, config.seed, whole)
+step = jax.jit(steps.make_train_step(plan), out_shardings=whole)
 hyper = distributed.put(jax.tree.map(np.asarray, steps.Hyperparameters.of(config)), whole)
 feed = batches.Feed(split, mesh, 1.0)
 order = batches.epoch_order(0, 0, 20)
 for batch in feed.batches(iter([batches.take_batch(order, 8, i) for i in range(3)])):
-    state = step(state, feed.resident, batch, hyper)
-found = Evaluator(assembly, config, mesh)(state.variables(), feed)
-print(jax.process_count(), jax.device_count(), distributed.is_primary(), checkpoints.digest(state))
+    state = step(state, batch, hyper)
+found = Evaluator(assembly, 500, mesh)(state.variables(), feed)
+print(jax.process_count(), jax.device_count(), distributed.is_primary(), stored.digest(state))
 print(found.examples, found.loss)
 """
 

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from cnn_jax import experiment
+from cnn_jax import experiment, settings
 from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Dataset, Experiment, Model, Optimizer, Train
 
@@ -25,10 +25,9 @@ def test_missing_settings_take_their_defaults():
         ({"sed": 1}, "unknown setting sed"),
         ({"train": {"epoch": 1}}, "unknown setting train.epoch"),
         ({"train": 3}, "train must hold named values"),
-        ({"train": {"epochs": "3"}}, "--train.epochs takes int"),
-        ({"train": {"epochs": True}}, "--train.epochs takes int"),
-        ({"train": {"loss": "mse"}}, "is one of cross_entropy, binary_cross_entropy"),
-        ({"optimizer": {"learning_rate": 0}}, "--optimizer.learning_rate must be more than 0"),
+        ({"train": {"epochs": "3"}}, "train.epochs takes int"),
+        ({"train": {"epochs": True}}, "train.epochs takes int"),
+        ({"optimizer": {"learning_rate": 0}}, "optimizer.learning_rate must be more than 0"),
         ({"dataset": {"validation_fraction": 1.0}}, "must be less than 1"),
         ({"dataset": {"batch_size": 0}}, "must be at least 1"),
     ],
@@ -41,13 +40,13 @@ def test_illegal_settings_are_named(values, said):
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
-        ({"dataset": Dataset(path="x")}, "belongs to --dataset.name=folder"),
+        ({"dataset": Dataset(path="x")}, "belongs to dataset.name=folder"),
         ({"dataset": Dataset(validation_fraction=0.5, test_fraction=0.5)}, "nothing to train on"),
         ({"dataset": Dataset(validation_split="train")}, "images trained on"),
-        ({"optimizer": Optimizer(schedule="cosine", warmup_epochs=5)}, "less than --train.epochs"),
+        ({"optimizer": Optimizer(schedule="cosine", warmup_epochs=5)}, "less than train.epochs"),
         ({"optimizer": Optimizer(weight_decay=0.1)}, "no effect with adam"),
-        ({"optimizer": Optimizer(warmup_epochs=1)}, "needs --optimizer.schedule"),
-        ({"optimizer": Optimizer(milestones="0.5")}, "milestones needs --optimizer.schedule=step"),
+        ({"optimizer": Optimizer(warmup_epochs=1)}, "needs optimizer.schedule"),
+        ({"optimizer": Optimizer(milestones="0.5")}, "milestones needs optimizer.schedule=step"),
         ({"train": Train(loss="binary_cross_entropy", label_smoothing=0.1)}, "label_smoothing"),
     ],
 )
@@ -87,7 +86,7 @@ def test_every_setting_has_a_help_text_and_a_legal_default():
     for path, field in experiment.fields():
         assert field.metadata["help"], path
         assert field.default is not dataclasses.MISSING
-        experiment.check_value(path, field, field.default)
+        settings.check_value(path, field, field.default)
 
 
 def test_runs_that_differ_in_seed_and_place_alone_share_a_setting():

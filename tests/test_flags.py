@@ -1,40 +1,25 @@
 """The command line: what is read from it, and what is said where it is wrong."""
 
-import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from cnn_jax import experiment, flags
+from cnn_jax import experiment, settings
+from cnn_jax.cli import flags
+from cnn_jax.cli.invocation import COMMANDS, Invocation
 from cnn_jax.errors import UsageError
-from cnn_jax.experiment import Dataset, Experiment, Optimizer, Train
-from cnn_jax.sweep import space
+from cnn_jax.experiment import Experiment
+from cnn_jax.options import Advise
 
-PRESET = '''"""How well does a tiny network do?
-
-More about it.
-"""
-
-from cnn_jax.experiment import Dataset, Experiment, Train
-
-EXPERIMENT = Experiment(dataset=Dataset(batch_size=50), train=Train(epochs=7))
-'''
-
-
-@pytest.fixture
-def presets(tmp_path: Path) -> Path:
-    directory = tmp_path / "presets"
-    directory.mkdir()
-    (directory / "digits_lenet.py").write_text(PRESET)
-    (directory / "cifar10_cnn.py").write_text(PRESET.replace("tiny", "small"))
-    (directory / "__init__.py").write_text("")
-    return directory
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def refused(argv: list[str]) -> str:
     with pytest.raises(UsageError) as info:
         flags.parse(argv)
-    message = str(info.value)
+    message = info.value.for_command_line
     assert "\n" not in message
     return message
 
@@ -71,12 +56,12 @@ def test_a_flag_is_read_with_its_type(text, path, value):
     "path", [path for path, _ in experiment.fields() if path not in ("name", "dataset.name")]
 )
 def test_every_field_is_a_flag_that_takes_its_own_default(path):
-    default = experiment.get(Experiment(), path)
+    default = settings.get(Experiment(), path)
     assert flags.parse([f"--{path}={default}"]).overrides == {path: default}
 
 
 def test_only_what_was_given_is_overridden():
-    assert flags.parse([]) == flags.Invocation()
+    assert flags.parse([]) == Invocation()
     got = flags.parse(["--dataset.batch_size", "50", "train", "--train.epochs", "2"])
     assert got.overrides == {"dataset.batch_size": 50, "train.epochs": 2}
     # Given with the value that is the default: given all the same.
@@ -91,7 +76,7 @@ def test_the_last_wins():
 
 def test_parsing_twice_keeps_nothing():
     flags.parse(["--seed=1", "--quiet"])
-    assert flags.parse([]) == flags.Invocation()
+    assert flags.parse([]) == Invocation()
 
 
 def test_run_flags():
@@ -101,7 +86,7 @@ def test_run_flags():
             *("--debug", "--split=validation", "--checkpoint=last"),
         ]
     )
-    assert got == flags.Invocation(
+    assert got == Invocation(
         "evaluate",
         config="x",
         workdir="runs/a",
@@ -122,7 +107,7 @@ def test_run_flags():
 
 
 def test_the_commands_and_their_arguments():
-    assert [c.name for c in flags.COMMANDS] == [
+    assert [c.name for c in COMMANDS] == [
         "train",
         "evaluate",
         "predict",
@@ -147,25 +132,50 @@ def test_the_flags_of_advise_are_typed_and_belong_to_it_alone():
     assert "belongs to advise, not to train" in refused(["--advise.seeds=2"])
     assert "at least 1" in refused(["advise", "--advise.seeds=0"])
     with pytest.raises(UsageError, match="100,500,all"):
-        experiment.Advise(examples="20,")
+        Advise(examples="20,")
     with pytest.raises(UsageError, match="takes some of head,"):
-        experiment.Advise(strategies="a")
+        Advise(strategies="a")
     assert "one of epochs,flops" in refused(["advise", "--advise.budget=hours"])
 
 
 @pytest.mark.parametrize(
-    "argv",
+    ("argv", "about"),
     [
-        ["--help"],
-        ["-h"],
-        ["help"],
-        ["train", "help"],
-        ["train", "--help", "--nonsense=1"],
-        ["--train.epochs=x", "-h"],
+        (["--help"], None),
+        (["-h"], None),
+        (["help"], None),
+        (["train", "help"], "train"),
+        (["help", "evaluate"], "evaluate"),
+        (["evaluate", "--workdir=train", "-h"], "evaluate"),
+        (["train", "--help", "--nonsense=1"], "train"),
+        (["--train.epochs=x", "-h"], None),
+        (["trian", "--help"], None),
+        (["predict", "a.png", "--help"], "predict"),
     ],
 )
-def test_help_is_found_anywhere(argv):
-    assert flags.parse(argv).command == "help"
+def test_help_is_found_anywhere_and_is_about_a_command(argv, about):
+    got = flags.parse(argv)
+    assert (got.command, got.arguments) == ("help", (about,) if about else ())
+
+
+def test_the_version_is_asked_for_anywhere():
+    assert flags.parse(["evaluate", "--version", "--nonsense"]).command == "version"
+    assert flags.parse(["predict", "--", "--version"]).arguments == ("--version",)
+
+
+def test_code_may_be_given_several_times_and_goes_to_other_processes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    got = flags.parse(["--code=a.py", "--code", "b c.py", "--config=d.py", "--platform=cpu"])
+    assert got.code == ("a.py", "b c.py")
+    code = [f"--code={tmp_path / name}" for name in ("a.py", "b c.py", "d.py")]
+    assert got.code_flags == code
+    assert got.machine_flags == ["--platform=cpu", *code]
+    assert flags.parse(["--config=digits_lenet"]).machine_flags == []
+    assert flags.parse(["--code=d.py", "--config=./d.py"]).code_flags == code[2:]
+    # It is legal where settings are not.
+    flags.refuse_settings(flags.parse(["report", "r", "--config=d.py"]), "tip")
+    with pytest.raises(UsageError, match="report takes no config; tip"):
+        flags.refuse_settings(flags.parse(["report", "r", "--config=d"]), "tip")
 
 
 def test_a_file_called_like_help_after_the_dashes_is_no_call_for_help():
@@ -202,6 +212,7 @@ def test_flagfile(tmp_path):
         ("--nodataset.flp", "--dataset.flip?"),
         ("--wokdir=x", "--workdir?"),
         ("--confg=x", "--config?"),
+        ("--vesion", "--version?"),
         ("--SEED=1", "--seed?"),
         ("--every_steps=1", "--checkpoint.every_steps or --logging.every_steps?"),
         ("--name=x", "--dataset.name or --model.name or --optimizer.name?"),
@@ -224,7 +235,7 @@ def test_an_unknown_flag_gets_a_suggestion(argument, suggestion):
         (["--quiet=maybe"], "--quiet takes bool, not 'maybe'"),
         (
             ["--optimizer.name=adan"],
-            "--optimizer.name is one of adam, adamw, sgd, muon, not 'adan'",
+            "--optimizer.name is one of adam, adamw, sgd, muon, own, not 'adan'",
         ),
         (["--platform=cuda9"], "--platform is one of cpu, gpu, tpu, not 'cuda9'"),
         (
@@ -232,6 +243,8 @@ def test_an_unknown_flag_gets_a_suggestion(argument, suggestion):
             "--split is one of test, validation, train, not 'tset'",
         ),
         (["evaluate", "--checkpoint=-1"], "--checkpoint is best, last or a step, not '-1'"),
+        (["--code=model"], "--code takes a Python file (.py), not 'model'"),
+        (["--code="], "--code has an empty value"),
         (["--train.epochs=0"], "--train.epochs must be at least 1, not 0"),
         (["--seed", "-1"], "--seed must be at least 0, not -1"),
         (["--dataset.validation_fraction=1"], "must be less than 1, not 1.0"),
@@ -270,150 +283,17 @@ def test_a_mistake_is_named_in_one_line(argv, message):
     assert message in refused(argv)
 
 
-def resolve(presets: Path, *argv: str) -> Experiment:
-    return flags.resolve(flags.parse(list(argv)), presets)
-
-
-def test_a_preset_by_name_path_and_default(presets, monkeypatch):
-    expected = Experiment(dataset=Dataset(batch_size=50), train=Train(epochs=7))
-    assert resolve(presets) == dataclasses.replace(expected, name="digits_lenet")
-    assert resolve(presets, "--config=cifar10_cnn").name == "cifar10_cnn"
-    own = presets.parent / "own.py"
-    own.write_text(PRESET)
-    assert resolve(presets, f"--config={own}") == dataclasses.replace(expected, name="own")
-    monkeypatch.chdir(presets.parent)
-    assert resolve(presets, "--config=own.py").name == "own"
-    asked = flags.question(flags.Invocation(config="cifar10_cnn"))
-    assert asked is not None
-    assert asked.endswith("?")
-
-
-def test_flags_go_over_the_preset(presets):
-    got = resolve(presets, "--optimizer.schedule=cosine", "--optimizer.warmup_epochs=2", "--seed=4")
-    # The flags are legal together only, and what they leave alone stays the preset's.
-    assert got.optimizer == Optimizer(schedule="cosine", warmup_epochs=2)
-    assert (got.seed, got.dataset.batch_size, got.train.epochs) == (4, 50, 7)
-    assert resolve(presets, "--train.epochs=5").train.epochs == 5
-
-
-def test_impossible_combinations_are_refused(presets):
-    with pytest.raises(UsageError, match="warmup_epochs needs"):
-        resolve(presets, "--optimizer.warmup_epochs=2")
-    with pytest.raises(UsageError, match=r"--dataset\.path belongs to --dataset\.name=folder"):
-        resolve(presets, "--dataset.path=photographs")
-
-
-def test_a_saved_configuration(presets, tmp_path):
-    saved = Experiment(name="mine", seed=9, dataset=Dataset(image_size=32))
-    file = tmp_path / "config.json"
-    file.write_text(experiment.to_json(saved))
-    assert resolve(presets, f"--config={file}") == saved
-    assert resolve(presets, f"--config={file}", "--seed=1").seed == 1
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ('{"seed": \n}', r"config\.json:2: not JSON"),
-        ('{"sed": 1}', r"config\.json: .*unknown setting sed"),
-        ('{"seed": "1"}', r"config\.json: --seed takes int"),
-        ("[]", r"config\.json: .*named values"),
-        ("\xff", r"config\.json: .*decode"),
-    ],
-)
-def test_a_bad_configuration_is_named(presets, tmp_path, content, message):
-    file = tmp_path / "config.json"
-    file.write_text(content, encoding="latin-1")
-    with pytest.raises(UsageError, match=message):
-        resolve(presets, f"--config={file}")
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("cifar10_cn", r"did you mean --config=cifar10_cnn\?; the presets are cifar10_cnn, digits"),
-        ("zebra", "no preset 'zebra'; the presets are cifar10_cnn, digits_lenet"),
-        ("../presets/cifar10_cnn", "a path to a preset ends in .py or .json"),
-        ("__init__", "no preset '__init__'"),
-        ("CIFAR10_CNN", "did you mean --config=cifar10_cnn"),
-        ("cifar10_cnn.py", r"no such file; did you mean --config=cifar10_cnn\?"),
-        ("gone.json", "gone.json: there is no such file"),
-    ],
-)
-def test_an_unknown_preset_is_refused(presets, name, message):
-    with pytest.raises(UsageError, match=message):
-        resolve(presets, f"--config={name}")
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("x = 1\n", r"bad\.py: EXPERIMENT must be one Experiment, but is nothing"),
-        ("EXPERIMENT = {}\n", r"bad\.py: .*but is a dict"),
-        ("x = 1\ny = (\n", r"bad\.py:2: "),
-        ("\n\nx = 1 / 0\n", r"bad\.py:3: ZeroDivisionError: division by zero"),
-        ("import no_such_module\n", r"bad\.py:1: ModuleNotFoundError"),
-        ("raise SystemExit(3)\n", r"bad\.py:1: SystemExit: 3"),
-        (
-            "from cnn_jax.experiment import Experiment\n\nEXPERIMENT = Experiment(seed=-1)\n",
-            r"bad\.py:3: --seed must be at least 0, not -1",
-        ),
-        (
-            "from cnn_jax.experiment import Experiment\nEXPERIMENT = Experiment(sed=1)\n",
-            r"bad\.py:2: TypeError: .*sed",
-        ),
-    ],
-)
-def test_an_error_in_a_preset_is_located(presets, content, message):
-    file = presets / "bad.py"
-    file.write_text(content)
-    for config in ("bad", str(file)):
-        with pytest.raises(UsageError, match=message) as info:
-            resolve(presets, f"--config={config}")
-        assert "\n" not in str(info.value)
-
-
-def test_nothing_is_written(presets):
-    before = sorted(presets.rglob("*"))
-    resolve(presets, "--seed=1", "--workdir=somewhere")
-    flags.help_text(presets)
-    assert sorted(presets.rglob("*")) == before
-
-
-def test_the_presets_of_the_project_resolve():
-    for path in sorted(flags.PRESETS_DIR.glob("[!_]*.py")):
-        assert flags.resolve(flags.Invocation(config=path.stem)).name == path.stem
-        assert flags.resolve_sweep(flags.Invocation(config=path.stem)) == experiment.Sweep()
-    for path in sorted(flags.PRESETS_DIR.glob("sweeps/[!_]*.py")):
-        invocation = flags.Invocation(config=f"sweeps/{path.stem}", sweep={"seeds": 7})
-        base, options = flags.resolve(invocation), flags.resolve_sweep(invocation)
-        assert (base.name, options.seeds) == (path.stem, 7)
-        space.planned(options, space.parse(options.space or "", base), base)
-
-
-def test_a_sweep_of_a_preset_must_be_one(presets):
-    (presets / "own.py").write_text("SWEEP = {'space': 'seed=[1,2]'}\n")
-    with pytest.raises(UsageError, match="SWEEP must be one Sweep, but is a dict"):
-        flags.resolve_sweep(flags.Invocation(config="own"), presets)
-
-
-def test_help_lists_everything_within_the_width(presets, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "70")
-    assert max(map(len, flags.help_text(presets).splitlines())) <= 70
-    monkeypatch.setenv("COLUMNS", "90")
-    text = flags.help_text(presets)
-    assert max(map(len, text.splitlines())) <= 90
-    for path, _ in experiment.fields():
-        assert (f"--{path}=" in text or f"--[no]{path}" in text) == (path != "name")
-    for command in flags.COMMANDS:
-        assert f"  {command.name}" in text
-    assert "cifar10_cnn   How well does a small network do?" in text
-    assert "--[no]dataset.flip  (default: false)" in text
-    assert "--optimizer.name=adam|adamw|sgd|muon  (default: adam)" in text
-    assert "--train.label_smoothing=float  (default: 0.0; at least 0, less than 1)" in text
-    assert "\nOptimizer: How parameters follow the gradient.\n" in text
-
-
-def test_help_survives_a_broken_preset(presets):
-    (presets / "broken.py").write_text("x = (\n")
-    assert "(cannot be read)" in flags.help_text(presets)
+def test_reading_a_command_line_does_not_import_jax():
+    program = """
+import sys
+import cnn_jax, cnn_jax.cli
+from cnn_jax.cli import main
+assert main.main(["--help"]) == main.main(["evaluate", "--help"]) == main.main(["--version"]) == 0
+assert main.main(["trian"]) == 2
+assert not {"jax", "numpy", "flax"} & sys.modules.keys()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "did you mean train?" in done.stderr

@@ -10,7 +10,10 @@ import pytest
 from jax import export
 from jax.test_util import check_grads
 
-from cnn_jax import cpu, layers
+from cnn_jax import layers
+from cnn_jax.cpu import normalization
+from cnn_jax.cpu.pools import max_pool
+from cnn_jax.cpu.sums import add_bias
 
 
 def reference_pool(x, window):
@@ -26,7 +29,7 @@ def test_max_pool_and_its_gradient_are_xlas_also_at_ties(shape, window, ties):
     if ties:
         x = np.round(x)  # many equal numbers in a window
     x = jnp.asarray(x, jnp.float32)
-    y, pull = jax.vjp(lambda x: layers.max_pool(x, window), x)
+    y, pull = jax.vjp(lambda x: max_pool(x, window), x)
     want, want_pull = jax.vjp(lambda x: reference_pool(x, window), x)
     np.testing.assert_array_equal(y, want)
     g = jnp.asarray(rng.normal(size=want.shape), jnp.float32)
@@ -49,7 +52,7 @@ def test_windows_that_overlap_are_xlas_also_at_ties_and_edges(padding, window, s
         return y, vjp(jnp.cos(jnp.arange(y.size)).reshape(y.shape))[0]
 
     (ours, our_gradient), (plain, plain_gradient) = (
-        with_gradient(pool, x) for pool in (layers.max_pool, nn.max_pool)
+        with_gradient(pool, x) for pool in (max_pool, nn.max_pool)
     )
     np.testing.assert_array_equal(ours, plain)
     # Sums of the gradients of overlapping windows differ in their order.
@@ -61,11 +64,11 @@ def test_derivatives_hold_in_float64():
         x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 6, 3)))
         bias = jnp.asarray([0.1, -0.2, 0.3])
         assert x.dtype == jnp.float64
-        ours = jax.grad(lambda b: jnp.sum(jnp.sin(layers.add_bias(x, b))))(bias)
+        ours = jax.grad(lambda b: jnp.sum(jnp.sin(add_bias(x, b))))(bias)
         plain = jax.grad(lambda b: jnp.sum(jnp.sin(x + b)))(bias)
         np.testing.assert_allclose(ours, plain, rtol=1e-13)
-        check_grads(lambda x: layers.max_pool(x, (2, 2)), (x,), 1, modes=["rev"])
-        check_grads(lambda x: layers.max_pool(x, (3, 3), (2, 2)), (x,), 1, modes=["rev"])
+        check_grads(lambda x: max_pool(x, (2, 2)), (x,), 1, modes=["rev"])
+        check_grads(lambda x: max_pool(x, (3, 3), (2, 2)), (x,), 1, modes=["rev"])
 
 
 def plain_normalize(x, scale, bias):
@@ -85,10 +88,10 @@ def test_normalize_and_its_gradients_are_those_of_the_formula(shape, double):
         tolerance = 1e-11 if double else 2e-5
 
         def normalize(x, scale, bias):
-            outputs: Any = cpu.reference_normalize(x, scale, bias, 1e-3)
+            outputs: Any = normalization.by_xla(x, scale, bias, 1e-3)
             return outputs[0]
 
-        outputs: Any = cpu.reference_normalize(x, scale, bias, 1e-3)
+        outputs: Any = normalization.by_xla(x, scale, bias, 1e-3)
         ours, our_gradients = jax.vjp(normalize, x, scale, bias)
         plain, plain_gradients = jax.vjp(plain_normalize, x, scale, bias)
         np.testing.assert_allclose(ours, plain, rtol=tolerance, atol=tolerance)
@@ -187,7 +190,7 @@ def test_other_platforms_get_plain_convolutions_and_sums(platform):
 @pytest.mark.parametrize("strides", [(2, 2), (1, 1)])
 def test_other_platforms_get_plain_pooling(platform, strides):
     def gradient(x):
-        return jax.grad(lambda x: jnp.sum(jnp.square(layers.max_pool(x, (2, 2), strides))))(x)
+        return jax.grad(lambda x: jnp.sum(jnp.square(max_pool(x, (2, 2), strides))))(x)
 
     def text(name):
         shape = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from jax import export
 
-from cnn_jax import cpu, layers, onednn, runtime
+from cnn_jax import cpu, layers
+from cnn_jax.cpu import convolution, normalization, onednn
+from cnn_jax.cpu.onednn_settings import Geometry, Kind
 from cnn_jax.errors import UsageError
 from cnn_jax.models.study_cnn import study_cnn
 
@@ -20,10 +22,9 @@ here = pytest.mark.skipif(onednn.obstacle() is not None, reason=str(onednn.obsta
 
 @pytest.fixture
 def chosen():
-    """The process as `--cpu_convolutions=onednn` has it."""
-    runtime.start("cpu", cpu_convolutions="onednn")
-    yield
-    runtime.start("cpu")
+    """oneDNN convolves, as with `--cpu_convolutions=onednn`."""
+    with cpu.using("onednn"):
+        yield
 
 
 def draw(*shape, seed=0):
@@ -53,7 +54,9 @@ def test_values_and_gradients_are_those_of_xla(chosen, case, added, dtype):
     has_bias, relu = ADDED[added]
     x, kernel = draw(*images).astype(dtype), draw(*filters, seed=1)
     bias = draw(filters[-1], seed=2) if has_bias else None
-    weights = draw(*jax.eval_shape(lambda: cpu.reference(x, kernel, bias, strides, pads)).shape)
+    weights = draw(
+        *jax.eval_shape(lambda: convolution.by_xla(x, kernel, bias, strides, pads)).shape
+    )
 
     def both(convolve: Any, x: Any) -> Any:
         def total(x, kernel, bias):
@@ -64,8 +67,8 @@ def test_values_and_gradients_are_those_of_xla(chosen, case, added, dtype):
         return value, *jax.jit(jax.grad(total, (0, 1, 2)))(x, kernel, bias)
 
     # What is computed in bfloat16 is compared with float32, as bfloat16 sums differ by themselves.
-    ours = jax.tree.leaves(both(cpu.convolve, x))
-    theirs = jax.tree.leaves(both(cpu.reference, x.astype(jnp.float32)))
+    ours = jax.tree.leaves(both(convolution.by_onednn, x))
+    theirs = jax.tree.leaves(both(convolution.by_xla, x.astype(jnp.float32)))
     assert ours[0].dtype == ours[1].dtype == dtype
     assert all(one.dtype == jnp.float32 for one in ours[2:])
     for mine, other in zip(ours, theirs, strict=True):
@@ -92,8 +95,8 @@ def test_normalisation_and_its_gradients_are_those_of_the_formula(chosen, shape,
         values = normalize(x, scale, bias, 1e-3, relu)
         return values, jax.jit(jax.grad(total, (0, 1, 2)))(x, scale, bias)
 
-    ours = jax.tree.leaves(both(cpu.normalize, x))
-    theirs = jax.tree.leaves(both(cpu._plain_normalize, x.astype(jnp.float32)))
+    ours = jax.tree.leaves(both(normalization.by_onednn, x))
+    theirs = jax.tree.leaves(both(normalization._with_relu, x.astype(jnp.float32)))
     assert ours[0].dtype == ours[3].dtype == dtype
     for mine, other in zip(ours, theirs, strict=True):
         error = np.linalg.norm(mine.astype(jnp.float32) - other) / np.linalg.norm(other)
@@ -122,8 +125,8 @@ def test_a_normalised_layer_is_what_it_is_without(chosen, activation):
 
     calls, by_library = leaves()
     assert calls == 5  # three of the convolution, two of the normalisation
-    runtime.start("cpu")
-    calls, by_xla = leaves()
+    with cpu.using("xla"):
+        calls, by_xla = leaves()
     assert calls == 0
     for ours, theirs in zip(by_library, by_xla, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5)
@@ -155,7 +158,7 @@ def test_second_derivatives_and_vmap(chosen):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * scale)
 
 
-IMPLEMENTATIONS = (cpu.convolve, cpu.reference)
+IMPLEMENTATIONS = (convolution.by_onednn, convolution.by_xla)
 
 
 @here
@@ -173,9 +176,8 @@ def test_a_layer_is_what_it_is_without(chosen):
 
         by_library = jax.jit(run)(x)
         assert onednn.TARGET in jax.jit(run).lower(x).as_text()
-        runtime.start("cpu")
-        by_xla = jax.jit(lambda x, run=run: run(x))(x)
-        runtime.start("cpu", cpu_convolutions="onednn")
+        with cpu.using("xla"):
+            by_xla = jax.jit(run)(x)
         for ours, theirs in zip(*map(jax.tree.leaves, (by_library, by_xla)), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5)
 
@@ -199,22 +201,23 @@ def test_layers_use_it_where_it_can(chosen):
         double = layers.Conv(4, (3, 3), dtype=jnp.float64)
         wide = jax.jit(double.init_with_output).lower(jax.random.key(0), x).as_text()
     assert onednn.TARGET not in wide
-    assert "convolutions by oneDNN" in runtime.describe_tuning()
+    assert "convolutions by oneDNN" in cpu.describe()
     by_library = jax.jit(model.apply)(variables, x)
-    runtime.start("cpu")
-    assert "convolutions by XLA" in runtime.describe_tuning()
-    np.testing.assert_allclose(jax.jit(model.apply)(variables, x), by_library, rtol=0, atol=1e-5)
+    with cpu.using("xla"):
+        assert "convolutions by XLA" in cpu.describe()
+        by_xla = jax.jit(model.apply)(variables, x)
+    np.testing.assert_allclose(by_xla, by_library, rtol=0, atol=1e-5)
 
 
 def test_pads_of_the_kernels_size_are_refused():
     with pytest.raises(ValueError, match="not less than the kernel"):
-        cpu.convolve(draw(1, 4, 4, 2), draw(3, 3, 2, 2), None, (1, 1), ((3, 0), (0, 0)))
+        convolution.by_onednn(draw(1, 4, 4, 2), draw(3, 3, 2, 2), None, (1, 1), ((3, 0), (0, 0)))
 
 
 @here
 def test_what_it_cannot_do_is_an_error_of_the_program(chosen):
-    packed = onednn.Geometry(
-        onednn.Kind.FORWARD, False, False, False, *((1, 4, 4, 2), (3, 3, 2, 2), (1, 9, 9, 2)),
+    packed = Geometry(
+        Kind.RESULT, False, False, False, *((1, 4, 4, 2), (3, 3, 2, 2), (1, 9, 9, 2)),
         *((1, 1), ((0, 0), (0, 0))),
     ).pack()  # fmt: skip
     result = jax.ShapeDtypeStruct((1, 9, 9, 2), jnp.float32)
@@ -227,7 +230,7 @@ def test_what_it_cannot_do_is_an_error_of_the_program(chosen):
 def test_other_platforms_get_plain_convolutions(platform):
     def gradients(x, kernel, bias):
         def total(x, kernel, bias):
-            y: Any = cpu.convolve(x, kernel, bias, (1, 1), ((1, 1), (1, 1)), True)
+            y: Any = convolution.by_onednn(x, kernel, bias, (1, 1), ((1, 1), (1, 1)), True)
             return jnp.sum(jnp.sin(y))
 
         return jax.grad(total, (0, 1, 2))(x, kernel, bias)
@@ -244,34 +247,33 @@ def test_other_platforms_get_plain_convolutions(platform):
 
 
 def test_without_the_library_it_is_refused_or_left_out(monkeypatch):
-    onednn._library.cache_clear()
-    onednn._register.cache_clear()
     monkeypatch.setattr(onednn, "PACKAGE", "no-such-package")
-    try:
-        with pytest.raises(UsageError, match=r"cannot be had: no-such-package is not installed"):
-            runtime.start("cpu", cpu_convolutions="onednn")
-        assert not runtime.uses_onednn()
-        runtime.start("cpu", cpu_convolutions="auto")
-        assert not runtime.uses_onednn()
-        assert "convolutions by XLA (no-such-package is not" in runtime.describe_tuning()
-    finally:
-        monkeypatch.undo()
-        runtime.start("cpu")
+    for cached in ("obstacle", "_register", "_library"):
+        monkeypatch.setattr(onednn, cached, getattr(onednn, cached).__wrapped__)
+    with (
+        pytest.raises(UsageError, match=r"cannot be had: no-such-package is not installed"),
+        cpu.using("onednn"),
+    ):
+        pass
+    assert not cpu.by_onednn()
+    with cpu.using("auto"):
+        assert not cpu.by_onednn()
+        assert "convolutions by XLA (no-such-package is not" in cpu.describe()
 
 
 @here
 def test_auto_uses_it_where_it_is_installed(chosen):
-    runtime.start("cpu", cpu_convolutions="auto")
-    assert runtime.uses_onednn()
-    runtime.start("cpu", cpu_convolutions="xla")
-    assert not runtime.uses_onednn()
+    with cpu.using("auto"):
+        assert cpu.by_onednn()
+    with cpu.using("xla"):
+        assert not cpu.by_onednn()
 
 
 _TWICE = """
 import sys
 import jax, jax.numpy as jnp
-from cnn_jax import layers, runtime
-runtime.start("cpu", cpu_convolutions="onednn")
+from cnn_jax import cpu, layers, runtime
+runtime.start("cpu")
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 hits = []
 jax.monitoring.register_event_listener(lambda name, **_: hits.append(name))
@@ -280,7 +282,8 @@ x = jnp.cos(jnp.arange(2 * 8 * 8 * 3.0)).reshape(2, 8, 8, 3)
 variables = {"params": {"kernel": jnp.ones((3, 3, 3, 4)), "bias": jnp.ones(4)}}
 def steepness(variables):
     return jnp.sum(layer.apply(variables, x) ** 2)
-slope = jax.jit(jax.grad(steepness))(variables)
+with cpu.using("onednn"):
+    slope = jax.jit(jax.grad(steepness))(variables)
 print(float(jnp.sum(slope["params"]["kernel"])), hits.count("/jax/compilation_cache/cache_misses"))
 """
 

@@ -8,24 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from cnn_jax import experiment, run, runtime
+from cnn_jax import experiment, files, runtime, text
 from cnn_jax.errors import RunError, UsageError
+from cnn_jax.runs import recorder
+from cnn_jax.runs.directory import RunDirectory, new_directory
+from cnn_jax.runs.environment import environment
 
 
 def test_json_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "status.json"
-    run.write_json(path, {"step": 1})
+    files.write_json(path, {"step": 1})
     with pytest.raises(TypeError):
-        run.write_json(path, {"step": object()})
-    assert run.read_json(path) == {"step": 1}
-    run.write_json(path, {"step": 2})
+        files.write_json(path, {"step": object()})
+    assert files.read_json(path) == {"step": 1}
+    files.write_json(path, {"step": 2})
     assert json.loads(path.read_text()) == {"step": 2}
     assert [x.name for x in tmp_path.iterdir()] == ["status.json"]
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "status.json"
-    run.write_json(path, {"step": 1})
+    files.write_json(path, {"step": 1})
 
     def write_half(self, text):
         with self.open("w") as file:
@@ -34,20 +37,20 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_text", write_half)
     with pytest.raises(OSError, match="No space"):
-        run.write_json(path, {"step": 2})
-    assert run.read_json(path) == {"step": 1}
+        files.write_json(path, {"step": 2})
+    assert files.read_json(path) == {"step": 1}
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(RunError, match=r"cannot read .*gone.json: No such file"):
-        run.read_json(tmp_path / "gone.json")
+        files.read_json(tmp_path / "gone.json")
     (tmp_path / "half.json").write_text('{"a":')
     with pytest.raises(RunError, match=r"half.json does not hold JSON"):
-        run.read_json(tmp_path / "half.json")
+        files.read_json(tmp_path / "half.json")
 
 
-def test_a_directory_keeps_config_status_starts_and_results(tmp_path):
-    directory = run.RunDirectory(tmp_path / "a" / "b")
+def test_a_directory_keeps_config_status_and_results(tmp_path):
+    directory = RunDirectory(tmp_path / "a" / "b")
     assert not directory.exists()
     assert directory.status() is None
     directory.create()
@@ -55,15 +58,12 @@ def test_a_directory_keeps_config_status_starts_and_results(tmp_path):
     directory.write("config", experiment.to_dict(config))
     assert directory.exists()
     assert directory.config() == config
-    directory.set_status("running", step=3)
+    recorder.set_status(directory, "running", step=3)
     assert directory.read("status")["step"] == 3
     assert directory.status() == "running"
-    for number in range(2):
-        directory.add_environment({"number": number})
-    assert [start["number"] for start in directory.read("environment")] == [0, 1]
-    directory.update_result("training", {"epochs": 1})
-    directory.update_result("evaluation", {"accuracy": 0.5})
-    directory.update_result("training", {"epochs": 2})
+    recorder.update_result(directory, "training", {"epochs": 1})
+    recorder.update_result(directory, "evaluation", {"accuracy": 0.5})
+    recorder.update_result(directory, "training", {"epochs": 2})
     assert directory.read("result") == {"training": {"epochs": 2}, "evaluation": {"accuracy": 0.5}}
     directory.create()  # a run's own files are no others
 
@@ -71,19 +71,19 @@ def test_a_directory_keeps_config_status_starts_and_results(tmp_path):
 def test_a_configuration_with_an_unknown_setting_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"train": {"epoch": 3}}')
     with pytest.raises(RunError, match=r"config.json: .* train.epoch"):
-        run.RunDirectory(tmp_path).config()
+        RunDirectory(tmp_path).config()
 
 
 def test_directories_that_cannot_be_used(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
-        assert not run.RunDirectory(path).exists()
+        assert not RunDirectory(path).exists()
         with pytest.raises(UsageError, match="cannot be used"):
-            run.RunDirectory(path).create()
+            RunDirectory(path).create()
     with pytest.raises(UsageError, match=r"holds other files \(file\)"):
-        run.RunDirectory(tmp_path).create()
+        RunDirectory(tmp_path).create()
     with pytest.raises(UsageError, match="is not a run directory"):
-        run.RunDirectory(tmp_path).check_exists()
+        RunDirectory(tmp_path).check_exists()
 
 
 def test_what_may_not_be_read_is_refused(tmp_path, monkeypatch):
@@ -92,17 +92,17 @@ def test_what_may_not_be_read_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "exists", refuse)
     with pytest.raises(UsageError, match="cannot be used: Permission denied"):
-        run.RunDirectory(tmp_path).exists()
+        RunDirectory(tmp_path).exists()
 
 
 def hold(path, held, release):
-    with run.RunDirectory(path).locked():
+    with RunDirectory(path).locked():
         held.set()
         release.wait(30)
 
 
 def test_the_lock_is_held_against_others_and_ends_with_its_process(tmp_path):
-    directory = run.RunDirectory(tmp_path)
+    directory = RunDirectory(tmp_path)
     with directory.locked(), pytest.raises(UsageError, match="another process"), directory.locked():
         pass
     context = multiprocessing.get_context("spawn")
@@ -120,9 +120,9 @@ def test_the_lock_is_held_against_others_and_ends_with_its_process(tmp_path):
 
 def test_new_directories_have_names_of_their_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    one = run.new_directory("digits")
+    one = new_directory("digits")
     one.create()
-    two = run.new_directory("digits")
+    two = new_directory("digits")
     assert one.path != two.path
     assert one.path.parent == tmp_path / "runs"
     assert one.path.name.startswith("digits-")
@@ -130,17 +130,17 @@ def test_new_directories_have_names_of_their_own(tmp_path, monkeypatch):
 
 def test_paths_and_commands_are_shown_as_one_would_type_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert run.shown(tmp_path / "runs" / "a") == "runs/a"
-    assert run.shown(tmp_path.parent) == str(tmp_path.parent)
+    assert text.shown(tmp_path / "runs" / "a") == "runs/a"
+    assert text.shown(tmp_path.parent) == str(tmp_path.parent)
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "launch.py"), "train"])
-    monkeypatch.setattr(run.shutil, "which", lambda name: sys.executable)
+    monkeypatch.setattr(text.shutil, "which", lambda name: sys.executable)
     path = tmp_path / "my $run"
-    command = run.command_line("evaluate", path, "--split=test")
+    command = text.command_line("evaluate", path, "--split=test")
     assert command == "python launch.py evaluate '--workdir=my $run' --split=test"
     # Without an active virtual environment `python` would be another one.
     monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
-    monkeypatch.setattr(run.shutil, "which", lambda name: "/usr/bin/python")
-    words = shlex.split(run.command_line("train", path))
+    monkeypatch.setattr(text.shutil, "which", lambda name: "/usr/bin/python")
+    words = shlex.split(text.command_line("train", path))
     assert words == [".venv/bin/python", "launch.py", "train", "--workdir=my $run"]
 
 
@@ -158,9 +158,9 @@ def test_a_platform_that_is_not_there_is_one_line(monkeypatch, places):
 
 
 def test_the_environment_says_what_ran_where():
-    environment = runtime.environment()
-    assert environment["command"][0] == sys.executable
-    assert environment["platform"] == "cpu"
-    assert environment["processes"] == 1
-    assert len(environment["devices"]) >= 1
-    json.dumps(environment)
+    written = environment()
+    assert written["command"][0] == sys.executable
+    assert written["platform"] == "cpu"
+    assert written["processes"] == 1
+    assert len(written["devices"]) >= 1
+    json.dumps(written)

@@ -1,4 +1,4 @@
-"""Where the process keeps what can be made anew, and how it runs programs on a CPU."""
+"""The cache of the process, a late start, and the memory of programs on a CPU."""
 
 import platform
 import subprocess
@@ -23,22 +23,40 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     assert runtime.cache_dir() == tmp_path / "home" / ".cache" / "cnn_jax"
 
 
-def test_tuning_of_a_cpu_can_be_switched_off_and_unknown_options_are_left_out(monkeypatch):
-    try:
-        runtime.start("cpu", cpu_tuning=False)
-        assert runtime.compiler_options() == {}
-        assert runtime.describe_tuning() == "none"
-        options = {"xla_disable_hlo_passes": "cse_barrier_expander", "xla_no_such_option": "1"}
-        monkeypatch.setattr(runtime, "_CPU_COMPILER_OPTIONS", options)
-        runtime.start("cpu")
-        assert runtime.compiler_options() == {"xla_disable_hlo_passes": "cse_barrier_expander"}
-        assert "cse_barrier_expander" in runtime.describe_tuning()
-    finally:
-        monkeypatch.undo()
-        runtime.start("cpu")
+# A notebook that has used JAX before it starts us, with a cache of the user's own.
+_LATE = """
+import warnings
+warnings.simplefilter("error")
+import jax, jax.numpy as jnp
+jax.config.update("jax_compilation_cache_dir", {!r})
+jnp.zeros(3).block_until_ready()
+from cnn_jax import runtime
+for _ in range(2):
+    runtime.start()
+    runtime.start("cpu")
+print(jax.config.jax_compilation_cache_dir)
+jax.config.update("jax_compilation_cache_dir", None)
+runtime.start("cpu")
+print(jax.config.jax_compilation_cache_dir)
+try:
+    runtime.start("tpu")
+except Exception as error:
+    print(error)
+"""
 
 
-# Prints how many pages a program with a temporary of 128 MiB touches anew when it runs again.
+def test_it_starts_again_and_late_and_leaves_the_users_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("CNN_JAX_CACHE", str(tmp_path))
+    late = _LATE.format(str(tmp_path / "own"))
+    done = subprocess.run([sys.executable, "-c", late], **_TEXT)
+    assert done.stderr == ""
+    own, ours, error = done.stdout.splitlines()
+    assert own == str(tmp_path / "own")
+    assert ours == str(tmp_path / "xla")
+    assert error == "platform=tpu: JAX already runs on cpu here"
+
+
+# Prints how many new pages a program with a temporary of 128 MiB touches when it runs again.
 _FAULTS = """
 import resource
 import jax, jax.numpy as jnp
@@ -54,7 +72,7 @@ for _ in range(5):
     before = touched()
     program(x).block_until_ready()
     found.append(touched() - before)
-print(sorted(found)[2])  # a run now and then may still take memory
+print(sorted(found)[2])  # now and then a run may still take memory
 """
 
 

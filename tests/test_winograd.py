@@ -8,18 +8,20 @@ import numpy as np
 import pytest
 from jax import export
 
-from cnn_jax import cpu, layers, onednn, runtime, winograd
+from cnn_jax import cpu, layers
+from cnn_jax.cpu import convolution, onednn, winograd, winograd_plan
+from cnn_jax.cpu.onednn_settings import Geometry, Kind
+from cnn_jax.runs.environment import environment
 
 here = pytest.mark.skipif(onednn.obstacle() is not None, reason=str(onednn.obstacle()))
 
 
 @pytest.fixture
 def chosen(monkeypatch):
-    """The process as `--cpu_convolutions=winograd` has it, and no convolution too small for it."""
-    monkeypatch.setattr(winograd, "pays", lambda geometry: geometry.strides == (1, 1))
-    runtime.start("cpu", cpu_convolutions="winograd")
-    yield
-    runtime.start("cpu")
+    """Winograd's algorithm convolves wherever it can, however small the convolution is."""
+    monkeypatch.setattr(winograd_plan, "pays", lambda geometry: geometry.strides == (1, 1))
+    with cpu.using("winograd"):
+        yield
 
 
 def draw(*shape, seed=0):
@@ -33,7 +35,7 @@ FILTERS = [(m, r) for r in range(1, 6) for m in range(1, 8 - r)]
 def test_the_matrices_give_the_outputs_of_a_filter(m, r):
     generator = np.random.default_rng(0)
     x, w = generator.standard_normal(m + r - 1), generator.standard_normal(r)
-    found = winograd.transforms(m, r)
+    found = winograd_plan.transforms(m, r)
     y = found.outputs @ ((found.kernel @ w) * (found.inputs @ x))
     np.testing.assert_allclose(y, np.correlate(x, w, "valid"), rtol=1e-11, atol=1e-11)
 
@@ -43,7 +45,7 @@ TILES = [(32, 3, 4), (6, 3, 3), (3, 3, 3), (7, 3, 4), (9, 4, 3)]
 
 @pytest.mark.parametrize(("size", "r", "m"), TILES)
 def test_tiles_are_those_of_the_fewest_products(size, r, m):
-    axis = winograd._Axis(size, r)
+    axis = winograd_plan.Axis(size, r)
     assert (axis.m, axis.alpha) == (m, m + r - 1)
     assert axis.tiles * m >= size
 
@@ -66,10 +68,10 @@ CASES = {
 @pytest.mark.parametrize("parts", [False, True])
 def test_values_and_gradients_are_those_of_the_definition(chosen, case, parts, monkeypatch):
     if parts:  # one image at a time
-        monkeypatch.setattr(winograd, "_PART", 1)
+        monkeypatch.setattr(winograd, "_PART_BYTES", 1)
     images, filters, pads = CASES[case]
     x, kernel, bias = draw(*images), draw(*filters, seed=1), draw(filters[-1], seed=2)
-    weights = draw(*jax.eval_shape(lambda: cpu.reference(x, kernel, bias, (1, 1), pads)).shape)
+    weights = draw(*jax.eval_shape(lambda: convolution.by_xla(x, kernel, bias, (1, 1), pads)).shape)
 
     def both(convolve: Any, *operands: Any, **more: Any) -> Any:
         def total(x, kernel, bias):
@@ -78,10 +80,10 @@ def test_values_and_gradients_are_those_of_the_definition(chosen, case, parts, m
         value = convolve(*operands, (1, 1), pads, True, **more)
         return value, *jax.jit(jax.grad(total, (0, 1, 2)))(*operands)
 
-    ours = both(cpu.convolve, x, kernel, bias, fast=True)
+    ours = both(convolution.by_onednn, x, kernel, bias, with_winograd=True)
     with jax.enable_x64(True):
         wide = (jnp.asarray(np.asarray(one), jnp.float64) for one in (x, kernel, bias))
-        theirs = [np.asarray(leaf) for leaf in both(cpu.reference, *wide)]
+        theirs = [np.asarray(leaf) for leaf in both(convolution.by_xla, *wide)]
     for mine, other in zip(ours, theirs, strict=True):
         assert mine.dtype == jnp.float32
         assert np.linalg.norm(np.asarray(mine) - other) < 3e-6 * np.linalg.norm(other)
@@ -92,10 +94,10 @@ def test_second_derivatives_and_vmap(chosen):
     x, kernel, bias, pads = draw(2, 6, 6, 3), draw(3, 3, 3, 4), draw(4), ((1, 1), (1, 1))
 
     def fast(x, kernel, bias):
-        return cpu.convolve(x, kernel, bias, (1, 1), pads, False, True)
+        return convolution.by_onednn(x, kernel, bias, (1, 1), pads, False, True)
 
     def plain(x, kernel, bias):
-        return cpu.reference(x, kernel, bias, (1, 1), pads)
+        return convolution.by_xla(x, kernel, bias, (1, 1), pads)
 
     def steepness(convolve: Any) -> Any:
         def slopes(*leaves):
@@ -122,27 +124,27 @@ def test_rounding_errors_are_as_the_module_says():
     y = winograd.convolve(x, kernel, None, pads)
     with jax.enable_x64(True):
         wide = [jnp.asarray(np.asarray(one), jnp.float64) for one in (x, kernel)]
-        exact = np.asarray(cpu.reference(wide[0], wide[1], None, (1, 1), pads))
+        exact = np.asarray(convolution.by_xla(wide[0], wide[1], None, (1, 1), pads))
     assert np.abs(np.asarray(y) - exact).max() < 2e-5 * np.abs(exact).max()
 
 
-def geometry(kind=onednn.Kind.FORWARD, size=20, channels=256, taps=3, **more):
+def geometry(kind=Kind.RESULT, size=20, channels=256, taps=3, **more):
     images, kernel = (32, size, size, channels), (taps, taps, channels, channels)
     pad = (taps // 2, taps - 1 - taps // 2)
-    made = onednn.Geometry(
+    made = Geometry(
         kind, False, False, False, images, kernel, images, (1, 1), (pad, pad)
     )  # fmt: skip
     return made._replace(**more)
 
 
 def test_it_is_chosen_where_many_channels_make_it_pay():
-    for kind in (onednn.Kind.FORWARD, onednn.Kind.IMAGES, onednn.Kind.KERNEL):
-        assert winograd.pays(geometry(kind))
-        assert not winograd.pays(geometry(kind, channels=32))
-        assert not winograd.pays(geometry(kind, bfloat16=True))
-        assert not winograd.pays(geometry(kind, strides=(2, 2)))
-        assert not winograd.pays(geometry(kind, taps=1))
-        assert not winograd.pays(geometry(kind, taps=7))
+    for kind in (Kind.RESULT, Kind.IMAGES_GRADIENT, Kind.KERNEL_GRADIENT):
+        assert winograd_plan.pays(geometry(kind))
+        assert not winograd_plan.pays(geometry(kind, channels=32))
+        assert not winograd_plan.pays(geometry(kind, bfloat16=True))
+        assert not winograd_plan.pays(geometry(kind, strides=(2, 2)))
+        assert not winograd_plan.pays(geometry(kind, taps=1))
+        assert not winograd_plan.pays(geometry(kind, taps=7))
 
 
 @here
@@ -158,21 +160,18 @@ def test_a_layer_uses_it_where_it_was_asked_for():
         return jax.grad(total, (0, 1))(variables, x)
 
     found = {}
-    try:
-        for who, products in (("winograd", True), ("onednn", False)):
-            runtime.start("cpu", cpu_convolutions=who)
-            program = jax.jit(lambda v, x: run(v, x))
+    program = jax.jit(run)
+    for who, products in (("winograd", True), ("onednn", False)):
+        with cpu.using(who):
             text = program.lower(variables, x).as_text()
             # A call's attribute begins with its kind.
-            assert (f"dense<[{int(onednn.Kind.PRODUCTS)}, " in text) == products
+            assert (f"dense<[{int(Kind.PRODUCTS)}, " in text) == products
             found[who] = program(variables, x)
-        assert "by Winograd's way" not in runtime.describe_tuning()
-        runtime.start("cpu", cpu_convolutions="auto")
-        assert runtime.uses_winograd()
-        assert "by Winograd's way" in runtime.describe_tuning()
-        assert runtime.environment()["cpu_convolutions"] == "winograd"
-    finally:
-        runtime.start("cpu")
+            assert ("by Winograd's algorithm" in cpu.describe()) == products
+    with cpu.using("auto"):
+        assert cpu.chosen() == "winograd"
+        assert "by Winograd's algorithm" in cpu.describe()
+        assert environment()["cpu_convolutions"] == "winograd"
     for ours, theirs in zip(*(jax.tree.leaves(one) for one in found.values()), strict=True):
         assert np.linalg.norm(ours - theirs) < 1e-5 * np.linalg.norm(theirs)
 
@@ -180,7 +179,9 @@ def test_a_layer_uses_it_where_it_was_asked_for():
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 def test_other_platforms_get_plain_convolutions(platform):
     def gradients(x, kernel):
-        y = lambda x, kernel: cpu.convolve(x, kernel, None, (1, 1), ((1, 1), (1, 1)), False, True)  # noqa: E731
+        def y(x, kernel):
+            return convolution.by_onednn(x, kernel, None, (1, 1), ((1, 1), (1, 1)), False, True)
+
         return jax.grad(lambda *leaves: jnp.sum(jnp.sin(y(*leaves))), (0, 1))(x, kernel)
 
     shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((32, 8, 8, 256), (3, 3, 256, 256))]

@@ -1,4 +1,4 @@
-"""What makes tests of training quick: a small run, and a network with VGG's parts and names."""
+"""A small run and a network with VGG's parts and names, which keep tests of training quick."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from cnn_jax.models.classifier import Stages
 from cnn_jax.models.heads import PooledHead
 from cnn_jax.models.vgg import VGGBlock
 
-# A run with everything that a resume could get wrong: augmentation, dropout, a moving average and a
-# schedule. 60 steps, 20 an epoch.
+# A run with all that a resume could get wrong: augmentation, dropout, a moving average and a
+# schedule. It makes 60 steps, 20 in an epoch.
 SETTINGS = (
     "--model.name=mlp",
     "--model.dropout_rate=0.2",
@@ -47,4 +47,11 @@ def build(num_outputs, dtype=jnp.float32, dropout_rate=0.0):
     return Classifier(TinyVGG(dtype), PooledHead(num_outputs, dropout_rate=dropout_rate))
 
 
-ENTRY = Entry(build, (32, 32, 3), (32, 32), "made for tests", 1, 0, 0, {"dropout_rate": 0.0})
+ENTRY = Entry(
+    builder=build,
+    input_shape=(32, 32, 3),
+    smallest=(32, 32),
+    source="made for tests",
+    outputs=1,
+    options={"dropout_rate": 0.0},
+)

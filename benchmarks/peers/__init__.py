@@ -1,1 +1,1 @@
-"""The processes that the benchmark compares: one file a library, and what they have in common."""
+"""The processes that the benchmark compares: one file for each library, and their common parts."""

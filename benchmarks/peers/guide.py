@@ -1,7 +1,7 @@
-"""The transfer study guide's script on Keras: FOLDER, WEIGHTS and EPOCHS are its arguments.
+"""Runs the transfer study guide's script on Keras; its arguments are FOLDER, WEIGHTS and EPOCHS.
 
-The images are read from their folder in every epoch, and the frozen VGG16 is run on all of them.
-Its last line is JSON: the seconds of each epoch.
+Every epoch reads the images from their folder and runs the frozen VGG16 on all of them. The last
+line that it prints is JSON: the seconds of each epoch.
 """
 
 import itertools
@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 folder, weights, epochs = sys.argv[1:]
-load: Any = keras.utils.image_dataset_from_directory  # whose declared result is too narrow
+load: Any = keras.utils.image_dataset_from_directory  # Any: Keras declares too narrow a result
 train, validation = (
     load(f"{folder}/{split}", image_size=(160, 160), batch_size=32).prefetch(2)
     for split in ("train", "validation")

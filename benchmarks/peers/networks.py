@@ -2,10 +2,10 @@
 
 Layers are tuples: ("conv", path, filters, (height, width), stride, padding, bias), ("bias", path),
 ("bn", path, epsilon, scale), ("dense", path, units, bias), ("pool", window), ("residual", layers,
-layers of the shortcut), ("scale", factor), ("crop", kernel), which leaves as much of the top left
-as a convolution by this kernel needs for an even height and width, and ("relu",), ("gelu",),
-("flatten",), ("mean",). Paths are those of the parameters in `cnn_jax.models`; a parameter that
-only one side has is an error.
+layers of the shortcut), ("scale", factor), ("crop", kernel), ("relu",), ("gelu",), ("flatten",) and
+("mean",). A crop keeps the top left part of the images whose convolution with this kernel has an
+even height and width. Paths are those of the parameters in `cnn_jax.models`; a parameter that only
+one side has is an error.
 """
 
 from collections.abc import Iterator
@@ -18,13 +18,13 @@ def network(model: str, outputs: int, reordered: bool = False) -> list[Layer]:
     """Returns the layers of a model.
 
     Args:
-        model: its name in `cnn_jax.models.REGISTRY`; vgg16 has the pooled head.
-        outputs: logits.
-        reordered: whether max-pools come before bias and ReLU, and what they leave out is not
-            computed, as in `cnn_jax.layers.Conv`.
+        model: the name of the model in `cnn_jax.models.REGISTRY`; vgg16 has the pooled head.
+        outputs: number of logits.
+        reordered: whether max-pools come before bias and ReLU, and the positions that they leave
+            out are not computed, as in `cnn_jax.layers.Conv`.
 
     Raises:
-        KeyError: the model is not written down here.
+        KeyError: this file does not have the model.
     """
     return list(_NETWORKS[model](outputs, reordered))
 
@@ -44,7 +44,7 @@ def _conv_relu_pool(path: str, *shape: Any, reordered: bool, **more: Any) -> lis
 
 
 def cropped(size: tuple[int, int], kernel: tuple[int, int]) -> tuple[int, int]:
-    """Returns the height and width that a ("crop", kernel) leaves of `size`."""
+    """Returns the height and width that ("crop", kernel) keeps of `size`."""
     height, width = ((n - k + 1) // 2 * 2 + k - 1 for n, k in zip(size, kernel, strict=True))
     return height, width
 

@@ -1,8 +1,6 @@
-"""cnn_jax, measured: the feed, train step and eval step of its own loop, jitted as it does."""
+"""cnn_jax, measured through its public door: the train step and the eval step of `create`."""
 
-import concurrent.futures
 import itertools
-import tempfile
 import time
 from typing import Any
 
@@ -10,102 +8,112 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import cnn_jax
 from benchmarks.peers import worker
 from benchmarks.peers.worker import Result, Run
-from cnn_jax import build, data, distributed, experiment, models, run, runtime
-from cnn_jax.data import batches, cache, images
-from cnn_jax.evaluation import metrics
-from cnn_jax.reporting import summary
-from cnn_jax.training import features, freezing, loop, steps
+
+_EPOCHS = 1_000_000  # passes over a workload's images, more than are ever run
 
 
-def assemble(work: dict[str, Any]) -> tuple[experiment.Experiment, data.DataInfo, build.Assembly]:
-    """Returns the experiment of a workload, its data set and its assembly."""
-    head = "pooled" if work["model"] == "vgg16" else "default"
-    own = models.REGISTRY[work["model"]].options
+def make(
+    work: dict[str, Any], pixels: np.ndarray | None = None, labels: np.ndarray | None = None
+) -> tuple[Any, Any, cnn_jax.Data]:
+    """Returns the first state, the step and the data of a workload; without pixels, of a few."""
     shape = (work["size"], work["size"], work["channels"])
-    config = experiment.Experiment(
-        dataset=experiment.Dataset(batch_size=work["batch"], eval_batch_size=work["batch"]),
-        model=experiment.Model(
-            work["model"], head=head, dropout_rate=0.0 if "dropout_rate" in own else None
-        ),
-        transfer=experiment.Transfer(
-            freeze=work["frozen"] or "none", cache_features=work["variant"] == "cached"
-        ),
-        optimizer=experiment.Optimizer(work["optimizer"], learning_rate=work["learning_rate"]),
-        train=experiment.Train(precision=work["mode"].get("precision", "float32")),
+    names = [str(i) for i in range(work["outputs"])]
+    if len(names) == 1:  # one logit
+        names = ["0", "1"]
+    if pixels is None or labels is None:
+        pixels = np.zeros((len(names), *shape), np.uint8)
+        labels = np.arange(len(names), dtype=np.int32)
+    pair = (pixels.reshape(-1, *shape), labels.reshape(-1))
+    data = cnn_jax.from_arrays(*pair, validation=pair, class_names=names)
+    settings: dict[str, Any] = {
+        "dataset.eval_batch_size": work["batch"],
+        "dataset.normalize": "unit",
+        "model.head": "pooled" if work["model"] == "vgg16" else "default",
+        "transfer.freeze": work["frozen"] or "none",
+        "transfer.cache_features": work["variant"] == "cached",
+        "train.precision": work["mode"].get("precision", "float32"),
+    }
+    if work["model"] == "vgg16":
+        settings["model.dropout_rate"] = 0.0
+    state, step = cnn_jax.create(
+        data,
+        model=work["model"],
+        optimizer=work["optimizer"],
+        learning_rate=work["learning_rate"],
+        batch_size=work["batch"],
+        settings=settings,
     )
-    classes = tuple(map(str, range(work["outputs"])))
-    zero = (0.0,) * work["channels"]
-    info = data.DataInfo("benchmark", "", classes, shape, zero, zero, {}, {}, (), "")
-    return config, info, build.assemble(config, info)
+    return state, step, data
 
 
 def step_flops(work: dict[str, Any]) -> int:
     """Returns the FLOPs of one step for one image, those that a cache saves not counted."""
-    config, info, assembly = assemble(work)
-    rows = summary.layer_table(assembly.model, info.image_shape)
-    if work["kind"] == "forward":
-        return summary.totals(rows).flops
-    trained = assembly.phases[0].groups
-    cut = features.cut(config, assembly)
-    return summary.step_flops(rows, trained, assembly.model.stage_names, cut)["total"]
+    _, step, _ = make(work)
+    return step.forward_flops if work["kind"] == "forward" else step.flops
 
 
 def draw_parameters(work: dict[str, Any], generator: np.random.Generator) -> dict[str, np.ndarray]:
     """Returns parameters by path: He-normal kernels, small biases, scales of one."""
-    _, _, assembly = assemble(work)
+    state, _, _ = make(work)
     drawn = {}
-    for path, leaf in freezing.flatten(assembly.shapes["params"]).items():
-        if path.endswith("/scale"):
-            drawn[path] = np.ones(leaf.shape, np.float32)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
+        name = "/".join(entry.key for entry in path)
+        if name.endswith("/scale"):
+            drawn[name] = np.ones(leaf.shape, np.float32)
         else:
             fan_in = np.prod(leaf.shape[:-1])
-            deviation = np.sqrt(2 / fan_in) if path.endswith("/kernel") else 0.01
-            drawn[path] = (deviation * generator.standard_normal(leaf.shape)).astype(np.float32)
+            deviation = np.sqrt(2 / fan_in) if name.endswith("/kernel") else 0.01
+            drawn[name] = (deviation * generator.standard_normal(leaf.shape)).astype(np.float32)
     return drawn
+
+
+def replace_parameters(params: Any, drawn: dict[str, np.ndarray]) -> Any:
+    """Returns parameters with those drawn in their places."""
+
+    def take(path: Any, leaf: jax.Array) -> jax.Array:
+        return jax.device_put(drawn["/".join(entry.key for entry in path)], leaf.sharding)
+
+    return jax.tree_util.tree_map_with_path(take, params)
 
 
 def prepare(work: dict[str, Any]) -> Run:
     """Returns the run of a workload; see `worker`."""
-    runtime.start(cpu_convolutions=work["mode"].get("cpu_convolutions", "winograd"))
     if work["kind"] == "jpeg":
         return _decode(work["photographs"], work["size"])
     if work["kind"] == "product":
         return _product(work["size"])
-    config, info, assembly = assemble(work)
+    with _convolutions(work):
+        return _network(work)
+
+
+def _convolutions(work: dict[str, Any]) -> Any:
+    """Returns the context of who convolves."""
+    return cnn_jax.cpu.using(work["mode"].get("cpu_convolutions", "winograd"))
+
+
+def _network(work: dict[str, Any]) -> Run:
+    """Returns the run of a network's train step, or of its eval step."""
     pixels, labels, parameters = worker.load(work)
-    pixels, labels = pixels.reshape(-1, *info.image_shape), labels.reshape(-1)
-    split = data.Split(pixels, labels, [str(i) for i in range(len(labels))])
-    loaded = data.Data(info, {"train": split, "validation": split})
-    directory = run.RunDirectory(tempfile.gettempdir())  # nothing is written there
-    trainer = loop.Trainer(config, loaded, assembly, None, directory, quiet=True)
-    replicated = distributed.replicated(trainer.mesh)
-    state = build.initial_state(assembly, config, None, replicated)
+    state, step, _ = make(work, pixels, labels)
     if parameters:
-        state = state.replace(params=distributed.put(freezing.unflatten(parameters), replicated))
-    if trainer.cut:
-        split = features.cache_splits(
-            config, loaded, assembly, state.variables(), trainer.cut, quiet=True
-        )["train"]
-    feed = batches.Feed(split, trainer.mesh, config.dataset.resident_limit)
-    count = len(labels) // work["batch"]
-    order = np.arange(len(labels), dtype=np.int32)
-    indices = (batches.take_batch(order, work["batch"], i) for i in itertools.cycle(range(count)))
-    fed = feed.batches(indices)
-    hyper = distributed.put(jax.tree.map(np.asarray, steps.Hyperparameters.of(config)), replicated)
-    step = trainer._step(0) if work["kind"] == "train" else trainer.evaluator._step
+        state = state.replace(params=replace_parameters(state.params, parameters))
+    split = step.prepare(state)["train"]
+    batches = cnn_jax.batches(split, work["batch"], seed=None, epochs=_EPOCHS)
 
     def train(number: int, each: bool) -> Result:
         nonlocal state
         sums = [jax.device_get(state.interval)] if each else []
-        began = time.perf_counter()
-        for _ in range(number):
-            state = step(state, feed.resident, next(fed), hyper)
-            if each:
-                sums.append(jax.device_get(state.interval))
-        jax.block_until_ready(state)
-        seconds = time.perf_counter() - began
+        with _convolutions(work):
+            began = time.perf_counter()
+            for batch in itertools.islice(batches, number):
+                state = step(state, batch)
+                if each:
+                    sums.append(jax.device_get(state.interval))
+            jax.block_until_ready(state)
+            seconds = time.perf_counter() - began
         losses = [
             _mean(jax.tree.map(np.subtract, after, before))
             for before, after in itertools.pairwise(sums)
@@ -113,34 +121,32 @@ def prepare(work: dict[str, Any]) -> Run:
         return Result(seconds, number * work["batch"], losses)
 
     def forward(number: int, each: bool) -> Result:
-        variables = state.variables()
         found = []
-        began = time.perf_counter()
-        for _ in range(number):
-            found.append(step(variables, feed.resident, next(fed)))
-        jax.block_until_ready(found)
-        seconds = time.perf_counter() - began
-        losses = [_mean(jax.device_get(one.sums)) for one, _ in found] if each else []
+        with _convolutions(work):
+            began = time.perf_counter()
+            for batch in itertools.islice(batches, number):
+                found.append(step.evaluate_batch(state, batch))
+            jax.block_until_ready(found)
+            seconds = time.perf_counter() - began
+        losses = [_mean(jax.device_get(sums)) for sums, _ in found] if each else []
         return Result(seconds, number * work["batch"], losses)
 
     return train if work["kind"] == "train" else forward
 
 
-def _mean(sums: metrics.Sums) -> float:
+def _mean(sums: Any) -> float:
     return float(sums.loss / sums.examples)
 
 
 def _decode(paths: list[str], size: int) -> Run:
-    """Returns a run of which a step is one photograph, read as `data.cache` does."""
+    """Returns a run of which a step is one photograph, read as data sets are."""
     taken = itertools.cycle(paths)
 
     def run(number: int, each: bool) -> Result:
         del each
         some = list(itertools.islice(taken, number))
-        parts = [some[i : i + 32] for i in range(0, number, 32)]
         began = time.perf_counter()
-        with concurrent.futures.ThreadPoolExecutor(cache.cores()) as pool:
-            list(pool.map(lambda part: [images.read_image(path, size) for path in part], parts))
+        cnn_jax.read_images(some, size)
         return Result(time.perf_counter() - began, number, [])
 
     return run

@@ -1,10 +1,10 @@
-"""What is compared with what: the peers, the workloads, and which of them runs which how."""
+"""Lists the peers, the workloads, and which peer runs which workload in which way."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-# glibc's allocator keeps freed memory, as `runtime.start` has it for ours.
+# With these glibc's allocator keeps freed memory, as `runtime.start` sets it for ours.
 _MALLOC = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "16000000000",
@@ -17,11 +17,11 @@ class Peer:
     """A library in one of the ways to run it.
 
     Attributes:
-        environment: whose packages it runs with: "ours", or the name of a file of requirements.
+        environment: the packages that it runs with: "ours", or the name of a file of requirements.
         module: the file that runs it.
         mode: precision, channels_last and cpu_convolutions, for that file.
-        variables: of the process's environment.
-        also: kinds of workloads besides networks that it runs.
+        variables: environment variables of its process.
+        also: the kinds of workloads that it runs besides networks.
     """
 
     environment: str
@@ -32,12 +32,12 @@ class Peer:
 
     @property
     def tuned(self) -> bool:
-        """Whether it got our settings of the allocator."""
+        """Whether it runs with our settings of the allocator."""
         return self.variables.items() >= _MALLOC.items()
 
     @property
     def precision(self) -> str:
-        """float32 or bfloat16."""
+        """The precision: "float32" or "bfloat16"."""
         return self.mode.get("precision", "float32")
 
 
@@ -68,19 +68,21 @@ class Workload:
 
     Attributes:
         kind: train, forward, jpeg, product, start or transfer.
-        model: of `cnn_jax.models`.
+        model: the name of the model in `cnn_jax.models`.
         batch: images in a step.
         size: height and width of the images in pixels; rows and columns of a product's matrices.
-        channels: of the images.
-        outputs: logits.
-        batches: different batches of data, which take turns.
+        channels: channels of the images.
+        outputs: number of logits.
+        batches: number of different batches of data, which take turns.
         optimizer: adam, or sgd with Nesterov momentum 0.9.
-        learning_rate: small where nothing is lost by it, so that rounding does not grow in the
-            steps whose losses are compared.
-        frozen: pattern of the parameters that are not trained.
-        reorders: whether to measure the peers also with max-pools before bias and ReLU, as ours has
-            them. Not in VGG16, where bias and ReLU are little and so many processes would be large.
-        target: the least that ours must be, as a multiple of the fastest float32 peer's speed.
+        learning_rate: the learning rate. It is small, so rounding errors do not grow in the steps
+            whose losses are compared.
+        frozen: the pattern of the parameters that are not trained.
+        reorders: whether the peers run a second time with max-pools before bias and ReLU, as ours
+            does. VGG16 does not: bias and ReLU take little of its time, and its processes are
+            large.
+        target: the lowest speed of ours that is accepted, as a multiple of the speed of the fastest
+            float32 peer; None: there is no target.
     """
 
     kind: str
@@ -120,13 +122,13 @@ QUICK = ("ceiling", "study_cnn_50", "lenet5_64")
 
 
 def quick(workload: Workload) -> Workload:
-    """Returns the workload at a size that says nothing of speed and takes no time."""
+    """Returns the workload at a small size that takes no time and tells nothing about speed."""
     size = min(workload.size, 32)
     return dataclasses.replace(workload, batch=4, size=size, batches=2)
 
 
 class Cell(NamedTuple):
-    """One bar of the figure: a peer, and which of a workload's variants it runs.
+    """One bar of the figure: a peer, and the variant of a workload that it runs.
 
     Attributes:
         peer: a key of PEERS.
@@ -141,7 +143,7 @@ class Cell(NamedTuple):
 
 
 def cells(workload: Workload, peers: Iterable[str]) -> list[Cell]:
-    """Returns what runs a workload."""
+    """Returns the cells that run a workload."""
     found = []
     for name in peers:
         peer, ours = PEERS[name], PEERS[name].environment == "ours"
@@ -158,5 +160,5 @@ def cells(workload: Workload, peers: Iterable[str]) -> list[Cell]:
 
 
 def is_seconds(workload: Workload) -> bool:
-    """Whether the figure is seconds, not images a second."""
+    """Returns whether the workload is measured in seconds, not in images per second."""
     return workload.kind in ("start", "transfer")

@@ -1,4 +1,4 @@
-"""From raw measurements to rows, verdicts, tables and the figure: pure functions."""
+"""Turns raw measurements into rows, verdicts, tables and the figure, by pure functions."""
 
 import itertools
 import math
@@ -20,31 +20,32 @@ _COLOURS = {"ours": "#0072B2", "keras": "#D55E00", "torch": "#00735C"}  # Okabe 
 
 
 def foreign_share(before: Sequence[float], after: Sequence[float], cores: int) -> float:
-    """Returns the share of the machine's time that others used, from 0 to 1.
+    """Returns the share of the machine's time that other programs used, from 0 to 1.
 
     Args:
-        before: (seconds by the clock, processor seconds of everything, of them our own).
-        after: likewise, later.
-        cores: of the machine.
+        before: (seconds by the clock, processor seconds of all programs, our own part of them).
+        after: the same at a later time.
+        cores: the number of cores of the machine.
     """
     clock, busy, own = (b - a for a, b in zip(before, after, strict=True))
     return max(0.0, busy - own) / (max(clock, 1e-9) * cores)
 
 
 def check_losses(workload: str, losses: Mapping[Cell, Sequence[float]]) -> None:
-    """Checks that all cells computed the same: the losses of their first steps agree.
+    """Checks that all cells compute the same: that the losses of their first steps agree.
 
-    They are held against the first cell's, in float32 to 1e-4, in bfloat16 to 2e-2 of it.
+    Each loss is compared with that of the first cell. It may differ by 1e-4 of it in float32, and
+    by 2e-2 in bfloat16.
 
     Raises:
-        RunError: a step's losses differ by more.
+        RunError: the losses of a step differ by more.
     """
     (first, reference), *others = losses.items()
     for cell, found in others:
         precisions = {PEERS[cell.peer].precision, PEERS[first.peer].precision}
         tolerance = max(TOLERANCE[precision] for precision in precisions)
         for step, (theirs, ours) in enumerate(zip(found, reference, strict=True), start=1):
-            if not abs(theirs - ours) <= tolerance * abs(ours):  # so that nan does not pass
+            if not abs(theirs - ours) <= tolerance * abs(ours):  # nan must not pass
                 raise RunError(
                     f"{workload}: the loss of step {step} is {theirs:.7g} with {cell} and "
                     f"{ours:.7g} with {first}, more than {tolerance:g} apart: they do not compute "
@@ -55,8 +56,8 @@ def check_losses(workload: str, losses: Mapping[Cell, Sequence[float]]) -> None:
 def summarize(records: Iterable[Record], workloads: Mapping[str, Workload]) -> list[Record]:
     """Returns one row for every workload and cell, in their order.
 
-    `median`, `minimum`, `maximum` and `iqr` (the distance of the quartiles) are of images a second,
-    or of seconds, over the rounds that were kept; `ratio` is how many times as fast ours is.
+    `median`, `minimum`, `maximum` and `iqr` (the distance between the quartiles) are in images per
+    second, or in seconds, over the rounds that were kept; `ratio` is our speed over the peer's.
     """
     groups: dict[tuple[str, Cell], list[Record]] = {}
     for record in records:
@@ -105,14 +106,14 @@ def find(rows: Iterable[Record], workload: str, peer: str, variant: str = "") ->
 
 
 def _speed(row: Record) -> float:
-    """Returns what is larger for the faster, or 0 where nothing was kept."""
+    """Returns a number that is larger for a faster cell, or 0 if no round was kept."""
     if not row["median"]:
         return 0.0
     return 1 / row["median"] if row["unit"] == "s" else row["median"]
 
 
 def _ours(rows: Iterable[Record], workload: str) -> Record | None:
-    """Returns the fastest float32 row of ours, from a warm start."""
+    """Returns the row of our fastest float32 cell, with a warm start; None if there is none."""
     found = [
         row
         for row in rows
@@ -126,10 +127,10 @@ def _ours(rows: Iterable[Record], workload: str) -> Record | None:
 
 
 def verdicts(rows: Sequence[Record], workloads: Mapping[str, Workload]) -> list[Record]:
-    """Returns what the targets ask, with what was found.
+    """Returns the targets with the measured ratios.
 
-    Each has workload, what, ours (the fastest of our cells), peer (the fastest or leanest one),
-    ratio, target and met (None where there is no target).
+    Each has workload, what (the measure), ours (our fastest cell), peer (the fastest peer, or the
+    one with the least memory), ratio, target and met (None if there is no target).
     """
     found: list[Record] = []
     for name, workload in workloads.items():
@@ -188,7 +189,7 @@ def _verdict(
 def tabulate(
     rows: Sequence[Record], verdicts: Sequence[Record], markdown: bool = False
 ) -> tuple[str, str]:
-    """Returns the table of targets and that of all measurements."""
+    """Returns the table of the targets and the table of all measurements."""
     make = tables.markdown if markdown else tables.table
     targets = [
         [
@@ -229,7 +230,7 @@ def tabulate(
 
 
 def page(result: Mapping[str, Any]) -> str:
-    """Returns speed.md of what speed.json holds."""
+    """Returns the text of speed.md from the contents of speed.json."""
     packages = "; ".join(
         f"{name}: {', '.join(f'{k} {v}' for k, v in found.items())}"
         for name, found in result["packages"].items()
@@ -241,14 +242,15 @@ def page(result: Mapping[str, Any]) -> str:
         f"{packages}."
     )
     reading = (
-        "ours/peer is how many times as fast the fastest of ours in float32 is. Ours convolves by\n"
-        "oneDNN, with fewer multiplications (Winograd's algorithm) where that is faster,\n"
-        "ours-onednn without them, ours-xla by XLA. Ours has its max-pools before bias and ReLU,\n"
-        "but in ResNet and airbench, and does not compute what they leave out of an odd height or\n"
-        'width; the same has been done to "reordered" peers. GFLOP/s count, for all of them, what\n'
-        "ours-onednn computes: ours can exceed the ceiling. Peak memory of ours is that of\n"
-        'a process whose programs are in the compilation cache. "cached": on features computed\n'
-        'before; "malloc": with our settings of the allocator.'
+        "ours/peer is the speed of our fastest float32 cell over that of the peer. `ours`\n"
+        "convolves with oneDNN, and with Winograd's algorithm (fewer multiplications) where that\n"
+        "is faster; `ours-onednn` does without Winograd's algorithm, `ours-xla` convolves with\n"
+        "XLA. Except in ResNet and airbench, our max-pools come before bias and ReLU, and the\n"
+        "last row and column of an odd height or width, which a pool leaves out, are not\n"
+        "computed. `reordered` peers do the same. GFLOP/s count for all peers the operations of\n"
+        "`ours-onednn`, so `ours` can exceed the ceiling. Our peak memory is that of a process\n"
+        "whose programs are in the compilation cache. `cached`: training on features that were\n"
+        "computed before; `malloc`: with our settings of the allocator."
     )
     tables = tabulate(result["rows"], result["verdicts"], markdown=True)
     parts = ["# Speed", made, reading, *result["notes"], *tables, "![speed](speed.png)"]
@@ -256,7 +258,7 @@ def page(result: Mapping[str, Any]) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Returns a number with at least three digits, and no more where they are before the point."""
+    """Returns a number with three digits, or more if it is 1,000 or above."""
     if value is None:
         return ""
     return f"{value:,.{max(0, 2 - math.floor(math.log10(max(value, 1e-3))))}f}"
@@ -265,7 +267,7 @@ def _number(value: float | None) -> str:
 def draw(
     rows: Sequence[Record], verdicts: Sequence[Record], workloads: Mapping[str, Workload]
 ) -> Figure:
-    """Returns bars of every workload, the ranges over the rounds, and the targets as dashes."""
+    """Draws a panel of bars for every workload, with ranges over rounds and dashed targets."""
     names = [n for n in workloads if any(r["workload"] == n and r["median"] for r in rows)]
     columns = min(3, len(names)) or 1
     lines = math.ceil(len(names) / columns) or 1

@@ -1,6 +1,6 @@
-"""Keras, measured: `fit` and `predict`, from their first batch to their last.
+"""Measures Keras: `fit` and `predict`, from their first batch to their last.
 
-Images are float arrays made beforehand, in its favour. The backend is $KERAS_BACKEND.
+Images are float arrays that were made before, in its favour. The backend is $KERAS_BACKEND.
 """
 
 import itertools
@@ -13,18 +13,18 @@ import numpy as np
 from benchmarks.peers import networks, worker
 from benchmarks.peers.worker import Result, Run
 
-_WEIGHTS = {"gamma": "scale", "beta": "bias"}  # ours of theirs, where they differ
+_WEIGHTS = {"gamma": "scale", "beta": "bias"}  # their names of weights to ours, where they differ
 
 
 class Bias(keras.layers.Layer):
-    """A bias for each channel."""
+    """Adds a bias to each channel."""
 
     def build(self, input_shape: Any) -> None:
-        """Makes the bias."""
+        """Creates the bias."""
         self.bias = self.add_weight(shape=input_shape[-1:], name="bias")
 
     def call(self, x: Any) -> Any:
-        """Maps [..., channels] to the same."""
+        """Maps [..., channels] to the same shape."""
         return x + self.bias
 
 
@@ -34,11 +34,11 @@ class Clock(keras.callbacks.Callback):
     began = seconds = 0.0
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Starts at the first batch."""
+        """Starts the clock at the first batch."""
         self.began = self.began or time.perf_counter()
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Stops."""
+        """Stops the clock."""
         self.seconds = time.perf_counter() - self.began
 
     on_predict_batch_begin = on_train_batch_begin
@@ -46,11 +46,11 @@ class Clock(keras.callbacks.Callback):
 
 
 def build(layers: list[networks.Layer], x: Any) -> Any:
-    """Returns what layers make of the tensor `x`."""
+    """Applies layers to the tensor `x` and returns the result."""
     for layer in layers:
         match layer:
             case ("conv", path, filters, kernel, stride, padding, bias):
-                # "same" pads on one side only where a stride divides the size.
+                # Where a stride divides the size, "same" would pad on one side only.
                 if padding and stride > 1:
                     x = keras.layers.ZeroPadding2D(padding)(x)
                 same = "same" if padding and stride == 1 else "valid"
@@ -94,7 +94,7 @@ def _name(path: str) -> str:
 
 
 def _load(model: Any, parameters: dict[str, np.ndarray]) -> None:
-    """Gives the model its parameters, all of them."""
+    """Sets all parameters of the model."""
     for layer in model.layers:
         path = layer.name.replace(".", "/").removesuffix("/bias")
         for weight in layer.weights:
@@ -105,7 +105,7 @@ def _load(model: Any, parameters: dict[str, np.ndarray]) -> None:
 
 
 def prepare(work: dict[str, Any]) -> Run:
-    """Returns the run of a workload; see `worker`."""
+    """Returns the function that runs a workload; see `worker`."""
     if work["kind"] == "jpeg":
         return _decode(work["photographs"], work["size"])
     images, labels, parameters = worker.load(work)
@@ -119,8 +119,8 @@ def prepare(work: dict[str, Any]) -> Run:
         layer.trainable = not worker.is_frozen(work, layer.name.replace(".", "/"))
     rate = work["learning_rate"]
     if work["optimizer"] == "adam":
-        # Keras adds epsilon before it corrects the second moment's bias, the others after; this is
-        # their 1e-8 in the steps whose losses are compared.
+        # Keras adds epsilon before it corrects the bias of the second moment, the others after
+        # that. In the steps whose losses are compared, this epsilon equals their 1e-8.
         optimizer = keras.optimizers.Adam(rate, epsilon=1e-8 * (1 - 0.999**3) ** 0.5)
     else:
         optimizer = keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
@@ -150,7 +150,7 @@ def prepare(work: dict[str, Any]) -> Run:
             losses = one_by_one(steps)
             return Result(time.perf_counter() - began, steps * work["batch"], losses)
         clock = Clock()
-        quiet: Any = 0  # which Keras declares as a string
+        quiet: Any = 0  # Any: Keras declares a string
         if work["kind"] == "train":
             model.fit(
                 feed(), steps_per_epoch=steps, shuffle=False, verbose=quiet, callbacks=[clock]
@@ -163,7 +163,7 @@ def prepare(work: dict[str, Any]) -> Run:
 
 
 def _decode(paths: list[str], size: int) -> Run:
-    """Returns a run of which a step is one photograph, as image_dataset_from_directory does it."""
+    """Returns a run whose step decodes one photograph, as image_dataset_from_directory does."""
     import tensorflow as tf  # pyright: ignore[reportMissingModuleSource]
 
     def read(path: Any) -> Any:

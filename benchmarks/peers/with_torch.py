@@ -1,6 +1,6 @@
-"""PyTorch, measured: eager as its users write it, in its own layout or channels_last.
+"""Measures PyTorch: eager, as its users write it, in its own layout or channels_last.
 
-Images are float tensors made beforehand, and the optimizer is the fused one: both in its favour.
+Images are float tensors that were made before, and the optimizer is fused: both are in its favour.
 """
 
 import os
@@ -45,7 +45,10 @@ def _filters_first(kernel: np.ndarray) -> np.ndarray:
 
 
 def _channels_first(channels: int, height: int, width: int) -> Any:
-    """Returns what makes a kernel behind flattened [height, width, channels] one of torch's."""
+    """Returns a function that converts a dense kernel to torch's.
+
+    The kernel follows a flattened feature map [height, width, channels].
+    """
 
     def convert(kernel: np.ndarray) -> np.ndarray:
         blocks = kernel.reshape(height, width, channels, -1)
@@ -55,10 +58,10 @@ def _channels_first(channels: int, height: int, width: int) -> Any:
 
 
 def build(layers: list[networks.Layer], x: Any, named: dict[str, Any]) -> tuple[nn.Sequential, Any]:
-    """Returns the modules of layers, and what they make of `x`, a batch of images.
+    """Returns the modules of layers, and their result for `x`, a batch of images.
 
-    `named` gets each parameter by its path, with the function that makes an array of
-    `cnn_jax.models` one of torch's.
+    `named` receives each parameter by its path, with the function that converts an array of
+    `cnn_jax.models` to torch's.
     """
     modules = []
     shape = None
@@ -110,13 +113,13 @@ def build(layers: list[networks.Layer], x: Any, named: dict[str, Any]) -> tuple[
 
 
 def prepare(work: dict[str, Any]) -> Run:
-    """Returns the run of a workload; see `worker`."""
+    """Returns the function that runs a workload; see `worker`."""
     if work["kind"] == "jpeg":
         return _decode(work["photographs"], work["size"])
     mode = work["mode"]
     layout = torch.channels_last if mode.get("channels_last") else torch.contiguous_format
     images, labels, parameters = worker.load(work)
-    # A transposed view would be channels_last already, whatever the mode says.
+    # A transposed view would be channels_last already, in either mode.
     inputs = [
         torch.from_numpy(np.ascontiguousarray(one.transpose(0, 3, 1, 2)).astype(np.float32) / 255)
         for one in images
@@ -171,7 +174,7 @@ def prepare(work: dict[str, Any]) -> Run:
 
 
 class _Photographs(torch.utils.data.Dataset):
-    """Decoded and resized with Pillow, as torchvision's transforms do it."""
+    """Decodes and resizes photographs with Pillow, as torchvision's transforms do."""
 
     def __init__(self, paths: list[str], size: int):
         self.paths, self.size = paths, (size, size)
@@ -186,7 +189,7 @@ class _Photographs(torch.utils.data.Dataset):
 
 
 def _decode(paths: list[str], size: int) -> Run:
-    """Returns a run of which a step is one photograph, through a DataLoader of worker processes."""
+    """Returns a run whose step decodes one photograph, by a DataLoader of worker processes."""
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
     def run(steps: int, each: bool) -> Result:

@@ -1,8 +1,8 @@
-"""What a measured process does whatever its library: it takes commands and answers, as JSON lines.
+"""The common part of all measured processes: commands and answers, as lines of JSON.
 
-{"prepare": work} makes the network of a workload ready, {"run": steps, "each": bool} runs it. What
-libraries print themselves goes to stderr. A peer's own file runs with the packages of that peer
-only, so nothing here needs more than NumPy.
+{"prepare": work} builds the network of a workload, {"run": steps, "each": bool} runs it. Output
+that libraries print themselves goes to stderr. A peer's own file runs with the packages of that
+peer only, so this module needs nothing but NumPy.
 """
 
 import importlib.metadata
@@ -21,12 +21,12 @@ PACKAGES = ("jax", "jaxlib", "flax", "keras", "tensorflow-cpu", "torch", "numpy"
 
 
 class Result(NamedTuple):
-    """What a run came to.
+    """The result of some steps.
 
     Attributes:
-        seconds: that it took, until its last result was there.
-        images: that it worked on.
-        losses: the mean loss of each step, where each was asked for.
+        seconds: the time that they took, until their last result was there.
+        images: the number of images.
+        losses: the mean loss of each step; empty if `each` was false.
     """
 
     seconds: float
@@ -34,7 +34,7 @@ class Result(NamedTuple):
     losses: list[float]
 
 
-# (steps, whether the loss of each is wanted) -> what the run came to.
+# (steps, each: whether to return the loss of each step) -> result
 Run = Callable[[int, bool], Result]
 
 
@@ -53,7 +53,7 @@ def serve(prepare: Callable[[dict[str, Any]], Run]) -> None:
                 assert run is not None, "prepare comes first"
                 answer = run(command["run"], command["each"])._asdict()
             answer["memory_mib"] = peak_memory()
-        except Exception as error:  # whatever it is, the benchmark has to name it
+        except Exception as error:  # the benchmark has to report any error
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}
         answers.write(json.dumps(answer) + "\n")
@@ -61,7 +61,7 @@ def serve(prepare: Callable[[dict[str, Any]], Run]) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of those of PACKAGES that are here."""
+    """Returns the versions of those PACKAGES that are installed."""
     found = {}
     for name in PACKAGES:
         try:
@@ -72,7 +72,7 @@ def versions() -> dict[str, str]:
 
 
 def peak_memory() -> float:
-    """Returns the most memory that this process had resident, in MiB."""
+    """Returns the peak of the resident memory of this process, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
@@ -80,8 +80,8 @@ def peak_memory() -> float:
 def load(work: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Returns a workload's images and labels in batches, and its parameters by path.
 
-    Images are uint8 [batches, batch, height, width, channels], labels int32 [batches, batch];
-    without parameters the library is to draw its own.
+    Images are uint8 [batches, batch, height, width, channels], labels int32 [batches, batch]. If
+    there are no parameters, the library draws its own.
     """
     with np.load(work["file"], allow_pickle=False) as file:
         arrays = dict(file)
@@ -95,14 +95,14 @@ def load(work: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, dict[str, np.nda
 
 
 def take(parameters: dict[str, np.ndarray], path: str) -> np.ndarray:
-    """Takes one parameter away from those that are still to be used."""
+    """Removes one parameter from those that are not used yet, and returns it."""
     if path not in parameters:
         raise ValueError(f"{path} is in benchmarks/peers/networks.py and not in cnn_jax.models")
     return parameters.pop(path)
 
 
 def check_all_taken(parameters: dict[str, np.ndarray]) -> None:
-    """Raises ValueError where parameters are left over."""
+    """Raises ValueError if parameters are left over."""
     if parameters:
         raise ValueError(
             f"in cnn_jax.models and not in benchmarks/peers/networks.py: {', '.join(parameters)}"
@@ -110,7 +110,7 @@ def check_all_taken(parameters: dict[str, np.ndarray]) -> None:
 
 
 def is_frozen(work: dict[str, Any], path: str) -> bool:
-    """Whether a parameter stays as it is; the pattern is one of `--transfer.freeze`."""
+    """Returns whether a parameter is frozen; the pattern is one of `--transfer.freeze`."""
     frozen = work["frozen"]
     return bool(frozen) and re.search(rf"(?:^|/)(?:{frozen})(?:/|$)", path) is not None
 

@@ -1,68 +1,33 @@
-"""Scaling and augmentation of image batches: pure functions that run inside the jitted step.
+"""Augmentation of image batches: pure functions that run inside the jitted step.
 
-`augment` works on the images as stored (uint8) and comes before `normalize`.
+`augment` takes images as they are stored and comes before `scaling.normalize`.
 """
 
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike, DTypeLike
-
-from cnn_jax.pretrained import preprocessing
-
-
-def normalize(
-    images: ArrayLike,
-    mode: str,
-    mean: ArrayLike | Sequence[float],
-    std: ArrayLike | Sequence[float],
-    dtype: DTypeLike = jnp.float32,
-) -> jax.Array:
-    """Scales images for a model.
-
-    Args:
-        images: [n, height, width, channels], 0..255, uint8 or float.
-        mode: `unit`: x/255; `standardize`: (x/255 - mean) / std; or one of
-            `pretrained.preprocessing`: `symmetric` (x/127.5 - 1), `caffe`, `torch`.
-        mean: [channels], of images scaled to 0..1; used by `standardize` alone.
-        std: [channels], likewise; a channel without variation (0) is centred and not divided.
-        dtype: of the result; the arithmetic is in float32.
-
-    Returns:
-        dtype [n, height, width, channels].
-
-    Raises:
-        UsageError: the mode is none of these, or needs three channels and there are others.
-    """
-    x = jnp.asarray(images, jnp.float32)
-    if mode == "unit":
-        x = x / 255
-    elif mode == "standardize":
-        deviation = jnp.asarray(std, jnp.float32)
-        x = (x / 255 - jnp.asarray(mean, jnp.float32)) / jnp.where(deviation > 0, deviation, 1)
-    else:
-        x = preprocessing.preprocess(x, mode)
-    return x.astype(dtype)
+from jax.typing import ArrayLike
 
 
 def _reflect(index: jax.Array, size: int) -> jax.Array:
-    """Folds indices back into 0..size-1 without repeating the edge, as numpy's 'reflect' pads."""
+    """Folds indices back into 0..size-1 without repeating the edge, as numpy's 'reflect' does."""
     period = max(2 * (size - 1), 1)
     index = index % period
     return jnp.minimum(index, period - index)
 
 
 def alternate(key: jax.Array, positions: jax.Array, epoch: jax.Array) -> jax.Array:
-    """Returns which images are mirrored in an epoch, bool [n], where mirroring alternates.
+    """Returns which images are mirrored in an epoch, bool [n], if mirroring alternates.
 
-    Each image is as drawn once in even epochs and the other way in odd ones, so that in two epochs
-    in a row it is seen from both sides. Source: Jordan 2024, arXiv:2404.00498, section 3.6.
+    One draw for each image says whether it is mirrored in even epochs; in odd epochs it is the
+    other way round, so that two epochs in a row show it from both sides. Source: Jordan 2024,
+    arXiv:2404.00498, section 3.6.
 
     Args:
-        key: of the run.
-        positions: int32 [n], of the images in their split.
-        epoch: int32 [], from 0.
+        key: the run's key, the same in every epoch.
+        positions: int32 [n], the images' positions in their split.
+        epoch: int32 [], the epoch, counted from 0.
     """
 
     def drawn(position: jax.Array) -> jax.Array:
@@ -72,14 +37,14 @@ def alternate(key: jax.Array, positions: jax.Array, epoch: jax.Array) -> jax.Arr
 
 
 def views(images: jax.Array, name: str) -> list[tuple[float, jax.Array]]:
-    """Returns [(weight, images)], whose weighted mean of logits is the evaluation of the images.
+    """Returns [(weight, images)]; the weighted mean of their logits evaluates the images.
 
     Source: Jordan 2024, arXiv:2404.00498, section 3.5.
 
     Args:
         images: `[n, height, width, channels]`, scaled or not.
-        name: of `experiment.VIEWS`. "one": as they are; "mirror": these and their mirror images;
-            "mirror_translate": these two for half of the weight, and for the other half the same
+        name: "one": the images themselves; "mirror": these and their mirror images;
+            "mirror_translate": these two with half of the weight, and with the other half the same
             shifted by a pixel up and left, and down and right, the edge reflected.
     """
     if name == "one":
@@ -103,24 +68,25 @@ def augment(
     fill: ArrayLike | Sequence[float] = 0,
     mirrored: jax.Array | None = None,
 ) -> jax.Array:
-    """Mirrors, crops and blanks images at random, each image by itself.
+    """Mirrors, crops and blanks images at random, each image independently.
 
     Args:
         images: uint8 or float [n, height, width, channels].
         key: the key of this batch; the same key gives the same result.
-        flip: mirror left to right with probability 1/2.
+        flip: whether to mirror left to right with probability 1/2.
         crop_padding: p > 0 pads every side by p reflected pixels, then cuts out the old height and
             width at an offset uniform over 0..2p in each direction (He et al. 2015, section 4.2,
             with reflection in place of zeros).
-        cutout: s > 0 blanks an s x s square whose centre is uniform over the pixels; what lies
+        cutout: s > 0 blanks an s x s square whose centre is uniform over the pixels; the part
             beyond the border is lost, so fewer than s * s pixels may be blank (DeVries and
             Taylor 2017, section 3.2).
-        fill: scalar or [channels], what cutout puts there, in the images' own units. The train
-            split's mean (`255 * info.mean`) becomes zero where images are standardized.
+        fill: scalar or [channels], the value of blank pixels, in the images' own units. The mean of
+            the train split (`255 * info.mean` of uint8 images) becomes zero if images are
+            standardized.
         mirrored: bool [n], which images to mirror, in place of `flip`'s chance.
 
     Returns:
-        Images of the same shape and dtype; the very same where nothing is asked for.
+        Images of the same shape and dtype; the same array if nothing is asked for.
     """
     n, height, width, channels = images.shape
     flip_key, crop_key, cutout_key = jax.random.split(key, 3)

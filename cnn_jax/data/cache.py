@@ -1,4 +1,4 @@
-"""Decoded images on disk: made once, verified whenever they are opened.
+"""Decoded images on disk: written once, verified whenever they are opened.
 
 In the folder `arrays` of `runtime.cache_dir()`, each split of each data set at each size has a
 directory: images.npy, labels.npy, examples.json (ids, and what was skipped) and meta.json (the key,
@@ -22,15 +22,14 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from cnn_jax import runtime
+from cnn_jax import files, progress, runtime
 from cnn_jax.data.images import DECODER, ImageError, read_image
 from cnn_jax.data.splits import Split
 from cnn_jax.errors import RunError
-from cnn_jax.reporting import progress
 
 _FILES = ("images.npy", "labels.npy", "examples.json")
 _TASK = 32  # images a thread takes at a time: small ones decode faster than they are handed over
-_FORMAT = 2  # one more whenever the same encoded images come out as other arrays
+_FORMAT = 2  # raise it by one whenever the same encoded images give other arrays
 _MAKING = ".making-"
 _ABANDONED_SECONDS = 24 * 3600
 
@@ -40,12 +39,12 @@ class Encoded:
     """A split as it is stored, before decoding.
 
     Attributes:
-        name: of the data set, for messages and the directory's name.
-        version: likewise.
-        split: likewise.
-        content: whatever tells these very files from others, ready for JSON.
-        num_examples: how many there are.
-        channels: 1 or 3, what the images are decoded to.
+        name: the data set's name, for messages and the directory's name.
+        version: the data set's version, likewise.
+        split: the split's name, likewise.
+        content: whatever tells these files from others of the same name, ready for JSON.
+        num_examples: the number of examples.
+        channels: the channels that images are decoded to, 1 or 3.
         blocks: yields (ids, labels, encoded images or their paths) of some examples at a time.
     """
 
@@ -65,13 +64,16 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def open_or_decode(encoded: Encoded, size: int | None, on_error: str) -> tuple[Split, list[str]]:
-    """Returns a split's arrays from the cache, which is filled first where it has none.
+def open_or_decode(
+    encoded: Encoded, size: int | None, on_error: str, quiet: bool = False
+) -> tuple[Split, list[str]]:
+    """Returns a split's arrays from the cache, and decodes them into it first if it has none.
 
     Args:
-        encoded: what to decode.
-        size: height and width images are resized to; None leaves them as stored.
+        encoded: the split to decode.
+        size: the height and width that images are resized to; None leaves them as stored.
         on_error: `refuse` or `skip` images that cannot be read.
+        quiet: whether to show no progress.
 
     Returns:
         The split, its images a read-only memory map, and "path: reason" of each image skipped.
@@ -99,15 +101,15 @@ def open_or_decode(encoded: Encoded, size: int | None, on_error: str) -> tuple[S
     )
     problem: Exception | None = None
     try:
-        for _ in range(3):  # made anew where damaged, and once more if another process interferes
+        for _ in range(3):  # again if the cache is damaged, or another process interferes
             if path.exists():
                 try:
                     return _open(path, text)
                 except (OSError, ValueError, KeyError, TypeError) as error:
-                    logging.warning("the cache %s is damaged (%s); making it anew", path, error)
+                    logging.warning("the cache %s is damaged (%s); making it again", path, error)
                     problem = error
                     _discard(path)
-            _make(path, text, encoded, size, on_error)
+            _make(path, text, encoded, size, on_error, quiet)
     except OSError as error:
         problem = error
     raise RunError(
@@ -116,28 +118,25 @@ def open_or_decode(encoded: Encoded, size: int | None, on_error: str) -> tuple[S
     ) from problem
 
 
-def _make(path: Path, key: str, encoded: Encoded, size: int | None, on_error: str) -> None:
+def _make(
+    path: Path, key: str, encoded: Encoded, size: int | None, on_error: str, quiet: bool
+) -> None:
     """Fills a cache beside its place and moves it there whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path.parent)
     making = Path(tempfile.mkdtemp(prefix=_MAKING, dir=path.parent))
     try:
-        _decode(encoded, size, on_error, making)
-        sums = {name: _sha256(making / name) for name in _FILES}
+        _decode(encoded, size, on_error, making, quiet)
+        sums = {name: files.sha256(making / name) for name in _FILES}
         (making / "meta.json").write_text(json.dumps({"key": key, "sha256": sums}))
         try:
             making.rename(path)
         except OSError:
             if not path.exists():
                 raise
-            # Another process made the same cache in the meantime: that one serves both.
+            # Another process has written the same cache in the meantime: it serves both.
     finally:
         shutil.rmtree(making, ignore_errors=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _discard(path: Path) -> None:
@@ -149,7 +148,7 @@ def _discard(path: Path) -> None:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Removes what killed processes left behind, after a day."""
+    """Removes the unfinished caches of killed processes, after a day."""
     for path in folder.glob(f"{_MAKING}*"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
@@ -162,7 +161,7 @@ def _open(path: Path, key: str) -> tuple[Split, list[str]]:
     if meta["key"] != key:
         raise ValueError("meta.json is of another data set")
     for name in _FILES:
-        if _sha256(path / name) != meta["sha256"][name]:
+        if files.sha256(path / name) != meta["sha256"][name]:
             raise ValueError(f"{name} does not have its checksum")
     examples = json.loads((path / "examples.json").read_text())
     images = np.load(path / "images.npy", mmap_mode="r", allow_pickle=False)
@@ -170,7 +169,7 @@ def _open(path: Path, key: str) -> tuple[Split, list[str]]:
     return Split(images, labels, examples["ids"]), examples["skipped"]
 
 
-def _decode(encoded: Encoded, size: int | None, on_error: str, folder: Path) -> None:
+def _decode(encoded: Encoded, size: int | None, on_error: str, folder: Path, quiet: bool) -> None:
     """Writes images.npy, labels.npy and examples.json."""
     where = f"{encoded.name} {encoded.split}"
 
@@ -189,7 +188,7 @@ def _decode(encoded: Encoded, size: int | None, on_error: str, folder: Path) -> 
     labels: list[int] = []
     ids: list[str] = []
     bad: list[ImageError] = []
-    bar = progress.Counter(encoded.num_examples, f"decoding {where}")
+    bar = progress.Counter(encoded.num_examples, f"decoding {where}", quiet=quiet)
     with bar, ThreadPoolExecutor(cores()) as pool:
         for block_ids, block_labels, sources in encoded.blocks():
             tasks = list(zip(block_ids, sources, strict=True))
@@ -222,7 +221,7 @@ def _decode(encoded: Encoded, size: int | None, on_error: str, folder: Path) -> 
 
 
 def _new_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns a uint8 array that is a file, so that data larger than the memory can be decoded."""
+    """Returns a uint8 array in a file, so that data larger than the memory can be decoded."""
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     return array.view(np.ndarray)  # the subclass makes each assignment of a row slow
 

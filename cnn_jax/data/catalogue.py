@@ -1,222 +1,59 @@
-"""Data sets by name: prepared TFDS directories, read by their own JSON and array_record files."""
+"""The data sets that exist by name: ours, the user's registered ones, and those of TFDS."""
 
-import dataclasses
-import difflib
-import json
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from cnn_jax import experiment, runtime
-from cnn_jax.data.cache import Encoded
-from cnn_jax.data.sources import Source
-from cnn_jax.errors import RunError, UsageError
-
-BUILT_IN = ("digits", "cifar10", "cats_vs_dogs")
+from cnn_jax import experiment, runtime, text
+from cnn_jax.data import prepared, registry
+from cnn_jax.data.sources import BUILT_IN, Source
+from cnn_jax.errors import UsageError
 
 _NAME = re.compile(r"(?P<dataset>\w+)(/(?P<config>[\w.\-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
-_ID_FEATURES = ("id", "image/filename", "file_name", "filename", "image_id", "image/id")
-_BLOCK = 1000
-
-
-@dataclasses.dataclass(frozen=True)
-class _Features:
-    """The features of a TFDS data set that image classification needs."""
-
-    image: str
-    label: str
-    channels: int
-    name: str | None  # the text feature that names an example
-    skipped: tuple[str, ...]  # every image feature, none of which TFDS is to decode
-    num_classes: int
-
-
-def data_dir(config: experiment.Dataset) -> Path:
-    """Returns where prepared directories are: data_dir, else $TFDS_DATA_DIR, else TFDS's own."""
-    place = config.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return Path(place).expanduser().absolute()
 
 
 def source(config: experiment.Dataset) -> Source:
-    """Finds the prepared directory of `config.name`, and prepares it where there is none.
+    """Opens the prepared directory of `config.name`, which is prepared first if there is none.
 
     Raises:
         UsageError: no data set has this name, or it is not image classification.
-        RunError: it is not prepared and cannot be, or what is there cannot be read.
+        RunError: it is not prepared and cannot be, or its directory cannot be read.
     """
-    name, place = config.name, data_dir(config)
+    name, place = config.name, prepared.data_dir(config)
     match = _NAME.fullmatch(name)
     if match is None:
-        raise unknown(name)
+        raise _unknown(name)
     places = [place]
     if name == "digits":
         places.append(runtime.cache_dir() / "tensorflow_datasets")
-    path = next((p for p in (find(p, **match.groupdict()) for p in places) if p), None)
+    path = next((p for p in (prepared.find(p, **match.groupdict()) for p in places) if p), None)
     if path is None:
+        if match["dataset"] not in (*BUILT_IN, *_names_of_tfds()):
+            raise _unknown(name)
         from cnn_jax.data import prepare  # imports TFDS, which takes seconds
 
         if name == "digits" and not _writable(place):
             place = places[1]
         path = prepare.prepare(name, place)
-    return _read_directory(name, path)
-
-
-def find(place: Path, dataset: str, config: str | None, version: str | None) -> Path | None:
-    """Returns the prepared directory of this version, else of the newest, else None."""
-    folder = place / dataset / config if config else place / dataset
-    versions = [version] if version else _versions(folder)
-    paths = [folder / v for v in versions if (folder / v / "dataset_info.json").is_file()]
-    return paths[0] if paths else None
-
-
-def _versions(folder: Path) -> list[str]:
-    """Returns the names of a folder's entries that are versions, the newest first."""
-    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
-    names = [name for name in names if re.fullmatch(r"\d+\.\d+\.\d+", name)]
-    return sorted(names, key=lambda name: [int(part) for part in name.split(".")], reverse=True)
+    return prepared.read(name, path, ours=name.partition(":")[0] in BUILT_IN)
 
 
 def _writable(folder: Path) -> bool:
-    """Returns whether a folder, or the one it would be made in, can be written."""
+    """Returns whether a folder, or the nearest one above it that exists, can be written."""
     while not folder.exists():
         folder = folder.parent
     return folder.is_dir() and os.access(folder, os.W_OK)
 
 
-def unknown(name: str) -> UsageError:
-    """Returns the error for a name that no data set has, with what may have been meant."""
+def _names_of_tfds() -> list[str]:
     import tensorflow_datasets as tfds
 
-    names = [*BUILT_IN, "folder", *tfds.list_builders(with_community_datasets=False)]
-    close = difflib.get_close_matches(name.lower(), names[:4], n=1, cutoff=0.75)
-    close = close or difflib.get_close_matches(name.lower(), names, n=1)
-    meant = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(BUILT_IN)}, folder"
-    end = "" if close else ", and the image classification data sets of TFDS"
-    return UsageError(f"--dataset.name={name}: no data set has this name; {meant}{end}")
+    return tfds.list_builders(with_community_datasets=False)
 
 
-def classification_features(name: str, features: dict[str, Any]) -> _Features:
-    """Returns what image classification needs of features, described as in features.json.
-
-    Raises:
-        UsageError: the data set has no image, no class label, or images of another kind.
-    """
-    items = {key: value for key, value in features.items() if isinstance(value, dict)}
-    images = [k for k, v in items.items() if str(v.get("pythonClassName")).endswith(".Image")]
-    labels = [k for k, v in items.items() if "classLabel" in v]
-    if not images or not labels:
-        lacks = "no image" if not images else "no class label"
-        listed = ", ".join(sorted(items)) or "nothing by name"
-        raise UsageError(
-            f"--dataset.name={name} is not image classification: it has {lacks} (it has {listed})"
-        )
-    image = "image" if "image" in images else images[0]
-    label = "label" if "label" in labels else labels[0]
-    described = items[image]["image"]
-    channels = int(described.get("shape", {}).get("dimensions", ["-1", "-1", "-1"])[-1])
-    if channels not in (-1, 1, 3) or described.get("dtype", "uint8") != "uint8":
-        raise UsageError(
-            f"--dataset.name={name}: its images have {channels} channels of "
-            f"{described.get('dtype', 'uint8')}; 1 or 3 of uint8 are supported"
-        )
-    return _Features(
-        image=image,
-        label=label,
-        channels=3 if channels == -1 else channels,
-        name=next((k for k in _ID_FEATURES if "text" in items.get(k, {})), None),
-        skipped=tuple(images),
-        num_classes=int(items[label]["classLabel"].get("numClasses", 0)),
-    )
-
-
-def _read_directory(name: str, path: Path) -> Source:
-    try:
-        info = json.loads((path / "dataset_info.json").read_text())
-        features_json = json.loads((path / "features.json").read_text())
-    except (OSError, ValueError) as error:
-        raise _damaged(path, error) from error
-    described = features_json.get("featuresDict", {}).get("features", {})
-    features = classification_features(name, described)
-    file_format = info.get("fileFormat", "tfrecord")
-    if file_format != "array_record":
-        if name.partition(":")[0] in BUILT_IN:
-            advice = "it is prepared as array_record, without TensorFlow, in another place"
-        else:
-            advice = "install the `tf` extra to have it prepared as array_record in another place"
-        raise RunError(
-            f"{path} is prepared as {file_format}, and only array_record can be read: {advice}, "
-            "given as --dataset.data_dir=DIR"
-        )
-    class_names = [str(i) for i in range(features.num_classes)]
-    names_file = path / f"{features.label.replace('/', '-')}.labels.txt"
-    if names_file.is_file():
-        class_names = names_file.read_text().splitlines()
-    notes = []
-    if (path / "dropped.txt").is_file():
-        count = len((path / "dropped.txt").read_text().splitlines())
-        notes.append(f"{count} images were dropped when it was prepared: {path / 'dropped.txt'}")
-    version = info.get("version", path.name)
-    encoded = {}
-    for split in info.get("splits", []):
-        count = sum(int(n) for n in split.get("shardLengths", []))
-        if count:
-            shards = sorted(path.glob(f"*-{split['name']}.array_record*"))
-            content = {
-                "sizes": [shard.stat().st_size for shard in shards],
-                "bytes": split.get("numBytes"),
-                "shards": split["shardLengths"],
-                "features": features_json,
-            }
-            encoded[split["name"]] = Encoded(
-                name=name.partition(":")[0],
-                version=version,
-                split=split["name"],
-                content=content,
-                num_examples=count,
-                channels=features.channels,
-                blocks=_Blocks(path, split["name"], features, count),
-            )
-    if not encoded:
-        raise _damaged(path, "it has no examples")
-    return Source(name.partition(":")[0], version, tuple(class_names), encoded, tuple(notes))
-
-
-def _damaged(path: Path, reason: object) -> RunError:
-    return RunError(
-        f"{path} cannot be read: {' '.join(str(reason).split())[:300]}; remove it, and it is "
-        "prepared anew"
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Blocks:
-    """Reads a split's examples in order, a thousand at a time, with the images still encoded."""
-
-    path: Path
-    split: str
-    features: _Features
-    count: int
-
-    def __call__(self) -> Iterator[tuple[list[str], list[int], list[bytes]]]:
-        import tensorflow_datasets as tfds
-
-        f = self.features
-        decoders = {name: tfds.decode.SkipDecoding() for name in f.skipped}
-        try:
-            builder: Any = tfds.builder_from_directory(self.path)
-            data = builder.as_data_source(self.split, decoders=decoders)
-            if len(data) != self.count:
-                raise ValueError(f"{self.split} has {len(data)} examples in place of {self.count}")
-            for start in range(0, self.count, _BLOCK):
-                indices = range(start, min(start + _BLOCK, self.count))
-                examples = data.__getitems__(list(indices))
-                ids = [f"{self.split}_{i:05d}" for i in indices]
-                if f.name is not None:
-                    ids = [e[f.name].decode(errors="replace") for e in examples]
-                yield ids, [int(e[f.label]) for e in examples], [e[f.image] for e in examples]
-        except Exception as error:  # TFDS and array_record raise nearly anything
-            if isinstance(error, RunError):
-                raise
-            raise _damaged(self.path, error) from error
+def _unknown(name: str) -> UsageError:
+    """Returns the error for a name that no data set has, with similar names."""
+    ours = [*BUILT_IN, "folder", *registry.REGISTRY]
+    tip = text.did_you_mean(name, [*ours, *_names_of_tfds()])
+    there_are = f"; there are {', '.join(ours)}, and the image classification data sets of TFDS"
+    return UsageError(f"--dataset.name={name}: no data set has this name{tip or there_are}")

@@ -1,6 +1,6 @@
 """The embedded data set, as a TFDS builder: scikit-learn's handwritten digits.
 
-Importing this module registers the builder and takes as long as importing TFDS does.
+Importing this module registers the builder, and takes as long as importing TFDS.
 """
 
 import io
@@ -20,7 +20,7 @@ _TEST_EXAMPLES = 360
 class Digits(tfds.core.GeneratorBasedBuilder):
     """1,797 handwritten digits of 8x8 grey pixels (Alpaydin and Kaynak 1998, UCI; test set).
 
-    The source's values 0..16 are scaled to 0..255. It has no split of its own: 360 images are
+    The source's values 0..16 are scaled to 0..255. The source has no splits: 360 images are
     `test`, stratified and fixed by the images' ids (`splits.hold_out`), the other 1,437 `train`.
     """
 
@@ -60,7 +60,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
 
 def png(image: np.ndarray) -> bytes:
-    """Encodes a uint8 image [height, width] or [height, width, 3]; TFDS takes bytes as they are."""
+    """Encodes a uint8 image [height, width] or [height, width, 3] as bytes, which TFDS stores."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

@@ -2,7 +2,7 @@
 
 Either DIR/train/CLASS/*, DIR/validation/CLASS/* (or val) and, if wanted, DIR/test/CLASS/*; or
 DIR/CLASS/* alone, which is split by fractions. Images are PNG, JPEG or WebP and become RGB.
-Hidden files and what file managers leave behind are passed over.
+Hidden files and the files that file managers leave behind are ignored.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ def source(config: experiment.Dataset) -> Source:
 
     Raises:
         UsageError: no path is given.
-        RunError: there is no such folder, its layout is another, a class is empty or missing in
+        RunError: there is no such folder, it has another layout, a class is empty or missing in
             validation or test (with `on_error=skip` these are notes), or a link leaves the folder.
     """
     if not config.path:
@@ -75,7 +75,7 @@ def source(config: experiment.Dataset) -> Source:
 
 
 def _entries(folder: Path, root: Path) -> list[Path]:
-    """Returns what is in a folder, sorted, without hidden files and litter.
+    """Lists a folder, sorted, without hidden files and the files of file managers.
 
     Raises:
         RunError: it cannot be listed, or a link in it leads out of the root.
@@ -95,7 +95,7 @@ def _entries(folder: Path, root: Path) -> list[Path]:
 
 
 def _split_folders(root: Path, notes: list[str]) -> dict[str, Path]:
-    """Returns the folder of each split; that of 'train' is the root where there are none."""
+    """Returns the folder of each split; without such folders the root is that of 'train'."""
     entries = _entries(root, root)
     folders = [entry for entry in entries if entry.is_dir()]
     if not folders:
@@ -120,7 +120,7 @@ def _list_split(folder: Path, root: Path, notes: list[str]) -> dict[str, list[Pa
     classes = {}
     for entry in _entries(folder, root):
         if not entry.is_dir():
-            if folder != root:  # the root's own are noted already
+            if folder != root:  # those in the root are noted already
                 notes.append(f"not used: {entry}, in no class folder")
             continue
         classes[entry.name] = _entries(entry, root)
@@ -133,13 +133,14 @@ def _list_split(folder: Path, root: Path, notes: list[str]) -> dict[str, list[Pa
 
 
 def _encoded(split: str, files: list[tuple[Path, int]], root: Path) -> Encoded:
+    """Returns a split of (file, label), whose content is told by names, times and sizes."""
     ids = [path.relative_to(root).as_posix() for path, _ in files]
     sha = hashlib.sha256()
     for (path, label), name in zip(files, ids, strict=True):
         try:
             stat = path.stat()
             state = f"{stat.st_mtime_ns} {stat.st_size}"
-        except OSError:  # a broken link: reading it will say so
+        except OSError:  # a broken link: an error follows when it is read
             state = "unreadable"
         sha.update(f"{name}\0{label}\0{state}\n".encode(errors="surrogateescape"))
 

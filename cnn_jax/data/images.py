@@ -1,4 +1,4 @@
-"""One image file to one array: the only place where images are decoded."""
+"""Decodes one image file to one array; no other place decodes images."""
 
 import io
 import os
@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError, features
 
 from cnn_jax.errors import RunError
 
-# What the arrays depend on beside the encoded images; benchmarks/decode.py measures it with others.
+# The arrays depend on it beside the encoded images; benchmarks/decode.py compares it with others.
 _LIBJPEG = features.version("libjpeg_turbo") or features.version("jpg")
 DECODER = f"Pillow {PIL.__version__}, libjpeg {_LIBJPEG}"
 
@@ -20,7 +20,8 @@ _FORMATS = ("PNG", "JPEG", "WEBP")
 # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size only if this many times the target remain.
 _REDUCING_GAP = 2
 
-# EXIF orientation: what turns the stored image upright. 5 to 8 exchange height and width.
+# EXIF orientation: the operation that turns the stored image upright. 5 to 8 exchange height and
+# width.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -31,7 +32,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Pillow itself advises this: above its limit of pixels it only warns, above twice that it refuses.
+# As Pillow advises: above its limit of pixels it only warns, above twice that it refuses.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
@@ -39,8 +40,8 @@ class ImageError(RunError):
     """An image that cannot be read.
 
     Attributes:
-        path: which one.
-        reason: why.
+        path: its path, or another name for it.
+        reason: why it cannot be read.
     """
 
     def __init__(self, path: str, reason: str):
@@ -56,25 +57,26 @@ def read_image(
     *,
     name: str | None = None,
 ) -> np.ndarray:
-    """Decodes a PNG, JPEG or WebP image, whatever its name ends in.
+    """Decodes a PNG, JPEG or WebP image; its content tells the format, not its name.
 
     A photograph is turned upright as its EXIF orientation says; transparency is laid over white;
     16-bit values are scaled to 8 bits; palettes, CMYK and grey are converted; of an animation the
     first frame is taken.
 
     A JPEG at least four times as high and as wide as the target is decoded at 1/2, 1/4 or 1/8 of
-    its size, the smallest that leaves twice the target: libjpeg's scaled inverse DCT in place of a
-    mean over 2 x 2, 4 x 4 or 8 x 8 pixels, much as Pillow's `reducing_gap=2`. Of 3,000 photographs
-    of cats and dogs those so decoded, at 32, 64 and 96 pixels, differ from the full decode resized
-    by 0.3 of 255 levels on average (rounding to whole levels alone is 0.25), the worst image by
-    1.5; one value in a thousand by more than 4, the worst by 26.
+    its size, the smallest of these that is at least twice the target: libjpeg's scaled inverse DCT
+    replaces a mean over 2 x 2, 4 x 4 or 8 x 8 pixels, much as Pillow's `reducing_gap=2`. Measured
+    on those of 3,000 photographs of cats and dogs that are decoded so, at 32, 64 and 96 pixels: the
+    difference from the full decode, resized, is 0.3 of 255 levels on average (rounding to whole
+    levels alone gives 0.25) and 1.5 in the worst image; one value in a thousand differs by more
+    than 4, the worst by 26.
 
     Args:
         source: a path, or the encoded image.
-        size: (height, width) to resize to, or one number for both, not keeping the aspect; None
-            keeps the image's own. Bilinear with antialiasing (Pillow's), as `tf.image.resize` and
-            `jax.image.resize` with `antialias=True` to within one level of rounding; but for large
-            JPEGs, see above.
+        size: (height, width) to resize to, or one number for both; the aspect is not kept. None
+            keeps the image's own size. The resize is bilinear with antialiasing (Pillow's), within
+            one level of rounding the same as `tf.image.resize` and `jax.image.resize` with
+            `antialias=True`, except for large JPEGs, see above.
         channels: 3 for RGB, 1 for grey (ITU-R 601 luma).
         name: what errors call the image; by default its path.
 
@@ -90,7 +92,7 @@ def read_image(
     if not isinstance(source, bytes):
         try:
             path = Path(source)
-            if path.exists() and not path.is_file():  # a pipe would be waited for without end
+            if path.exists() and not path.is_file():  # reading a pipe would wait without end
                 raise ImageError(name, "not a regular file")
             source = path.read_bytes()
         except OSError as error:
@@ -117,7 +119,7 @@ def _to_array(image: Image.Image, size: int | tuple[int, int] | None, channels: 
         height, width = (size, size) if isinstance(size, int) else size
         target = (height, width) if orientation in (5, 6, 7, 8) else (width, height)
         draft = image.draft(None, (_REDUCING_GAP * target[0], _REDUCING_GAP * target[1]))
-        # Where the scale does not divide the size, the image ends inside the last row or column.
+        # If the scale does not divide the size, the image ends inside the last row or column.
         box = draft and draft[1]
     image.load()
     if image.mode.startswith("I"):  # Pillow's own conversion would clip 16 bits, not scale them
@@ -127,7 +129,7 @@ def _to_array(image: Image.Image, size: int | tuple[int, int] | None, channels: 
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     mode = {1: "L", 3: "RGB"}[channels]
-    if image.mode != mode:  # or it would be copied
+    if image.mode != mode:  # convert() would copy it for nothing
         image = image.convert(mode)
     if target is not None:
         image = image.resize(target, Image.Resampling.BILINEAR, box)

@@ -1,75 +1,72 @@
-"""From settings to arrays: which splits there are, and what is carved from which."""
+"""From settings to arrays: finds a data set, decodes it, and says which split serves for what."""
 
 import numpy as np
 
 from cnn_jax import experiment
-from cnn_jax.data import cache, catalogue, folder, splits
+from cnn_jax.data import cache, carve, catalogue, folder, registry, splits
 from cnn_jax.data.sources import Source
-from cnn_jax.data.splits import Data, DataInfo, Split
+from cnn_jax.data.splits import Data, Split
 from cnn_jax.errors import RunError, UsageError
 
 
-def load(config: experiment.Dataset, *, test: bool = True) -> Data:
+def load(config: experiment.Dataset, *, test: bool = True, quiet: bool = False) -> Data:
     """Finds, prepares, decodes and splits a data set.
 
     Validation is the split `config.validation_split`; else the data's own 'validation'; else a
-    share of 'train'. Test is the data's own 'test'; where the data has 'train' alone, a share of
-    it. What is carved is stratified and depends on nothing but the examples' ids.
+    share of 'train'. Test is the data's own 'test'; if the data has only 'train', a share of it.
+    What is held out is stratified and depends on nothing but the examples' ids.
 
     Args:
-        config: of the data.
+        config: the section "dataset" of an experiment.
         test: whether the test split is wanted; training wants none, and then it is not opened.
+        quiet: whether decoding shows no progress.
 
     Returns:
-        The data; `splits` has train, validation and, where it is wanted and there is one, test.
+        The data; `splits` has train, validation and, if it is wanted and there is one, test.
 
     Raises:
         UsageError: there is no such data set or split, or a number does not fit the data.
         RunError: the data cannot be had or read.
     """
-    source = folder.source(config) if config.name == "folder" else catalogue.source(config)
+    source = _source(config)
     notes = list(source.notes)
     chosen = _choose(source, config, notes)
     if not test:
         chosen.pop("test", None)
 
-    loaded: dict[str, Split] = {}
-    for name in dict.fromkeys(chosen.values()):
-        loaded[name], skipped = cache.open_or_decode(
-            source.splits[name], config.image_size, config.on_error
-        )
-        if skipped:
-            notes.append(f"{name}: skipped {len(skipped)} images that cannot be read")
-            notes += [f"skipped {line}" for line in skipped]
-    parts = {name: loaded[own] for name, own in chosen.items()}
-    _check_loaded(source, parts, notes)
+    opened = {
+        name: _open(source, name, config, notes, quiet) for name in dict.fromkeys(chosen.values())
+    }
+    parts = {name: opened[own] for name, own in chosen.items()}
+    _check_opened(source, parts, notes)
 
     whole = parts["train"]
-    parts = _carve(source, parts, config, notes)
+    shares = {}
+    if "validation" not in parts:
+        if set(source.splits) == {"train"} and config.test_fraction > 0:
+            shares["test"] = config.test_fraction
+        shares["validation"] = config.validation_fraction
+    parts |= carve.hold_out(whole, shares, notes)
     if config.train_examples is not None:
         parts["train"] = _subset(source, parts["train"], config.train_examples, notes)
     wanted = ("train", "validation", "test")[: 2 + test]
     parts = {name: parts[name] for name in wanted if name in parts}
-    _check_classes(source, whole, parts, notes)
+    in_train = source.name == "folder"
+    carve.check_classes(source.name, source.class_names, whole, parts, notes, all_in_train=in_train)
+    return carve.describe(source.name, source.version, source.class_names, parts, notes)
 
-    mean, std = splits.channel_statistics(parts["train"].images)
-    classes = len(source.class_names)
-    info = DataInfo(
-        name=source.name,
-        version=source.version,
-        class_names=source.class_names,
-        image_shape=parts["train"].images.shape[1:],
-        mean=mean,
-        std=std,
-        sizes={name: len(part) for name, part in parts.items()},
-        class_counts={
-            name: tuple(np.bincount(part.labels, minlength=classes).tolist())
-            for name, part in parts.items()
-        },
-        notes=tuple(notes),
-        digest=splits.digest({name: parts[name] for name in wanted[:2]}),
-    )
-    return Data(info, parts)
+
+def _source(config: experiment.Dataset) -> Source:
+    if config.name == "arrays":
+        raise UsageError(
+            "the run was trained on arrays given in Python; evaluate it there: "
+            "cnn_jax.load(DIR).evaluate((images, labels))"
+        )
+    if config.name == "folder":
+        return folder.source(config)
+    if config.name in registry.REGISTRY:
+        return registry.source(config)
+    return catalogue.source(config)
 
 
 def _choose(source: Source, config: experiment.Dataset, notes: list[str]) -> dict[str, str]:
@@ -94,7 +91,27 @@ def _choose(source: Source, config: experiment.Dataset, notes: list[str]) -> dic
     return chosen
 
 
-def _check_loaded(source: Source, parts: dict[str, Split], notes: list[str]) -> None:
+def _open(
+    source: Source, name: str, config: experiment.Dataset, notes: list[str], quiet: bool
+) -> Split:
+    """Returns one of the data's own splits as arrays; they are decoded, or in memory already."""
+    stored = source.splits[name]
+    if isinstance(stored, Split):
+        height, width = stored.images.shape[1:3]
+        if config.image_size is not None and (height, width) != 2 * (config.image_size,):
+            raise UsageError(
+                f"--dataset.image_size={config.image_size}: the images of {source.name} are arrays "
+                f"of {height}x{width}, which are not resized; leave it out"
+            )
+        return stored
+    split, skipped = cache.open_or_decode(stored, config.image_size, config.on_error, quiet)
+    if skipped:
+        notes.append(f"{name}: skipped {len(skipped)} images that cannot be read")
+        notes += [f"skipped {line}" for line in skipped]
+    return split
+
+
+def _check_opened(source: Source, parts: dict[str, Split], notes: list[str]) -> None:
     """Refuses arrays that do not belong together, and leaves out a test split without labels."""
     for name in list(parts):
         one, other = parts["train"].images.shape[1:], parts[name].images.shape[1:]
@@ -108,37 +125,8 @@ def _check_loaded(source: Source, parts: dict[str, Split], notes: list[str]) -> 
             del parts[name]
 
 
-def _carve(
-    source: Source, parts: dict[str, Split], config: experiment.Dataset, notes: list[str]
-) -> dict[str, Split]:
-    """Holds out shares of the whole of 'train' where no split of the data serves."""
-    wanted = []
-    if "validation" not in parts:
-        if set(source.splits) == {"train"} and config.test_fraction > 0:
-            wanted.append(("test", config.test_fraction))
-        wanted.append(("validation", config.validation_fraction))
-    train = parts["train"]
-    whole = len(train)
-    rest = np.arange(whole)
-    for name, fraction in wanted:
-        size = max(1, round(fraction * whole))
-        if size >= len(rest):
-            raise UsageError(
-                f"--dataset.{name}_fraction={fraction:g} of {whole} images leaves none to train on"
-            )
-        stay, held = splits.hold_out(train.labels[rest], [train.ids[int(i)] for i in rest], size)
-        parts[name] = splits.take(train, rest[held])
-        rest = rest[stay]
-        notes.append(
-            f"{name}: {size} of the {whole} images of 'train' are held out, class by class in "
-            "proportion, the same ones in every run"
-        )
-    if wanted:
-        parts["train"] = splits.take(train, rest)
-    return parts
-
-
 def _subset(source: Source, train: Split, size: int, notes: list[str]) -> Split:
+    """Returns `size` of the training examples, class by class in proportion."""
     if size > len(train):
         raise UsageError(f"--dataset.train_examples={size}, but there are {len(train)} to train on")
     classes = len(np.unique(train.labels))
@@ -152,22 +140,3 @@ def _subset(source: Source, train: Split, size: int, notes: list[str]) -> Split:
         "every run"
     )
     return splits.take(train, splits.subset(train.labels, train.ids, size))
-
-
-def _check_classes(source: Source, whole: Split, parts: dict[str, Split], notes: list[str]) -> None:
-    """Refuses a class that lost all its training images; names those that validation lacks."""
-    classes = len(source.class_names)
-    before = np.bincount(whole.labels, minlength=classes)
-    for name, part in parts.items():
-        counts = np.bincount(part.labels, minlength=classes)
-        missing = [source.class_names[i] for i in np.flatnonzero(counts == 0)]
-        if not missing:
-            continue
-        listed = ", ".join(repr(m) for m in missing[:5]) + (", ..." if len(missing) > 5 else "")
-        lost = name == "train" and (source.name == "folder" or (counts[before > 0] == 0).any())
-        if lost:
-            raise RunError(
-                f"{source.name}: nothing is left to train on of the class {listed}; add images, or "
-                "hold out less (--dataset.validation_fraction, --dataset.test_fraction)"
-            )
-        notes.append(f"{name} has no example of {listed}")

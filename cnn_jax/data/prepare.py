@@ -1,8 +1,8 @@
-"""Preparing TFDS directories without TensorFlow: digits, cifar10 and cats_vs_dogs.
+"""Prepares TFDS directories without TensorFlow: digits, cifar10 and cats_vs_dogs.
 
 The registered builders of TFDS do it, with `_split_generators` replaced: theirs decode and encode
-through TensorFlow, ours hands over encoded images under the same keys and ids, so that what is
-written is what TFDS writes. Other data sets are left to TFDS with TensorFlow, if it is installed.
+through TensorFlow, ours hands over encoded images under the same keys and ids, so the files are
+those that TFDS writes. Other data sets are left to TFDS with TensorFlow, if it is installed.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from absl import logging
 from PIL import Image
 from tensorflow_datasets.core.download import resource
 
-from cnn_jax.data import catalogue
+from cnn_jax.data import prepared
 from cnn_jax.data.cache import cores
 from cnn_jax.data.digits import png
 from cnn_jax.errors import RunError, UsageError, UserError
@@ -49,20 +49,21 @@ def prepare(name: str, place: Path) -> Path:
     """Downloads and prepares a data set as array_record.
 
     Args:
-        name: as TFDS takes it: `name`, `name/config`, each with `:version` or without.
+        name: a name as TFDS takes it: `name`, `name/config`, each with `:version` or without.
         place: the directory of all data sets.
 
     Returns:
         The directory of this one.
 
     Raises:
-        UsageError: no data set has this name, or it is not image classification.
+        UsageError: TFDS does not have this configuration or version, or it is not image
+            classification.
         RunError: it cannot be downloaded or prepared.
     """
     builder = _builder(name, place)
     path = Path(builder.data_path)
     with _quiet():
-        if builder.is_prepared():  # it knows its default configuration, `catalogue.find` does not
+        if builder.is_prepared():  # it knows its default configuration, `prepared.find` does not
             return path
     dropped: list[str] = []
     ours: dict[str, Callable[[Any], dict[str, Any]]] = {
@@ -70,7 +71,7 @@ def prepare(name: str, place: Path) -> Path:
         "cats_vs_dogs": functools.partial(_cats_vs_dogs, builder, dropped),
     }
     if builder.name in ours:
-        builder._split_generators = ours[builder.name]  # on this instance alone
+        builder._split_generators = ours[builder.name]  # of this instance only
     elif builder.name != "digits" and importlib.util.find_spec("tensorflow") is None:
         raise RunError(
             f"{name} is not prepared in {path}, and preparing it needs TensorFlow: install the "
@@ -88,7 +89,7 @@ def prepare(name: str, place: Path) -> Path:
     except UserError:
         raise
     except Exception as error:  # of the network, the disk, the archive, TFDS and its builders
-        if catalogue.find(place, *_parts(builder)) is None:  # else another process prepared it
+        if prepared.find(place, *_parts(builder)) is None:  # else another process prepared it
             reason = " ".join(str(error).split())[:400]
             raise RunError(f"{name} could not be prepared in {path}: {reason}") from error
     if dropped:
@@ -103,10 +104,8 @@ def _parts(builder: tfds.core.DatasetBuilder) -> tuple[str, str | None, str]:
 
 
 def _builder(name: str, place: Path) -> Any:
-    """Returns the builder of a name, made sure to be of image classification."""
+    """Returns the builder of a name, after checking that it is of image classification."""
     dataset = re.split("[/:]", name)[0]
-    if dataset not in tfds.list_builders(with_community_datasets=False):
-        raise catalogue.unknown(name)
     try:
         with _quiet():
             builder = tfds.builder(name, data_dir=place, file_format="array_record")
@@ -120,13 +119,13 @@ def _builder(name: str, place: Path) -> Any:
         configs = list(getattr(tfds.builder_cls(dataset), "builder_configs", {}))
         known = f"; its configurations are {', '.join(configs[:20])}" if configs else ""
         raise UsageError(f"--dataset.name={name}: {reason[:300]}{known}") from error
-    catalogue.classification_features(name, described.get("content", {}).get("features", {}))
+    prepared.classification_features(name, described.get("content", {}).get("features", {}))
     return builder
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps TFDS from printing to standard output and from warning of what is about to change."""
+    """Keeps TFDS from printing to standard output and from warning of its coming changes."""
     verbosity = logging.get_verbosity()
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
@@ -139,7 +138,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _preflight(name: str, url: str, info: Any, path: Path, downloads: Path) -> None:
-    """Makes sure that a download can begin, because TFDS tries for minutes before it says no.
+    """Checks that a download can begin, because TFDS tries for minutes before it gives up.
 
     Raises:
         RunError: the file is not there yet and its host does not answer within ten seconds.
@@ -219,8 +218,8 @@ def _cats_vs_dogs(builder: Any, dropped: list[str], downloads: Any) -> dict[str,
 def _recode(data: bytes) -> tuple[bytes | None, str]:
     """Returns (the image as a sound JPEG, ""), or (None, why it is dropped).
 
-    As the TFDS builder does: no `JFIF` in the first ten bytes marks the files known to be corrupt,
-    and the others are encoded anew, in quality 95, because some hold stray bytes.
+    It does as the TFDS builder: files without `JFIF` in the first ten bytes are the ones known to
+    be corrupt, and the others are encoded again, in quality 95, because some hold stray bytes.
     """
     if b"JFIF" not in data[:10]:
         return None, "no JFIF header"

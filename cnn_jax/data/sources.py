@@ -3,6 +3,10 @@
 import dataclasses
 
 from cnn_jax.data.cache import Encoded
+from cnn_jax.data.splits import Split
+
+# The data sets that this package prepares without TensorFlow.
+BUILT_IN = ("digits", "cifar10", "cats_vs_dogs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -10,15 +14,16 @@ class Source:
     """A data set as it is stored.
 
     Attributes:
-        name: as in `--dataset.name`.
-        version: its version, or "".
+        name: the name in `--dataset.name`.
+        version: the data set's version, or "".
         class_names: label i is class_names[i].
-        splits: its own splits under its own names, none of them decoded yet.
+        splits: its own splits under its own names: encoded images, none of them decoded yet, or
+            arrays in memory.
         notes: lines a log should show.
     """
 
     name: str
     version: str
     class_names: tuple[str, ...]
-    splits: dict[str, Encoded]
+    splits: dict[str, Encoded | Split]
     notes: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
-"""What loaded data is, and how one split is carved from another: stratified, and always the same.
+"""Loaded data, and how one split is held out from another: stratified, and always the same.
 
-The order examples are carved in depends on their ids alone, never on an experiment's seed, so every
-run of every experiment trains, validates and tests on the same images.
+Which examples are held out depends only on their ids, never on an experiment's seed, so every run
+of every experiment trains, validates and tests on the same images.
 """
 
 import dataclasses
@@ -11,15 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from cnn_jax.errors import UsageError
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
     """Examples in a fixed order.
 
     Attributes:
-        images: uint8 [n, height, width, channels], 0..255; possibly a read-only memory map.
+        images: uint8 [n, height, width, channels], 0..255, possibly a read-only memory map; or
+            float32 of that shape, in whatever units their owner gave them.
         labels: int32 [n], indices into `DataInfo.class_names`.
-        ids: n names of examples: the data set's own id or file name, or a path in the folder.
+        ids: n names of examples: the data set's own id or file name, a path in the folder, or the
+            position in the user's array.
     """
 
     images: np.ndarray
@@ -32,19 +36,21 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class DataInfo:
-    """What is known of loaded data.
+    """The description of loaded data, which data.json holds.
 
     Attributes:
-        name: as in `--dataset.name`.
-        version: of the data set; a folder of images has none ("").
+        name: the data set's, as in `--dataset.name`.
+        version: the data set's; folders of images and arrays have none ("").
         class_names: label i is class_names[i].
         image_shape: (height, width, channels).
-        mean: per channel, of the train split's images scaled to 0..1.
-        std: as mean; the standard deviation over all pixels.
-        sizes: examples in each split.
-        class_counts: examples of each class in each split.
-        notes: lines a log should show: what was carved, skipped or left unused.
+        mean: the mean of each channel over the pixels of the train split: of uint8 images scaled to
+            0..1, of float images in their own units.
+        std: the standard deviation of each channel, likewise.
+        sizes: the number of examples in each split.
+        class_counts: the number of examples of each class in each split.
+        notes: lines a log should show: what was held out, skipped or left unused.
         digest: sha256 (hex) of the images and labels that are trained and validated on.
+        dtype: the images' dtype, "uint8" or "float32".
     """
 
     name: str
@@ -57,6 +63,7 @@ class DataInfo:
     class_counts: dict[str, tuple[int, ...]]
     notes: tuple[str, ...]
     digest: str
+    dtype: str = "uint8"  # as in a data.json written before float images could be given
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, ready for JSON."""
@@ -64,7 +71,7 @@ class DataInfo:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DataInfo":
-        """Returns the info of `to_dict`, also after a round through JSON."""
+        """Returns the DataInfo that `to_dict` was called on, also after a round through JSON."""
         counts = {name: tuple(n) for name, n in values["class_counts"].items()}
         tuples = ("class_names", "image_shape", "mean", "std", "notes")
         return cls(**{**values, **{k: tuple(values[k]) for k in tuples}, "class_counts": counts})
@@ -72,10 +79,38 @@ class DataInfo:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Loaded data: `splits` holds train, validation and, where there is one, test."""
+    """Loaded data.
+
+    Attributes:
+        info: the description.
+        splits: "train", "validation" and, if there is one and it was wanted, "test".
+        section: the experiment's section that the data were loaded by, or None.
+    """
 
     info: DataInfo
     splits: dict[str, Split]
+    section: Any = None
+
+    @property
+    def train(self) -> Split:
+        """The examples to train on."""
+        return self.splits["train"]
+
+    @property
+    def validation(self) -> Split:
+        """The examples to choose by: the best epoch, the best settings."""
+        return self.splits["validation"]
+
+    @property
+    def test(self) -> Split:
+        """The examples to measure on once all is chosen.
+
+        Raises:
+            UsageError: there are none, or they were left out.
+        """
+        if "test" not in self.splits:
+            raise UsageError(f"{self.info.name} has no test split, only {', '.join(self.splits)}")
+        return self.splits["test"]
 
 
 def stratified_order(labels: np.ndarray, ids: Sequence[str], offset: float) -> np.ndarray:
@@ -86,7 +121,8 @@ def stratified_order(labels: np.ndarray, ids: Sequence[str], offset: float) -> n
 
     Args:
         labels: int [n].
-        ids: n names; other examples coming or going moves no example past another of its class.
+        ids: n names. Adding or removing examples does not change the order of the others of a
+            class.
         offset: 0 begins with one example of every class; 1/2 gives each class its nearest share.
 
     Returns:
@@ -111,7 +147,7 @@ def hold_out(labels: np.ndarray, ids: Sequence[str], n: int) -> tuple[np.ndarray
 def subset(labels: np.ndarray, ids: Sequence[str], n: int) -> np.ndarray:
     """Returns n ascending indices, stratified; a smaller subset is contained in a larger one.
 
-    Every class has an example in it where n is at least the number of classes.
+    Every class has an example in it if n is at least the number of classes.
     """
     return np.sort(stratified_order(labels, ids, offset=0)[:n])
 
@@ -122,20 +158,32 @@ def take(split: Split, indices: np.ndarray) -> Split:
 
 
 def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Returns (mean, standard deviation) per channel of uint8 images scaled to 0..1.
+    """Computes (mean, standard deviation) of each channel over all pixels.
 
-    The sums are of whole numbers: float32 holds them exactly for 256 images at a time (256 * 255**2
-    is below 2**24), float64 for all, so that the result does not depend on the order of adding.
+    Of uint8 images the sums are of whole numbers, which float32 holds exactly for 256 images at a
+    time (256 * 255**2 is below 2**24) and float64 for all: the result does not depend on the order
+    of the images.
+
+    Args:
+        images: [n, height, width, channels]; uint8 are scaled to 0..1, floats are taken as they
+            are.
     """
+    size = images[0].size
+    step = min(256, max(1, 10_000_000 // size))
+    blocks = [images[start : start + step] for start in range(0, len(images), step)]
     channels = images.shape[-1]
+    count = images.size // channels
+    if images.dtype != np.uint8:  # in two passes, since the mean may be far from zero
+        total = sum(block.sum(axis=(0, 1, 2), dtype=np.float64) for block in blocks)
+        mean = np.asarray(total) / count
+        square = sum(np.square(block - mean).sum(axis=(0, 1, 2)) for block in blocks)
+        return tuple(mean.tolist()), tuple(np.sqrt(np.asarray(square) / count).tolist())
     total, square = np.zeros(channels), np.zeros(channels)
-    block = min(256, max(1, 10_000_000 // images[0].size))
-    for start in range(0, len(images), block):
-        pixels = images[start : start + block].astype(np.float32).reshape(-1, images[0].size)
+    for block in blocks:
+        pixels = block.astype(np.float32).reshape(-1, size)
         total += pixels.sum(axis=0).astype(np.float64).reshape(-1, channels).sum(axis=0)
         squares = np.einsum("np,np->p", pixels, pixels)
         square += squares.astype(np.float64).reshape(-1, channels).sum(axis=0)
-    count = images.size // channels
     mean = total / count
     std = np.sqrt(np.maximum(square / count - mean**2, 0))
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())

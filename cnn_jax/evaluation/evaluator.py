@@ -1,4 +1,4 @@
-"""The eval step and the loop over a whole split."""
+"""The eval step, and evaluation of a whole split."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -9,16 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from cnn_jax import distributed, experiment, runtime
-from cnn_jax.build import Assembly
+from cnn_jax import cpu, distributed, losses
+from cnn_jax.assembly import Assembly
 from cnn_jax.data import Split, augment, batches
-from cnn_jax.data.batches import Batch, BatchIndices, Feed, fetch
+from cnn_jax.data.batches import Batch, BatchIndices, Feed, Picked, fetch
 from cnn_jax.evaluation import metrics
 from cnn_jax.evaluation.metrics import Sums
 
 
 class EvalSums(NamedTuple):
-    """What an evaluation adds up.
+    """What the batches of an evaluation add up to.
 
     Attributes:
         sums: loss, correct and examples.
@@ -30,25 +30,25 @@ class EvalSums(NamedTuple):
 
 
 def make_eval_step(
-    assembly: Assembly, loss: str, start: int = 0, views: str = "one"
-) -> Callable[[Any, Batch], tuple[EvalSums, jax.Array]]:
+    assembly: Assembly, start: int = 0, views: str = "one"
+) -> Callable[[Any, Batch | Picked], tuple[EvalSums, jax.Array]]:
     """Returns the eval step: (variables, batch) -> (sums, probabilities [batch, classes]).
 
     Args:
-        assembly: model and preprocessing.
-        loss: cross_entropy or binary_cross_entropy.
-        start: the backbone's stage that the batch's images are the input of; above 0 they are
-            cached features.
-        views: of `augment.views`; with cached features "one" alone.
+        assembly: the model, its preprocessing and its loss.
+        start: the first stage of the backbone that runs; above 0 the batch's images are the cached
+            features of the stage before it.
+        views: over which of `augment.views` logits are averaged; with cached features "one".
     """
 
-    def eval_step(variables: Any, batch: Batch) -> tuple[EvalSums, jax.Array]:
+    def eval_step(variables: Any, picked: Batch | Picked) -> tuple[EvalSums, jax.Array]:
+        batch = fetch(picked)
         inputs = batch.images if start else assembly.preprocess(batch.images, None)
         logits: Any = 0.0
         for weight, view in augment.views(inputs, views):
             given: Any = assembly.model.apply(variables, view, start=start)
             logits += weight * given
-        values = metrics.losses(logits, batch.labels, loss, 0.0)
+        values = losses.compute(assembly.loss, logits, batch.labels)
         p = metrics.probabilities(logits)
         predicted = jnp.argmax(p, axis=-1)
         confusion = jnp.zeros((p.shape[1], p.shape[1]), jnp.int32)
@@ -58,14 +58,23 @@ def make_eval_step(
     return eval_step
 
 
+def jit(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """Returns the jitted step; every process gets all of its results, and can read them."""
+    return jax.jit(
+        step,
+        out_shardings=distributed.replicated(mesh),
+        compiler_options=cpu.compiler_options(),
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
-        loss: mean over the examples.
-        accuracy: share of examples whose most probable class is theirs.
-        examples: how many there were.
+        loss: the mean over the examples.
+        accuracy: the share of examples whose most probable class is theirs.
+        examples: their number.
         confusion: int [classes, classes], rows are true classes.
         probabilities: float32 [examples, classes], in the split's order.
     """
@@ -81,42 +90,30 @@ class Evaluator:
     """Evaluates variables on whole splits; the last batch is padded and masked.
 
     Args:
-        assembly: model and preprocessing.
-        config: the experiment.
-        mesh: where to compute.
-        start: the backbone's stage that the splits' images are the input of; above 0 they are
-            cached features.
-        views: of `augment.views`.
+        assembly: the model, its preprocessing and its loss.
+        batch_size: examples in one step, over all devices.
+        mesh: the devices.
+        start: the first stage of the backbone that runs, as in `make_eval_step`.
+        views: as in `make_eval_step`.
     """
 
     def __init__(
         self,
         assembly: Assembly,
-        config: experiment.Experiment,
+        batch_size: int,
         mesh: Mesh,
         start: int = 0,
         views: str = "one",
     ):
-        self._batch_size = config.dataset.eval_batch_size
-        self._devices = mesh.size
-        eval_step = make_eval_step(assembly, config.train.loss, start, views)
-
-        def step(variables: Any, resident: Any, batch: Any) -> Any:
-            return eval_step(variables, fetch(resident, batch))
-
-        # Every process gets all results, so that every one of them can read them.
-        self._step = jax.jit(
-            step,
-            out_shardings=distributed.replicated(mesh),
-            compiler_options=runtime.compiler_options(),
-        )
+        self._batch_size, self._devices = batch_size, mesh.size
+        self.step = jit(make_eval_step(assembly, start, views), mesh)
 
     def __call__(self, variables: Any, feed: Feed) -> Evaluation:
         """Returns the evaluation of variables on a split."""
         total: Any = None
         probabilities = []
-        for batch in feed.batches(_in_order(len(feed), self._batch_size, self._devices)):
-            sums, p = self._step(variables, feed.resident, batch)
+        for batch in feed.batches(in_order(len(feed), self._batch_size, self._devices)):
+            sums, p = self.step(variables, batch)
             total = sums if total is None else jax.tree.map(jnp.add, total, sums)
             probabilities.append(p)
         means = total.sums.means()
@@ -130,29 +127,33 @@ class Evaluator:
 
 def embed(
     assembly: Assembly,
-    config: experiment.Experiment,
     mesh: Mesh,
     variables: Any,
     split: Split,
+    *,
+    batch_size: int,
+    resident_limit: float,
     start: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what the head gets of every example, averaged over its positions, and what it says.
+    """Returns the pooled backbone features and the class probabilities of every example.
 
     Args:
-        assembly: model and preprocessing.
-        config: the experiment.
-        mesh: where to compute.
-        variables: of the model, on the devices.
+        assembly: the model and its preprocessing.
+        mesh: the devices.
+        variables: the model's, on the devices.
         split: n examples.
-        start: the backbone's stage that the split's images are the input of.
+        batch_size: examples in one step, over all devices.
+        resident_limit: splits of up to this many GiB are put on the devices whole.
+        start: the first stage of the backbone that runs, as in `make_eval_step`.
 
     Returns:
-        Features float32 [n, channels] and probabilities float32 [n, classes].
+        Features float32 [n, channels], averaged over height and width, and probabilities float32
+        [n, classes].
     """
     model = assembly.model
 
-    def step(variables: Any, resident: Any, batch: Any) -> tuple[jax.Array, jax.Array]:
-        images = fetch(resident, batch).images
+    def step(variables: Any, picked: Any) -> tuple[jax.Array, jax.Array]:
+        images = fetch(picked).images
         inputs = images if start else assembly.preprocess(images, None)
         features: Any = model.apply(variables, inputs, start=start, method=model.forward_features)
         logits: Any = model.apply(variables, features, method=model.forward_head)
@@ -160,14 +161,10 @@ def embed(
         pooled = features.mean(axis=(1, 2)) if features.ndim == 4 else features
         return pooled, metrics.probabilities(logits)
 
-    jitted = jax.jit(
-        step,
-        out_shardings=distributed.replicated(mesh),
-        compiler_options=runtime.compiler_options(),
-    )
-    feed = Feed(split, mesh, config.dataset.resident_limit)
-    indices = _in_order(len(feed), config.dataset.eval_batch_size, mesh.size)
-    found = [jitted(variables, feed.resident, batch) for batch in feed.batches(indices)]
+    jitted = jit(step, mesh)
+    feed = Feed(split, mesh, resident_limit)
+    indices = in_order(len(feed), batch_size, mesh.size)
+    found = [jitted(variables, batch) for batch in feed.batches(indices)]
     pooled, probabilities = (
         np.concatenate([np.asarray(part) for part in parts])[: len(feed)]
         for parts in zip(*found, strict=True)
@@ -175,7 +172,7 @@ def embed(
     return pooled, probabilities
 
 
-def _in_order(examples: int, batch_size: int, devices: int) -> Iterator[BatchIndices]:
+def in_order(examples: int, batch_size: int, devices: int) -> Iterator[BatchIndices]:
     """Yields the batches of all examples in their order; the last one is filled up."""
     order = np.arange(examples, dtype=np.int32)
     # Rounded up to a multiple of the devices: what is padded does not count.

@@ -1,6 +1,4 @@
-"""Losses, probabilities and the sums that means are made of."""
-
-from typing import Any
+"""Class probabilities, and sums over examples, from which means follow."""
 
 import flax.struct
 import jax
@@ -10,7 +8,7 @@ from cnn_jax.data.batches import Batch
 
 
 class Sums(flax.struct.PyTreeNode):
-    """Sums over examples; means come of dividing by `examples`.
+    """Sums over examples; dividing by `examples` gives means.
 
     Attributes:
         loss: float32 [].
@@ -38,30 +36,8 @@ class Sums(flax.struct.PyTreeNode):
         return {"loss": float(loss) / count, "accuracy": float(correct) / count}
 
 
-def losses(
-    logits: jax.Array, labels: jax.Array, loss: str, label_smoothing: jax.typing.ArrayLike
-) -> jax.Array:
-    """Returns the loss of every example, float32 [batch].
-
-    Args:
-        logits: float32 [batch, classes], or [batch, 1] for binary_cross_entropy.
-        labels: int32 [batch].
-        loss: cross_entropy or binary_cross_entropy.
-        label_smoothing: share of the target spread evenly over all classes.
-    """
-    if loss == "binary_cross_entropy":
-        z = logits[:, 0]
-        targets = labels.astype(logits.dtype)
-        log_p, log_q = jnp.asarray(jax.nn.log_sigmoid(z)), jnp.asarray(jax.nn.log_sigmoid(-z))
-        return -(targets * log_p + (1 - targets) * log_q)
-    log_p = jnp.asarray(jax.nn.log_softmax(logits))
-    of_label = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
-    values: Any = -(1 - label_smoothing) * of_label - label_smoothing * jnp.mean(log_p, axis=1)
-    return values
-
-
 def probabilities(logits: jax.Array) -> jax.Array:
-    """Returns class probabilities [batch, classes]; one logit is that of the second class."""
+    """Computes class probabilities [batch, classes]; a single logit is that of the second class."""
     if logits.shape[-1] == 1:
         p = jax.nn.sigmoid(logits)
         return jnp.concatenate([1 - p, p], axis=-1)
@@ -69,7 +45,13 @@ def probabilities(logits: jax.Array) -> jax.Array:
 
 
 def batch_sums(values: jax.Array, logits: jax.Array, batch: Batch) -> Sums:
-    """Returns the sums over a batch, given the loss of every example and the logits."""
+    """Computes the sums over a batch.
+
+    Args:
+        values: float32 [batch], the loss of each example.
+        logits: float32 [batch, outputs].
+        batch: the examples.
+    """
     predicted = jnp.argmax(probabilities(logits), axis=-1)
     return Sums(
         loss=jnp.sum(values * batch.weights),

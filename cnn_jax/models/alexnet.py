@@ -1,10 +1,10 @@
 """AlexNet in one tower.
 
 Source: Krizhevsky, Sutskever and Hinton 2012, "ImageNet Classification with Deep Convolutional
-Neural Networks", figure 2; filters of the single-GPU form in Krizhevsky 2014, arXiv:1404.5997
-("one weird trick", footnote 1), as torchvision has it: 61,100,840 parameters at 224 x 224 x 3 and
-1,000 classes. The paper's two towers have 96, 256, 384, 384 and 256 filters with half of the
-connections in three layers, and its local response normalisation is an option here.
+Neural Networks", figure 2. The numbers of filters are those of the single-GPU form in Krizhevsky
+2014, arXiv:1404.5997 ("one weird trick", footnote 1), and of torchvision: 61,100,840 parameters at
+224 x 224 x 3 and 1,000 classes. The paper's two towers have 96, 256, 384, 384 and 256 filters and
+half of the connections in three layers. Its local response normalisation is an option here.
 """
 
 from typing import Any
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from cnn_jax.layers import Conv, Dense, Dropout, Flatten, MaxPool
 from cnn_jax.models.classifier import Classifier, Stages
+from cnn_jax.models.entry import Entry
 
 # (filters, kernel size, stride, padding, whether a pool follows) of each convolution.
 CONVOLUTIONS = (
@@ -31,15 +32,18 @@ def local_response_norm(
 ) -> jax.Array:
     """Divides each value by (k + alpha * sum of the squares of its neighbours in channels) ** beta.
 
-    Section 3.3 of the paper, with its constants: the sum goes over `size` channels, and is not
-    divided by their number.
+    The formula and its constants are those of section 3.3 of the paper: the sum goes over `size`
+    channels, and is not divided by their number.
 
     Args:
         x: `[batch, height, width, channels]`.
-        size: how many neighbouring channels are summed over, the value's own in the middle.
+        size: the number of neighbouring channels in the sum, with the value's own in the middle.
         k: see above.
         alpha: see above.
         beta: see above.
+
+    Returns:
+        An array with the shape and dtype of x.
     """
     squares = jnp.square(x.astype(jnp.float32))
     before = size // 2
@@ -83,7 +87,7 @@ class AlexNet(Stages):
 
     Attributes:
         local_response_norm: whether the first two blocks normalise across channels, as in 2012.
-        dtype: of the computation.
+        dtype: the dtype of activations.
     """
 
     local_response_norm: bool = False
@@ -91,7 +95,7 @@ class AlexNet(Stages):
 
     @property
     def stage_names(self) -> tuple[str, ...]:
-        """In the order in which an image passes them."""
+        """The blocks, in order."""
         return ("block1", "block2", "block3", "block4", "block5")
 
     def stage(self, name: str) -> nn.Module:
@@ -106,12 +110,12 @@ class AlexNet(Stages):
 
 
 class AlexNetHead(nn.Module):
-    """Two dense layers of 4096 units with ReLU, each with dropout before it, then the logits.
+    """Two dense layers of 4096 units with ReLU, each after dropout, then the logits.
 
     Attributes:
-        num_outputs: logits for an image.
-        dropout_rate: share of units dropped while training; 0.5 in the paper.
-        dtype: of the computation.
+        num_outputs: the number of logits for an image.
+        dropout_rate: the share of units that is dropped in training; 0.5 in the paper.
+        dtype: the dtype of the hidden layers.
     """
 
     num_outputs: int
@@ -134,7 +138,22 @@ def alexnet(
     dropout_rate: float = 0.5,
     local_response_norm: bool = False,
 ) -> Classifier:
-    """Five convolutions, three pools, Dense 4096 twice, logits."""
+    """Returns five convolutions, three pools, Dense 4096 twice, and logits."""
     return Classifier(
         AlexNet(local_response_norm, dtype), AlexNetHead(num_outputs, dropout_rate, dtype)
     )
+
+
+ENTRIES = {
+    "alexnet": Entry(
+        builder=alexnet,
+        input_shape=(224, 224, 3),
+        smallest=(63, 63),
+        source="Krizhevsky et al. 2012, one tower",
+        outputs=1000,
+        parameters=61_100_840,
+        flops=1_428_376_960,
+        options={"dropout_rate": 0.5, "local_response_norm": False},
+        published="ImageNet 59.3 % (two towers)",
+    ),
+}

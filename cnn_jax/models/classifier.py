@@ -1,4 +1,4 @@
-"""What every model is: a backbone that makes features, and a head that makes logits of them."""
+"""The form of every model: a backbone computes features, and a head computes logits from them."""
 
 import abc
 import dataclasses
@@ -12,30 +12,30 @@ import numpy as np
 
 from cnn_jax.layers import Dense, Flatten
 
-# The share of an auxiliary classifier's loss in the training loss; GoogLeNet's, section 5.
+# The factor of an auxiliary classifier's loss in the training loss; section 5 of GoogLeNet's paper.
 AUXILIARY_WEIGHT = 0.3
 
 
 class Stages(nn.Module, abc.ABC):
-    """A backbone of named stages, each of which takes what the one before it gives.
+    """A backbone of named stages; each stage takes the output of the one before it.
 
-    A family gives `stage_names` and `stage`.
+    A subclass defines `stage_names` and `stage`.
     """
 
     @property
     @abc.abstractmethod
     def stage_names(self) -> tuple[str, ...]:
-        """The stages by the name of their parameters."""
+        """The names of the stages, which are the names of their parameters, in order."""
 
     @abc.abstractmethod
     def stage(self, name: str) -> nn.Module:
-        """Returns a stage, called with (features, train)."""
+        """Returns the module of a stage, called with (features, train)."""
 
     def initial_values(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns the parameters that start from data, by their path in the backbone.
+        """Returns initial values that are computed from data, by their path in the backbone.
 
         Args:
-            images: float `[n, height, width, channels]`, scaled as the network gets them.
+            images: float `[n, height, width, channels]`, training images, preprocessed.
         """
         del images
         return {}
@@ -48,9 +48,9 @@ class Stages(nn.Module, abc.ABC):
 
         Args:
             x: images, or the output of the stage before `start`.
-            train: whether batch normalisation and dropout act as in training.
-            start: the first stage to run.
-            stop: the stage to stop before; None: all.
+            train: whether batch normalisation and dropout run as in training.
+            start: the index of the first stage to run.
+            stop: the index of the stage to stop before; None: run all stages.
         """
         for name in self.stage_names[start:stop]:
             x = self.stage(name)(x, train)
@@ -60,14 +60,15 @@ class Stages(nn.Module, abc.ABC):
 class Classifier(nn.Module):
     """An image classifier with parameters `{"backbone": ..., "head": ...}`.
 
-    The two halves can be run apart, so that a frozen backbone's features are computed once.
+    The two halves can run separately, so that the features of a frozen backbone are computed once.
 
     Attributes:
-        backbone: called with (images, train), gives the features.
-        head: called with (features, train), gives the logits.
-        auxiliary: classifiers that help training, by the stage whose output they see. Their logits
-            are sown into the collection "auxiliary" in training, where their stage is trained; in
-            evaluation they do not run. Their parameters stand in `auxiliary_STAGE`.
+        backbone: the module that maps (images, train) to the features.
+        head: the module that maps (features, train) to the logits.
+        auxiliary: classifiers that help training, by the name of the stage whose output they
+            classify. In training they run where their stage is trained, and sow their logits into
+            the collection "auxiliary"; in evaluation they do not run. Their parameters are in
+            `auxiliary_STAGE`.
     """
 
     backbone: nn.Module
@@ -76,7 +77,7 @@ class Classifier(nn.Module):
 
     @property
     def stage_names(self) -> tuple[str, ...]:
-        """The backbone's stages by the name of their parameters, or one stage with no name."""
+        """The names of the backbone's stages; ("",) where it is one stage with no name."""
         return getattr(self.backbone, "stage_names", ("",))
 
     def __call__(
@@ -85,11 +86,10 @@ class Classifier(nn.Module):
         """Maps float images `[batch, height, width, channels]` to logits `[batch, outputs]`.
 
         Args:
-            inputs: images, scaled as the data set or the weights demand; with `start`, the output
-                of the stage before it.
-            train: True turns dropout on (needs a "dropout" key) and lets batch statistics move.
-            start: the first stage to run; the number of stages leaves the head alone.
-            frozen: so many of the first stages are run as in evaluation, whatever `train` says.
+            inputs: preprocessed images; with `start`, the output of the stage before it.
+            train: True turns dropout on (needs a "dropout" key) and updates batch statistics.
+            start: the index of the first stage to run; the number of stages runs only the head.
+            frozen: the number of first stages that run as in evaluation, whatever `train` is.
         """
         x = inputs
         if train or self.is_initializing():
@@ -113,10 +113,19 @@ class Classifier(nn.Module):
         stop: int | None = None,
         frozen: int = 0,
     ) -> jax.Array:
-        """Maps images to the features, in the dtype of the model's computation.
+        """Maps images to the features, in the dtype of the model's activations.
 
-        They are `[batch, height, width, channels]`, or `[batch, units]` of a dense backbone; with
-        `stop`, the output of the stage before it. The other arguments are those of a call.
+        The arguments besides `stop` are those of `__call__`.
+
+        Args:
+            inputs: see `__call__`.
+            train: see `__call__`.
+            start: see `__call__`.
+            stop: the index of the stage to stop before; None: run all stages.
+            frozen: see `__call__`.
+
+        Returns:
+            Features `[batch, height, width, channels]`, or `[batch, units]` of a dense backbone.
         """
         stop = len(self.stage_names) if stop is None else stop
         x = inputs
@@ -136,13 +145,36 @@ class Classifier(nn.Module):
         return self.head(features, train).astype(jnp.float32)
 
 
+def stage_prefixes(model: Any) -> tuple[str, ...]:
+    """Returns the beginning of the parameter paths of each stage.
+
+    They are "backbone/block1/", "backbone/block2/", ... of a backbone with stages, "backbone/" of
+    one without, and "" of a user's own module, which is one stage with all of its parameters.
+
+    Args:
+        model: a Classifier, or a user's module from `own.adapt`.
+    """
+    if not isinstance(model, Classifier):
+        return ("",)
+    return tuple(map(stage_prefix, model.stage_names))
+
+
+def stage_prefix(name: str) -> str:
+    """Returns the beginning of the parameter paths of one stage of a Classifier.
+
+    Args:
+        name: of the stage; "" where the backbone is one stage with no name.
+    """
+    return f"backbone/{name}/" if name else "backbone/"
+
+
 class DenseHead(nn.Module):
     """Flatten, dense layers with ReLU, and a dense layer to the logits.
 
     Attributes:
-        num_outputs: logits.
-        hidden: units of each layer with ReLU.
-        dtype: of the hidden layers. The logits are computed in float32, since the loss takes
+        num_outputs: the number of logits for an image.
+        hidden: the number of units of each layer with ReLU.
+        dtype: the dtype of the hidden layers. Logits are computed in float32, since the loss takes
             exponentials of them.
     """
 

@@ -1,9 +1,9 @@
-"""DenseNet: every layer sees the outputs of all layers before it in its block.
+"""DenseNet: every layer takes the outputs of all layers before it in its block.
 
 Source: Huang, Liu, van der Maaten and Weinberger 2016, arXiv:1608.06993; table 1 for ImageNet (121,
 169, 201 layers, growth rate 32) and section 4 for CIFAR-10: DenseNet-BC with 100 layers and growth
-rate 12. All of them are of the BC form: a bottleneck of 1 x 1 before each 3 x 3 convolution, and
-transitions that halve the channels.
+rate 12. All of them have the BC form: a 1 x 1 bottleneck before each 3 x 3 convolution, and
+transitions that halve the number of channels.
 """
 
 import functools
@@ -15,9 +15,10 @@ import jax.numpy as jnp
 
 from cnn_jax.layers import AvgPool, BatchNorm, Conv, ConvBatchNorm, Dropout, MaxPool, he_normal
 from cnn_jax.models.classifier import Classifier, Stages
+from cnn_jax.models.entry import Entry
 from cnn_jax.models.heads import PooledHead
 
-# Layers in each block.
+# The number of layers in each block.
 BLOCKS: dict[str, tuple[int, ...]] = {
     "densenet121": (6, 12, 24, 16),
     "densenet169": (6, 12, 32, 32),
@@ -27,12 +28,12 @@ _AROUND = ((1, 1), (1, 1))
 
 
 class DenseLayer(nn.Module):
-    """Normalisation, ReLU, 1 x 1; normalisation, ReLU, 3 x 3; the result beside the input.
+    """Normalisation, ReLU, 1 x 1; normalisation, ReLU, 3 x 3; concatenated with the input.
 
     Attributes:
-        growth: channels that the layer adds.
-        dropout_rate: share of them dropped while training.
-        dtype: of the computation.
+        growth: the number of channels that the layer adds.
+        dropout_rate: the share of the added values that is dropped in training.
+        dtype: the dtype of activations.
     """
 
     growth: int
@@ -53,14 +54,15 @@ class DenseLayer(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """Dense layers; then a transition, or after the last block normalisation and ReLU.
+    """Dense layers, then a transition; the last block ends with normalisation and ReLU instead.
 
     Attributes:
-        layers: how many.
-        growth: channels that each of them adds.
-        transition: whether a 1 x 1 convolution halves the channels and a pool height and width.
+        layers: the number of layers.
+        growth: the number of channels that each layer adds.
+        transition: whether a 1 x 1 convolution halves the number of channels and a pool halves
+            height and width.
         dropout_rate: see `DenseLayer`.
-        dtype: of the computation.
+        dtype: the dtype of activations.
     """
 
     layers: int
@@ -118,11 +120,11 @@ class DenseNet(Stages):
     """A stem and dense blocks, all but the last of which end with a transition.
 
     Attributes:
-        blocks: layers in each block.
-        growth: channels that each layer adds; the stem gives twice as many.
+        blocks: the number of layers in each block.
+        growth: the number of channels that each layer adds; the stem's output has twice as many.
         small_images: True for a 3 x 3 stem without a pool.
         dropout_rate: see `DenseLayer`.
-        dtype: of the computation.
+        dtype: the dtype of activations.
     """
 
     blocks: tuple[int, ...]
@@ -166,8 +168,50 @@ densenet121, densenet169, densenet201 = (functools.partial(_densenet, name) for 
 def densenet_bc100_12(
     num_outputs: int, dtype: Any = jnp.float32, dropout_rate: float = 0.0
 ) -> Classifier:
-    """DenseNet-BC for 32 x 32 images: 100 layers, growth rate 12, three blocks of 16 layers."""
+    """Returns DenseNet-BC for 32 x 32 images: 100 layers, growth rate 12, three blocks."""
     backbone = DenseNet(
         (16, 16, 16), growth=12, small_images=True, dropout_rate=dropout_rate, dtype=dtype
     )
     return Classifier(backbone, PooledHead(num_outputs, dropout_rate=0.0, dtype=dtype))
+
+
+_imagenet = functools.partial(
+    Entry,
+    input_shape=(224, 224, 3),
+    smallest=(32, 32),
+    source="Huang et al. 2016",
+    outputs=1000,
+    options={"dropout_rate": 0.0},
+)
+
+ENTRIES = {
+    "densenet121": _imagenet(
+        builder=densenet121,
+        parameters=7_978_856,
+        flops=5_668_323_328,
+        published="ImageNet 74.98 %",
+    ),
+    "densenet169": _imagenet(
+        builder=densenet169,
+        parameters=14_149_480,
+        flops=6_719_686_656,
+        published="ImageNet 76.20 %",
+    ),
+    "densenet201": _imagenet(
+        builder=densenet201,
+        parameters=20_013_928,
+        flops=8_582_731_776,
+        published="ImageNet 77.42 %",
+    ),
+    "densenet_bc100_12": Entry(
+        builder=densenet_bc100_12,
+        input_shape=(32, 32, 3),
+        smallest=(4, 4),
+        source="Huang et al. 2016",
+        outputs=10,
+        parameters=769_162,
+        flops=575_859_384,
+        options={"dropout_rate": 0.0},
+        published="CIFAR-10 95.49 %",
+    ),
+}

@@ -1,4 +1,4 @@
-"""Heads for a backbone's feature map that any image size fits: the study guides' transfer heads."""
+"""Heads for feature maps of any size: the transfer heads of the study guides."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ from cnn_jax.layers import Dense, Dropout, GlobalAveragePool
 class PooledHead(nn.Module):
     """Global average pooling, dropout, hidden dense layers with ReLU, logits.
 
-    Source: the transfer study guides. Theirs are pooling, dropout 0.2 and one logit (cats and
-    dogs), and pooling, Dense 128 with ReLU and ten classes.
+    Source: the transfer study guides. One has pooling, dropout 0.2 and one logit (cats and dogs),
+    the other has pooling, Dense 128 with ReLU and ten classes.
 
     Attributes:
-        num_outputs: logits for an image.
-        hidden: units of the dense layers before the logits.
-        dropout_rate: share of the pooled features dropped while training.
-        dtype: of the computation.
+        num_outputs: the number of logits for an image.
+        hidden: the number of units of each dense layer before the logits.
+        dropout_rate: the share of the pooled features that is dropped in training.
+        dtype: the dtype of the hidden layers.
     """
 
     num_outputs: int
@@ -33,12 +33,12 @@ class PooledHead(nn.Module):
         """Maps `[batch, height, width, channels]` to logits `[batch, num_outputs]`.
 
         Raises:
-            UsageError: the features have no height and width, as those of a dense backbone.
+            UsageError: the features have no height and width, like those of a dense backbone.
         """
         if features.ndim != 4:
             raise UsageError(
-                "--model.head=pooled needs a backbone that gives a feature map; "
-                "leave the flag out for a model of dense layers"
+                "--model.head=pooled needs a backbone whose output is a feature map; "
+                "leave it out for a model of dense layers"
             )
         x = GlobalAveragePool(name="pool")(features)
         x = Dropout(self.dropout_rate, name="dropout")(x, deterministic=not train)
@@ -47,7 +47,7 @@ class PooledHead(nn.Module):
         return Dense(self.num_outputs, name="logits")(x)  # float32, as in every head
 
 
-# The name of a head, to what it has besides outputs, dropout and dtype, and its own dropout rate.
+# {name of a head: (its hidden layers, its default dropout rate)}.
 HEADS: dict[str, tuple[tuple[int, ...], float]] = {
     "pooled": ((), 0.2),
     "pooled_dense128": ((128,), 0.0),
@@ -61,9 +61,9 @@ def create(
 
     Args:
         name: a key of `HEADS`.
-        num_outputs: logits for an image.
-        dropout_rate: of the pooled features; None: the study guide's.
-        dtype: of the computation.
+        num_outputs: the number of logits for an image.
+        dropout_rate: the share of the pooled features that is dropped; None: the study guide's.
+        dtype: the dtype of the hidden layers.
 
     Raises:
         UsageError: no head has this name.

@@ -11,13 +11,14 @@ import jax.numpy as jnp
 
 from cnn_jax.layers import Conv
 from cnn_jax.models.classifier import Classifier, DenseHead
+from cnn_jax.models.entry import Entry
 
 
 class MnistBackbone(nn.Module):
     """Three valid 3 x 3 convolutions with ReLU and two pools; 28 x 28 images give 3 x 3 x 64.
 
     Attributes:
-        dtype: of the computation.
+        dtype: the dtype of activations.
     """
 
     dtype: Any = jnp.float32
@@ -33,5 +34,18 @@ class MnistBackbone(nn.Module):
 
 
 def mnist_cnn(num_outputs: int, dtype: Any = jnp.float32) -> Classifier:
-    """Conv 32, pool, Conv 64, pool, Conv 64, Dense 64, logits."""
+    """Returns Conv 32, pool, Conv 64, pool, Conv 64, Dense 64, and logits."""
     return Classifier(MnistBackbone(dtype), DenseHead(num_outputs, hidden=(64,), dtype=dtype))
+
+
+ENTRIES = {
+    "mnist_cnn": Entry(
+        builder=mnist_cnn,
+        input_shape=(28, 28, 1),
+        smallest=(18, 18),
+        source="TensorFlow's CNN tutorial",
+        outputs=10,
+        parameters=93_322,
+        flops=4_814_336,
+    ),
+}

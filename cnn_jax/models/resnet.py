@@ -1,9 +1,9 @@
-"""ResNet: blocks whose output is their input plus what a few convolutions add to it.
+"""ResNet: blocks that add the output of a few convolutions to their input.
 
 Source: He, Zhang, Ren and Sun 2015, arXiv:1512.03385; table 1 for ImageNet (18 to 152 layers),
-section 4.2 for CIFAR-10 (20, 32 and 56 layers). Bottlenecks have their stride in the 3 x 3
-convolution ("v1.5", as torchvision and most results since 2016 have it); `bottleneck_stride="1x1"`
-is the paper's, which Keras Applications kept, and its weights need it.
+section 4.2 for CIFAR-10 (20, 32 and 56 layers). The stride of a bottleneck is in its 3 x 3
+convolution ("v1.5", as in torchvision and most results since 2016). `bottleneck_stride="1x1"` is
+the paper's form; Keras Applications kept it, and its weights need it.
 """
 
 import functools
@@ -15,11 +15,12 @@ import jax.numpy as jnp
 
 from cnn_jax.layers import ConvBatchNorm, MaxPool, he_normal
 from cnn_jax.models.classifier import Classifier, Stages
+from cnn_jax.models.entry import Entry
 from cnn_jax.models.heads import PooledHead
 
 BottleneckStride = Literal["3x3", "1x1"]
 
-# Name: (blocks in each stage, whether they are bottlenecks).
+# {name: (the number of blocks in each stage, whether they are bottlenecks)}.
 STAGES: dict[str, tuple[tuple[int, ...], bool]] = {
     "resnet18": ((2, 2, 2, 2), False),
     "resnet34": ((3, 4, 6, 3), False),
@@ -27,7 +28,7 @@ STAGES: dict[str, tuple[tuple[int, ...], bool]] = {
     "resnet101": ((3, 4, 23, 3), True),
     "resnet152": ((3, 8, 36, 3), True),
 }
-# Blocks in each of the three stages for CIFAR-10: depth = 6 n + 2.
+# {name: the number n of blocks in each of the three stages}, for CIFAR-10; the depth is 6 n + 2.
 CIFAR_BLOCKS = {"resnet20": 3, "resnet32": 5, "resnet56": 9}
 
 
@@ -35,13 +36,15 @@ class ResNetBlock(nn.Module):
     """Two 3 x 3 convolutions, or a bottleneck of 1 x 1, 3 x 3 and 1 x 1, added to the input.
 
     Attributes:
-        filters: of the 3 x 3 convolutions; a bottleneck gives four times as many channels.
-        stride: of the block.
-        bottleneck: which of the two.
+        filters: the number of filters of the 3 x 3 convolutions; the output of a bottleneck has
+            four times as many channels.
+        stride: the stride of the block.
+        bottleneck: whether the block is a bottleneck.
         bottleneck_stride: the convolution of a bottleneck that has the stride.
-        projection: how an input of another shape is fitted. True: a 1 x 1 convolution (option B of
-            the paper); False: every stride-th pixel, with zeros for the new channels (option A).
-        dtype: of the computation.
+        projection: how the input is fitted where the output has another shape. True: a 1 x 1
+            convolution (option B of the paper); False: every stride-th pixel, with zeros in the new
+            channels (option A).
+        dtype: the dtype of activations.
     """
 
     filters: int
@@ -56,7 +59,7 @@ class ResNetBlock(nn.Module):
         """Maps `[batch, height, width, in]` to `[batch, height / stride, width / stride, out]`."""
         conv = functools.partial(ConvBatchNorm, kernel_init=he_normal, dtype=self.dtype)
         stride = (self.stride, self.stride)
-        # Not SAME, which with a stride would pad an even map on one side only.
+        # With a stride, SAME would pad an even map on one side only.
         around = ((1, 1), (1, 1))
         if self.bottleneck:
             channels = 4 * self.filters
@@ -83,10 +86,10 @@ class ResNetStem(nn.Module):
     """The first convolution, and the max-pool that follows it on large images.
 
     Attributes:
-        filters: of the convolution.
+        filters: the number of filters.
         small_images: True for 3 x 3 at stride 1 and no pool; False for 7 x 7 at stride 2 and a
             3 x 3 max-pool at stride 2.
-        dtype: of the computation.
+        dtype: the dtype of activations.
     """
 
     filters: int
@@ -104,7 +107,7 @@ class ResNetStem(nn.Module):
 
 
 class ResNetStage(nn.Module):
-    """Blocks of the same filters, the first of which may have a stride."""
+    """Blocks with the same number of filters; the first may have a stride."""
 
     blocks: int
     filters: int
@@ -134,13 +137,13 @@ class ResNet(Stages):
     """A stem and stages of blocks; each stage but the first halves height and width.
 
     Attributes:
-        blocks: in each stage.
-        filters: of the first stage; every further one has twice as many as the one before it.
+        blocks: the number of blocks in each stage.
+        filters: the number of filters of the first stage; each next stage has twice as many.
         bottleneck: whether the blocks are bottlenecks.
         bottleneck_stride: see `ResNetBlock`.
         projection: see `ResNetBlock`.
         small_images: see `ResNetStem`.
-        dtype: of the computation.
+        dtype: the dtype of activations.
     """
 
     blocks: tuple[int, ...]
@@ -195,7 +198,7 @@ resnet18, resnet34, resnet50, resnet101, resnet152 = (
 def resnet18_cifar(
     num_outputs: int, dtype: Any = jnp.float32, dropout_rate: float = 0.0
 ) -> Classifier:
-    """ResNet-18 with a 3 x 3 stem for 32 x 32 images, as it is common for CIFAR-10."""
+    """Returns ResNet-18 with a 3 x 3 stem for 32 x 32 images, the common form for CIFAR-10."""
     return Classifier(
         ResNet(STAGES["resnet18"][0], small_images=True, dtype=dtype),
         PooledHead(num_outputs, dropout_rate=dropout_rate, dtype=dtype),
@@ -214,3 +217,75 @@ def _cifar_resnet(
 
 
 resnet20, resnet32, resnet56 = (functools.partial(_cifar_resnet, name) for name in CIFAR_BLOCKS)
+
+
+_NO_DROPOUT = {"dropout_rate": 0.0}
+_imagenet = functools.partial(
+    Entry, input_shape=(224, 224, 3), smallest=(32, 32), source="He et al. 2015", outputs=1000
+)
+_cifar = functools.partial(
+    Entry, input_shape=(32, 32, 3), source="He et al. 2015", outputs=10, options=_NO_DROPOUT
+)
+_bottlenecks = functools.partial(_imagenet, options={**_NO_DROPOUT, "bottleneck_stride": "3x3"})
+
+ENTRIES = {
+    "resnet18": _imagenet(
+        builder=resnet18,
+        options=_NO_DROPOUT,
+        parameters=11_689_512,
+        flops=3_628_146_688,
+        published="ImageNet 72.12 % (10 crops)",
+    ),
+    "resnet34": _imagenet(
+        builder=resnet34,
+        options=_NO_DROPOUT,
+        parameters=21_797_672,
+        flops=7_327_522_816,
+        published="ImageNet 75.48 % (10 crops)",
+    ),
+    "resnet50": _bottlenecks(
+        builder=resnet50,
+        parameters=25_557_032,
+        flops=8_178_368_512,
+        published="ImageNet 77.15 % (10 crops)",
+    ),
+    "resnet101": _bottlenecks(
+        builder=resnet101,
+        parameters=44_549_160,
+        flops=15_602_810_880,
+        published="ImageNet 78.25 % (10 crops)",
+    ),
+    "resnet152": _bottlenecks(
+        builder=resnet152,
+        parameters=60_192_808,
+        flops=23_027_253_248,
+        published="ImageNet 78.57 % (10 crops)",
+    ),
+    "resnet18_cifar": _cifar(
+        builder=resnet18_cifar,
+        smallest=(8, 8),
+        parameters=11_173_962,
+        flops=1_110_845_440,
+    ),
+    "resnet20": _cifar(
+        builder=resnet20,
+        smallest=(4, 4),
+        parameters=269_722,
+        flops=81_102_080,
+        published="CIFAR-10 91.25 %",
+    ),
+    "resnet32": _cifar(
+        builder=resnet32,
+        smallest=(4, 4),
+        parameters=464_154,
+        flops=137_725_184,
+        published="CIFAR-10 92.49 %",
+    ),
+    "resnet56": _cifar(
+        builder=resnet56,
+        smallest=(4, 4),
+        parameters=853_018,
+        flops=250_971_392,
+        published="CIFAR-10 93.03 %",
+    ),
+}

@@ -1,11 +1,11 @@
 """The study guide's CNN for CIFAR-10, and its wide variant.
 
-Two pairs of valid convolutions with ReLU, each pair with a max-pool after it, then a dense layer of
+Two pairs of valid convolutions with ReLU, each pair followed by a max-pool, then a dense layer of
 100 units. The wide variant has 128 filters in both convolutions of the second pair. At 32 x 32 x 3
 they have 58,389 and 585,526 parameters.
 
-Source: the CNN study guide (Keras). Its uneven kernels, such as (2, 3), are the guide's own: they
-show the output-size formula at work on height and width apart.
+Source: the CNN study guide (Keras). The guide has uneven kernels, such as (2, 3), to show how the
+output-size formula applies to height and width separately.
 """
 
 from typing import Any
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from cnn_jax.layers import Conv
 from cnn_jax.models.classifier import Classifier, DenseHead
+from cnn_jax.models.entry import Entry
 
 
 class StudyBackbone(nn.Module):
@@ -23,8 +24,8 @@ class StudyBackbone(nn.Module):
 
     Attributes:
         conv3: (filters, kernel size) of the third convolution.
-        conv4: the same of the fourth.
-        dtype: of the computation.
+        conv4: (filters, kernel size) of the fourth convolution.
+        dtype: the dtype of activations.
     """
 
     conv3: tuple[int, tuple[int, int]]
@@ -43,7 +44,7 @@ class StudyBackbone(nn.Module):
 
 
 def study_cnn(num_outputs: int, dtype: Any = jnp.float32) -> Classifier:
-    """Conv 32 (2, 2), 64 (3, 3), pool, 17 (2, 3), 14 (4, 4), pool, Dense 100, logits."""
+    """Returns Conv 32 (2, 2), 64 (3, 3), pool, 17 (2, 3), 14 (4, 4), pool, Dense 100, logits."""
     return Classifier(
         StudyBackbone(conv3=(17, (2, 3)), conv4=(14, (4, 4)), dtype=dtype),
         DenseHead(num_outputs, hidden=(100,), dtype=dtype),
@@ -51,8 +52,30 @@ def study_cnn(num_outputs: int, dtype: Any = jnp.float32) -> Classifier:
 
 
 def study_cnn_wide(num_outputs: int, dtype: Any = jnp.float32) -> Classifier:
-    """Conv 32 (2, 2), 64 (3, 3), pool, 128 (4, 3), 128 (4, 4), pool, Dense 100, logits."""
+    """Returns Conv 32 (2, 2), 64 (3, 3), pool, 128 (4, 3), 128 (4, 4), pool, Dense 100, logits."""
     return Classifier(
         StudyBackbone(conv3=(128, (4, 3)), conv4=(128, (4, 4)), dtype=dtype),
         DenseHead(num_outputs, hidden=(100,), dtype=dtype),
     )
+
+
+ENTRIES = {
+    "study_cnn": Entry(
+        builder=study_cnn,
+        input_shape=(32, 32, 3),
+        smallest=(15, 17),
+        source="the CNN study guide",
+        outputs=10,
+        parameters=58_389,
+        flops=32_343_440,
+    ),
+    "study_cnn_wide": Entry(
+        builder=study_cnn_wide,
+        input_shape=(32, 32, 3),
+        smallest=(19, 17),
+        source="the CNN study guide's wide variant",
+        outputs=10,
+        parameters=585_526,
+        flops=89_557_712,
+    ),
+}

@@ -1,10 +1,10 @@
-"""VGG: blocks of 3 x 3 convolutions, each with a 2 x 2 max-pool after it.
+"""VGG: blocks of 3 x 3 convolutions, each followed by a 2 x 2 max-pool.
 
 Source: Simonyan and Zisserman 2014, arXiv:1409.1556; configurations A (11 layers with weights),
 B (13), D (16) and E (19). The parameters have the names of Keras Applications, grouped by block, so
 that `block[1-4]` selects the first four; `pretrained` knows where their ImageNet weights are. The
-forms with batch normalisation are torchvision's, whose convolutions keep a bias that the
-normalisation takes away again.
+forms with batch normalisation are torchvision's: their convolutions keep a bias, which the
+normalisation subtracts again.
 """
 
 import functools
@@ -14,19 +14,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cnn_jax.layers import (
-    Conv,
-    ConvBatchNorm,
-    Dense,
-    Dropout,
-    Flatten,
-    MaxPool,
-    he_normal,
-)
+from cnn_jax.layers import Conv, ConvBatchNorm, Dense, Dropout, Flatten, MaxPool, he_normal
 from cnn_jax.models.classifier import Classifier, Stages
+from cnn_jax.models.entry import Entry
 from cnn_jax.models.heads import PooledHead
 
-# Convolutions in each block; every convolution of a block has the filters of FILTERS.
+# The number of convolutions in each block, and the number of filters of each of them.
 STAGES: dict[str, tuple[int, ...]] = {
     "vgg11": (1, 1, 2, 2, 2),
     "vgg13": (2, 2, 2, 2, 2),
@@ -50,7 +43,7 @@ class VGGBlock(nn.Module):
         for number in range(1, self.convolutions + 1):
             name, last = f"conv{number}", number == self.convolutions
             if self.batch_norm:
-                # A scale may be negative, so pooling cannot come before it.
+                # A scale may be negative, so pooling before it would give another result.
                 x = ConvBatchNorm(
                     self.filters,
                     (3, 3),
@@ -78,9 +71,9 @@ class VGG(Stages):
     """The five blocks: an image of 224 x 224 gives a feature map of 7 x 7 x 512.
 
     Attributes:
-        stages: convolutions in each block.
+        stages: the number of convolutions in each block.
         batch_norm: whether every convolution is followed by batch normalisation.
-        dtype: of the computation.
+        dtype: the dtype of activations.
     """
 
     stages: tuple[int, ...]
@@ -89,7 +82,7 @@ class VGG(Stages):
 
     @property
     def stage_names(self) -> tuple[str, ...]:
-        """In the order in which an image passes them."""
+        """The blocks, in order."""
         return ("block1", "block2", "block3", "block4", "block5")
 
     def stage(self, name: str) -> nn.Module:
@@ -101,14 +94,14 @@ class VGG(Stages):
 
 
 class VGGHead(nn.Module):
-    """The original top: two dense layers of 4096 units with ReLU and dropout, then the logits.
+    """The paper's head: two dense layers of 4096 units with ReLU and dropout, then the logits.
 
-    Keras' VGG has no dropout; in evaluation the two are the same function.
+    The VGG of Keras has no dropout; in evaluation the two are the same function.
 
     Attributes:
-        num_outputs: logits for an image.
-        dropout_rate: share of units dropped while training; 0.5 in the paper.
-        dtype: of the computation.
+        num_outputs: the number of logits for an image.
+        dropout_rate: the share of units that is dropped in training; 0.5 in the paper.
+        dtype: the dtype of the hidden layers.
     """
 
     num_outputs: int
@@ -145,11 +138,79 @@ vgg11_bn, vgg13_bn, vgg16_bn, vgg19_bn = (functools.partial(_vgg, name, True) fo
 def vgg16_bn_cifar(
     num_outputs: int, dtype: Any = jnp.float32, dropout_rate: float = 0.5
 ) -> Classifier:
-    """The form for 32 x 32 images, whose last map is 1 x 1 x 512: dropout and logits, no more.
+    """Returns the form for 32 x 32 images: its last map is 1 x 1 x 512, its head has one layer.
 
-    Source: the shape that is common for CIFAR-10, after Liu and Deng 2015 ("Very deep
-    convolutional neural network based image classification using small training sample size"),
-    without their hidden layer and their dropout between convolutions.
+    Source: the common form for CIFAR-10, after Liu and Deng 2015 ("Very deep convolutional neural
+    network based image classification using small training sample size"), without their hidden
+    layer and their dropout between convolutions.
     """
     backbone = VGG(STAGES["vgg16"], True, dtype)
     return Classifier(backbone, PooledHead(num_outputs, dropout_rate=dropout_rate, dtype=dtype))
+
+
+_imagenet = functools.partial(
+    Entry,
+    input_shape=(224, 224, 3),
+    smallest=(32, 32),
+    source="Simonyan and Zisserman 2014",
+    outputs=1000,
+    options={"dropout_rate": 0.5},
+)
+
+ENTRIES = {
+    "vgg11": _imagenet(
+        builder=vgg11,
+        parameters=132_863_336,
+        flops=15_218_180_096,
+        published="ImageNet 70.4 %",
+    ),
+    "vgg13": _imagenet(
+        builder=vgg13,
+        parameters=133_047_848,
+        flops=22_616_932_352,
+        published="ImageNet 71.3 %",
+    ),
+    "vgg16": _imagenet(
+        builder=vgg16,
+        parameters=138_357_544,
+        flops=30_940_528_640,
+        published="ImageNet 74.4 %",
+    ),
+    "vgg19": _imagenet(
+        builder=vgg19,
+        parameters=143_667_240,
+        flops=39_264_124_928,
+        published="ImageNet 74.5 %",
+    ),
+    "vgg11_bn": _imagenet(
+        builder=vgg11_bn,
+        parameters=132_868_840,
+        flops=15_218_180_096,
+    ),
+    "vgg13_bn": _imagenet(
+        builder=vgg13_bn,
+        parameters=133_053_736,
+        flops=22_616_932_352,
+    ),
+    "vgg16_bn": _imagenet(
+        builder=vgg16_bn,
+        parameters=138_365_992,
+        flops=30_940_528_640,
+    ),
+    "vgg19_bn": _imagenet(
+        builder=vgg19_bn,
+        parameters=143_678_248,
+        flops=39_264_124_928,
+    ),
+    "vgg16_bn_cifar": Entry(
+        builder=vgg16_bn_cifar,
+        input_shape=(32, 32, 3),
+        smallest=(32, 32),
+        source="Liu and Deng 2015, simplified",
+        outputs=10,
+        parameters=14_728_266,
+        flops=626_403_328,
+        options={"dropout_rate": 0.5},
+        published="CIFAR-10 91.55 %",
+    ),
+}

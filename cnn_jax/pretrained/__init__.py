@@ -1,1 +1,1 @@
-"""What pretrained weights exist and what preprocessing belongs to them; loading them."""
+"""Pretrained weights: which there are, how to get them, and how to read files of weights."""

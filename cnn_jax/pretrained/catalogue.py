@@ -1,9 +1,9 @@
-"""The weights that `--transfer.weights=imagenet` knows: where they are and what belongs to them.
+"""The weights of `--transfer.weights=imagenet`: address, checksum, licence, preprocessing.
 
 Addresses and md5 sums are those of Keras Applications (`keras/src/applications`), licences those of
 its documentation (keras.io/applications, in the keras repository up to 2.3
-`docs/templates/applications.md`). Sizes are what the server of these addresses reports, from
-published logs of downloads; None where none was found. Keras publishes no sha256, so
+`docs/templates/applications.md`). Sizes are those that the server of these addresses reports, from
+published logs of downloads; None if no log was found. Keras publishes no sha256, so
 `sha256` is None and the md5 is the checksum that a download must have. That guards against damage
 and against another file in its place (no practical way is known to make a file of a given md5);
 only the publisher could have made two files of one md5.
@@ -12,9 +12,9 @@ only the publisher could have made two files of one md5.
 import dataclasses
 
 from cnn_jax import models
+from cnn_jax.data.scaling import Scaling
 from cnn_jax.errors import UsageError
 from cnn_jax.pretrained import layouts
-from cnn_jax.pretrained.preprocessing import Preprocessing
 
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
 
@@ -28,14 +28,14 @@ class Entry:
         model: the registered model whose weights they are.
         url: where the file is.
         md5: hexadecimal, as the publisher gives it.
-        sha256: hexadecimal, or None where the publisher gives none (see the module's docstring).
-        size: bytes, or None where nobody said.
-        licence: of the weights.
+        sha256: hexadecimal, or None if the publisher gives none (see the module's docstring).
+        size: the size in bytes, or None if it is not known.
+        licence: the licence of the weights.
         source: who trained them, and who converted them.
         input_size: (height, width) in pixels that the network was trained at; with the top also
             the only size it takes.
-        preprocessing: what was done to the pixels in training; see `preprocessing.preprocess`.
-        classes: outputs of the top, or None for a file without it.
+        preprocessing: the scaling of the pixels in training.
+        classes: the outputs of the top, or None for a file without it.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Entry:
     licence: str
     source: str
     input_size: tuple[int, int]
-    preprocessing: Preprocessing
+    preprocessing: Scaling
     classes: int | None
 
     @property

@@ -1,4 +1,4 @@
-"""Fetching weights once into a cache: resumed, verified, and safe beside other processes."""
+"""Downloads weights once into a cache: resumed, verified, and safe beside other processes."""
 
 import os
 import threading
@@ -11,7 +11,7 @@ import requests
 import tqdm
 from absl import logging
 
-from cnn_jax import runtime
+from cnn_jax import files, runtime
 from cnn_jax.errors import RunError
 from cnn_jax.pretrained.catalogue import Entry
 
@@ -21,16 +21,15 @@ _CHUNK = 1 << 20
 
 
 def fetch(entry: Entry) -> Path:
-    """Returns the file of an entry, whose checksum holds, downloading it where it is missing.
+    """Returns the file of an entry with the right checksum, and downloads it if it is missing.
 
-    It is kept in the folder `weights` of `runtime.cache_dir()`.
-
-    A download writes to `NAME.part` beside its destination, goes on from there after a break, and
-    takes its place only after the checksum held. One process downloads, others wait for it. A file
-    in the cache whose checksum fails is named in the log and fetched anew.
+    The file is kept in the folder `weights` of `runtime.cache_dir()`. A download writes to
+    `NAME.part` beside its destination, continues it after a break, and moves it to its destination
+    only after the checksum was right. One process downloads, others wait for it. A file in the
+    cache whose checksum is wrong is named in the log and downloaded again.
 
     Raises:
-        RunError: the server cannot be reached, or what it sends is not the file of the catalogue.
+        RunError: the server cannot be reached, or sends another file than the catalogue's.
     """
     folder = runtime.cache_dir() / "weights"
     path = folder / entry.name
@@ -63,20 +62,20 @@ def _verified(path: Path, entry: Entry) -> bool:
     if entry.size in (None, path.stat().st_size) and _checksum_holds(path, entry):
         return True
     algorithm = entry.checksum.partition(":")[0]
-    logging.warning("%s is damaged: its size or %s is another; fetching it anew", path, algorithm)
+    logging.warning("%s is damaged: its size or %s is another; fetching it again", path, algorithm)
     return False
 
 
 def _checksum_holds(path: Path, entry: Entry) -> bool:
     algorithm, _, expected = entry.checksum.partition(":")
-    return pooch.file_hash(str(path), alg=algorithm) == expected
+    return files.checksum(path, algorithm) == expected
 
 
 def _download(path: Path, entry: Entry) -> None:
     """Downloads an entry to `path`; the caller holds the lock.
 
     Raises:
-        RunError: what the server sends is not the file of the catalogue.
+        RunError: the server sends another file than the catalogue's.
         OSError: the server cannot be reached, the connection broke, or the disk is full.
     """
     _preflight(entry.url)
@@ -94,7 +93,7 @@ def _download(path: Path, entry: Entry) -> None:
 
 
 def _retrieve(path: Path, part: Path, entry: Entry) -> None:
-    """Downloads to `path` through `part`; raises ValueError where the checksum fails."""
+    """Downloads to `path` through `part`; raises ValueError if the checksum is wrong."""
 
     def downloader(url: str, output_file: str, _: object) -> None:
         _stream(url, part, entry, path)
@@ -111,7 +110,7 @@ def _retrieve(path: Path, part: Path, entry: Entry) -> None:
 
 
 def _stream(url: str, part: Path, entry: Entry, path: Path) -> None:
-    """Completes `part`, from where it ends, to the entry's size or else what the server says."""
+    """Completes `part` from its end on, to the entry's size, or the server's if that is unknown."""
     offset = part.stat().st_size if part.exists() else 0
     size = entry.size
     if size is None and offset and _checksum_holds(part, entry):
@@ -160,9 +159,9 @@ def _stream(url: str, part: Path, entry: Entry, path: Path) -> None:
 
 
 def _preflight(url: str) -> None:
-    """Raises OSError where nothing answers within 5 seconds.
+    """Raises OSError if nothing answers within 5 seconds.
 
-    In a thread, because looking up a name has no timeout of its own.
+    It asks in a thread, because looking up a name has no timeout of its own.
     """
     outcome: list[Exception | None] = []
 
@@ -197,7 +196,7 @@ def _wrong(path: Path, entry: Entry, reason: str) -> RunError:
 
 
 def _reason(error: BaseException) -> str:
-    """Returns the innermost cause in a few words: requests wraps them in several layers."""
+    """Returns the innermost cause in a few words, which requests wraps in several layers."""
     if isinstance(error, requests.HTTPError):
         return str(error).partition(" for url")[0]
     while True:

@@ -1,4 +1,4 @@
-"""What a model's layers are called in files of other projects, and what else is different there.
+"""The names of a model's layers in files of other projects, and other differences of those files.
 
 Names and conventions are those of Keras Applications 3.15 (`keras/src/applications`) and of
 torchvision 0.28 (`torchvision/models`).
@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from cnn_jax.data.scaling import Scaling
 from cnn_jax.errors import UsageError
-from cnn_jax.models import densenet, inception, resnet, vgg
+from cnn_jax.models import densenet, googlenet, resnet, vgg
 from cnn_jax.models.alexnet import CONVOLUTIONS
-from cnn_jax.pretrained.preprocessing import Preprocessing
 
 Source = Literal["keras", "torch"]
-# The kind of a layer, and what Keras calls one that was given no name.
+# {kind of a layer: the name that Keras gives to one without a name}
 _AUTOMATIC = {"conv": "conv2d", "dense": "dense", "batch_norm": "batch_normalization"}
 
 
@@ -24,13 +24,13 @@ class Layer:
     """One layer with parameters, under each of its names.
 
     Attributes:
-        path: ours, such as "backbone/block1/conv1".
+        path: our name, such as "backbone/block1/conv1".
         kind: "conv", "dense" or "batch_norm".
-        keras: that of Keras Applications, such as "block1_conv1", or None.
-        torch: torchvision's, such as "features.0", or None.
+        keras: the name in Keras Applications, such as "block1_conv1", or None.
+        torch: the name in torchvision, such as "features.0", or None.
         flattened: True for the dense layer that takes a flattened feature map, whose rows torch
             has in the order channel, height, width.
-        norm: the path of the normalisation that takes over this convolution's bias, where our
+        norm: the path of the normalisation whose mean takes over this convolution's bias, if our
             convolution has none.
     """
 
@@ -44,19 +44,20 @@ class Layer:
 
 @dataclasses.dataclass(frozen=True)
 class Convention:
-    """What belongs to the files of one source besides the names.
+    """The conventions of the files of one source, besides the names.
 
     Attributes:
-        preprocessing: what was done to the pixels in training.
-        options: of the model, without which the weights are another function.
-        epsilon: of the normalisations, what theirs is above ours.
+        preprocessing: the scaling of the pixels in training.
+        options: the model's options that the weights need; with others they compute another
+            function.
+        epsilon: the epsilon of their normalisations minus ours.
         automatic: Keras gave convolutions and normalisations their names, "conv2d_17", whose
-            numbers go on from one model of a session to the next: only their order is known.
-        sequential: the layers are one after another, so that a file of an early Keras 3, which kept
-            numbers by kind in the place of names, can be told by them.
+            numbers continue from one model of a session to the next: only their order is known.
+        sequential: the layers follow one another without branches, so that the layers in a file of
+            an early Keras 3, which has numbers by kind instead of names, are known by their order.
     """
 
-    preprocessing: Preprocessing
+    preprocessing: Scaling
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     epsilon: float = 0.0
     automatic: bool = False
@@ -65,7 +66,7 @@ class Convention:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What is known of one model's files: its layers in order, and each source's convention."""
+    """The files of one model: its layers in order, and each source's convention."""
 
     layers: tuple[Layer, ...]
     conventions: Mapping[Source, Convention]
@@ -85,7 +86,7 @@ def numbered(layers: Iterable[Layer]) -> list[str]:
 def _conv_bn(
     path: str, keras: str | None, torch: tuple[str, str] | None, bias: bool = False
 ) -> list[Layer]:
-    """Returns the layers of a `ConvBatchNorm`; with `bias`, its convolution has its own."""
+    """Returns the layers of a `ConvBatchNorm`; with `bias`, its convolution has a bias too."""
     names = (f"{keras}_conv", f"{keras}_bn") if keras else (None, None)
     torch_names = torch or (None, None)
     norm = f"{path}/bn"
@@ -141,21 +142,21 @@ def _googlenet() -> Layout:
         "branch4": "branch4.1",
     }
     layers = [layer for n in (1, 2, 3) for layer in conv(f"backbone/stem/conv{n}", f"conv{n}")]
-    for block in inception.GOOGLENET_BLOCKS:
+    for block in googlenet.GOOGLENET_BLOCKS:
         for ours, torch in branches.items():
             layers += conv(f"backbone/{block}/{ours}", f"{block}.{torch}")
-    for number, block in enumerate(inception.GOOGLENET_AUXILIARY, start=1):
+    for number, block in enumerate(googlenet.GOOGLENET_AUXILIARY, start=1):
         path, torch = f"auxiliary_{block}", f"aux{number}"
         layers += conv(f"{path}/conv", f"{torch}.conv")
         layers.append(Layer(f"{path}/fc1", "dense", None, f"{torch}.fc1", flattened=True))
         layers.append(Layer(f"{path}/logits", "dense", None, f"{torch}.fc2"))
     layers.append(Layer("head/logits", "dense", None, "fc"))
-    # Torchvision's scales its input anew inside the network, to what it was trained with.
+    # Torchvision's network scales its input inside, to this scaling, which it was trained with.
     return Layout(tuple(layers), {"torch": Convention("symmetric")})
 
 
 def _inception_v3() -> Layout:
-    """The convolutions in the order in which Keras makes them."""
+    """Returns the layout, whose convolutions are in the order in which Keras makes them."""
     a = "branch1_1 branch5_1 branch5_2 branch3_1 branch3_2 branch3_3 pool_1"
     b = "branch1_1 branch7_1 branch7_2 branch7_3 " + "".join(f"branch7x2_{n} " for n in range(1, 6))
     c = "branch1_1 fork1_1 fork1_2a fork1_2b fork2_1 fork2_2 fork2_3a fork2_3b pool_1"
@@ -242,10 +243,10 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def find(model: str) -> Layout:
-    """Returns the layout of a model that files of other projects are known for.
+    """Returns the layout of a model in files of other projects.
 
     Raises:
-        UsageError: none are known for it.
+        UsageError: no such files are known for the model.
     """
     if model not in LAYOUTS:
         raise UsageError(

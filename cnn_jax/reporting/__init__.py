@@ -1,1 +1,1 @@
-"""What a run shows: TensorBoard events, figures, tables, progress."""
+"""Output for people: figures, tables, HTML pages, and the files of TensorBoard."""

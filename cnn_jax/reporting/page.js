@@ -9,7 +9,7 @@ const show = (event) => {
   tip.style.left = `${Math.max(left, 4)}px`;
   tip.style.top = `${event.clientY + 14}px`;
 };
-// A finger that taps moves nothing.
+// A tap of a finger causes no pointermove.
 for (const kind of ["pointermove", "pointerdown"]) document.addEventListener(kind, show);
 
 for (const table of document.querySelectorAll("table.sortable")) {
@@ -36,7 +36,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// Paper has nothing to click on.
+// Nobody can click on paper: a print shows all details.
 let opened = [];
 window.addEventListener("beforeprint", () => {
   opened = [...document.querySelectorAll("details:not([open])")];

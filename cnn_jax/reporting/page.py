@@ -1,4 +1,4 @@
-"""One self-contained HTML page: no network, readable on a phone, in the dark and on paper."""
+"""Writes self-contained HTML pages: they need no network and suit phones, the dark and paper."""
 
 import base64
 import hashlib
@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cnn_jax.reporting import tables
+from cnn_jax.reporting.scale import Scale
 
 _HERE = pathlib.Path(__file__).resolve().parent
 _WIDTH, _HEIGHT = 640, 300
@@ -17,12 +17,12 @@ _COLOURS = ("var(--a)", "var(--b)", "var(--c)")
 
 
 def escape(value: Any) -> str:
-    """Returns text that HTML shows as it is, in an element or a quoted attribute."""
+    """Returns a value as text that is safe in an HTML element or a quoted attribute."""
     return html.escape(str(value), quote=True)
 
 
 def page(title: str, parts: Sequence[str]) -> str:
-    """Returns the whole document; nothing in it may load anything from elsewhere."""
+    """Returns the whole document; its policy forbids loading anything from elsewhere."""
     style, script = ((_HERE / name).read_text() for name in ("page.css", "page.js"))
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src "
     digest = base64.b64encode(_sha256(script)).decode()
@@ -62,7 +62,11 @@ def paragraph(text: str, soft: bool = False) -> str:
 
 
 def cards(values: Mapping[str, str]) -> str:
-    """Returns key figures side by side, {what: figure}."""
+    """Returns key figures side by side.
+
+    Args:
+        values: {what it is: the figure as text}.
+    """
     items = "".join(
         f'<div class="card"><b>{escape(value)}</b>{escape(name)}</div>'
         for name, value in values.items()
@@ -71,17 +75,17 @@ def cards(values: Mapping[str, str]) -> str:
 
 
 def code(text: str) -> str:
-    """Returns lines to be copied."""
+    """Returns lines of code."""
     return f"<pre>{escape(text)}</pre>"
 
 
 def details(summary: str, content: str) -> str:
-    """Returns what is shown on a click."""
+    """Returns a summary that shows its content on a click."""
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"
 
 
 def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
-    """Returns a table that a click on a header sorts; numbers are floats or ints, else text."""
+    """Returns a table that a click on a header sorts: a column of floats or ints by number."""
     numeric = [
         all(isinstance(row[i], int | float) or row[i] in ("", None) for row in rows)
         for i in range(len(headers))
@@ -110,7 +114,7 @@ def _shown(value: Any) -> str:
 
 
 def image(png: bytes, caption: str) -> str:
-    """Returns a PNG picture with its caption, which also serves those who do not see it."""
+    """Returns a PNG picture with its caption, which is its alternative text too."""
     data = base64.b64encode(png).decode()
     return (
         f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
@@ -119,7 +123,12 @@ def image(png: bytes, caption: str) -> str:
 
 
 def choice(name: str, panels: Mapping[str, str]) -> str:
-    """Returns panels of which one is shown, chosen by a menu."""
+    """Returns a menu and the panel that it chooses.
+
+    Args:
+        name: the menu's id, unique in the page.
+        panels: {entry of the menu: HTML of its panel}.
+    """
     options = "".join(f'<option value="{escape(p)}">{escape(p)}</option>' for p in panels)
     shown = "".join(
         f'<div data-panel-of="{escape(name)}" data-panel="{escape(p)}">{content}</div>'
@@ -129,11 +138,11 @@ def choice(name: str, panels: Mapping[str, str]) -> str:
 
 
 def lines(series: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> str:
-    """Returns curves over 1, 2, 3, ... as an SVG whose points tell their values.
+    """Returns curves over 1, 2, 3, ... as an SVG whose points show their values under the mouse.
 
     Args:
         series: {name: values}; a value that is not finite leaves a gap.
-        x_label: what is counted.
+        x_label: what the positions count, for example "epoch".
         y_label: what the values are.
     """
     values = [v for ys in series.values() for v in ys if math.isfinite(v)]
@@ -162,30 +171,25 @@ def lines(series: Mapping[str, Sequence[float]], x_label: str, y_label: str) -> 
 
 
 def scatter(points: Sequence[tuple[Any, float, str]], x_label: str, y_label: str) -> str:
-    """Returns points (x, y, text) as an SVG.
+    """Returns points as an SVG, each with a text that shows under the mouse.
 
-    Where all x are numbers they are on a scale, logarithmic where they span a lot; else each value
-    has a place of its own.
+    If all x are numbers, the axis is a scale: a logarithmic one where they are positive and span a
+    factor of 20 or more. Else each value has its own place on the axis.
+
+    Args:
+        points: (x, y, text) of each point, at least one.
+        x_label: what x is.
+        y_label: what y is.
     """
-    xs, ys = [p[0] for p in points], [p[1] for p in points]
-    log = False
-    if any(isinstance(v, bool) or not isinstance(v, int | float) for v in xs):
-        names = sorted({tables.shown(v) for v in xs})
-        ticks: dict[float, str] = dict(enumerate(names))
-        place = lambda v: names.index(tables.shown(v))  # noqa: E731
-        low, high = -0.5, len(names) - 0.5
-    else:
-        log = min(xs) > 0 and max(xs) / min(xs) >= 20
-        place = (lambda v: math.log10(v)) if log else (lambda v: v)
-        low, high = place(min(xs)), place(max(xs))
-        places = [low + i * (high - low) / 4 for i in range(5)]
-        ticks = {at: f"{10**at if log else at:.2g}" for at in places}
-    x = _axis(low, high, _LEFT, _WIDTH - _RIGHT)
+    scale, ys = Scale([p[0] for p in points]), [p[1] for p in points]
+    margin = 0.5 if scale.names else 0.0
+    x = _axis(scale.low - margin, scale.high + margin, _LEFT, _WIDTH - _RIGHT)
     y = _axis(min(ys), max(ys), _HEIGHT - _BOTTOM, _TOP)
-    parts = _frame(ticks, x, y, min(ys), max(ys), x_label + (" (log)" if log else ""))
+    label = f"{x_label} (log)" if scale.is_log else x_label
+    parts = _frame(scale.ticks(5), x, y, min(ys), max(ys), label)
     parts += [
-        f'<circle cx="{x(place(a)):.1f}" cy="{y(b):.1f}" r="5" fill="var(--a)" fill-opacity="0.7" '
-        f'data-tip="{escape(text)}"/>'
+        f'<circle cx="{x(scale.place(a)):.1f}" cy="{y(b):.1f}" r="5" fill="var(--a)" '
+        f'fill-opacity="0.7" data-tip="{escape(text)}"/>'
         for a, b, text in points
     ]
     title = f"<figcaption>{escape(y_label)}</figcaption>"
@@ -205,7 +209,7 @@ def _axis(low: float, high: float, start: float, stop: float) -> Any:
 def _frame(
     ticks: Mapping[float, str], x: Any, y: Any, low: float, high: float, x_label: str
 ) -> list[str]:
-    """Returns grid lines, numbers and what is counted along x."""
+    """Returns the grid lines and numbers of both axes, and the label of x."""
     parts = []
     for i in range(5):
         value = low + i * (high - low) / 4
@@ -216,7 +220,7 @@ def _frame(
         )
     below = _HEIGHT - _BOTTOM + 16
     for at, text in ticks.items():
-        side = "end" if x(at) > _WIDTH - 30 else "middle"  # which would be cut off
+        side = "end" if x(at) > _WIDTH - 30 else "middle"  # "middle" would cut it off
         shift = _RIGHT - 1 if side == "end" else 0
         place = f'x="{x(at) + shift:.1f}" y="{below}" text-anchor="{side}"'
         parts.append(f"<text {place}>{escape(text)}</text>")

@@ -1,4 +1,4 @@
-"""Features of images for TensorBoard's embedding projector."""
+"""Writes the features of images for TensorBoard's embedding projector."""
 
 import math
 import pathlib
@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 FOLDER = "projector"
-# What a browser's graphics take as one picture, in pixels, and a thumbnail that is large enough.
-_SPRITE, _THUMBNAIL = 8192, 64
+_SPRITE = 8192  # pixels: the largest picture that the graphics of all browsers take
+_THUMBNAIL = 64  # pixels: an image of this size is large enough to recognise
 
 
 def write(
@@ -20,17 +20,17 @@ def write(
     images: np.ndarray,
     columns: Mapping[str, Sequence[Any]],
 ) -> None:
-    """Writes what the projector shows of a run, in place of what it showed before.
+    """Writes the files that the projector shows of a run, and replaces those written before.
 
-    That is `projector_config.pbtxt` in the run directory, which names the files of `projector/`:
-    `tensors.tsv`, `metadata.tsv` and `sprite.png`. The format is that of
+    `projector_config.pbtxt` in the run directory names the files in `projector/`: `tensors.tsv`,
+    `metadata.tsv` and `sprite.png`. The format is that of
     https://www.tensorflow.org/tensorboard/tensorboard_projector_plugin.
 
     Args:
-        run_dir: where the run's event files are.
-        embeddings: float [n, dimensions].
+        run_dir: the directory of the run's event files.
+        embeddings: float [n, dimensions], the features of n images.
         images: uint8 [n, height, width, 1 or 3].
-        columns: {name: n values}, two or more, to colour and to search by.
+        columns: {name: n values}, two or more columns to colour and search by.
     """
     folder = run_dir / FOLDER
     folder.mkdir(exist_ok=True)
@@ -52,12 +52,12 @@ def write(
 
 
 def sprite(images: np.ndarray) -> tuple[Image.Image, tuple[int, int]]:
-    """Returns all images in one picture, row after row, and the (width, height) of each there.
+    """Returns one picture of all images, row by row, and the (width, height) of each in it.
 
     Args:
         images: uint8 [n, height, width, 1 or 3].
     """
-    # As many rows as columns: the projector's shader divides by one where it needs the other.
+    # The grid is square, because the projector's shader confuses its rows and columns.
     side = math.ceil(math.sqrt(len(images)))
     height, width = images.shape[1:3]
     scale = min(1.0, min(_THUMBNAIL, _SPRITE // side) / max(height, width))

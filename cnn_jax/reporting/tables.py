@@ -1,4 +1,4 @@
-"""Tables of plain text and of Markdown."""
+"""Renders tables in plain text and in Markdown."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,12 @@ _NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+(e[-+]?\d+)?\s*%?|nan|[-+]?inf", re.IGNO
 
 
 def shown(value: Any) -> str:
-    """Returns the value of a setting as a person reads it, in a cell or a sentence."""
+    """Returns the value of a setting as text for a cell or a sentence."""
     return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
 def settings(values: Mapping[str, Any]) -> str:
-    """Returns "NAME=VALUE, NAME=VALUE" of some settings."""
+    """Returns settings as "NAME=VALUE, NAME=VALUE"."""
     return ", ".join(f"{name}={shown(value)}" for name, value in values.items())
 
 
@@ -23,10 +23,13 @@ def table(
     """Returns an aligned text table: the headers, a rule, the rows; no newline at the end.
 
     Args:
-        rows: each as long as the headers; cells are shown by `str`, None as an empty cell.
+        rows: rows as long as the headers; a cell is shown by `str`, and None as an empty cell.
         headers: the title of each column.
-        align: "l" or "r" for each column, as one string or a list; without it a column goes to the
-            right where all its cells read as numbers.
+        align: "l" or "r" for each column, as one string or a list. None: a column whose cells are
+            all numbers is aligned to the right.
+
+    Raises:
+        ValueError: a row is longer or shorter than the headers.
     """
     cells, align = _prepare(rows, headers, align)
     lines = [[_printable(header) for header in headers], *cells]
@@ -44,7 +47,7 @@ def table(
 def markdown(
     rows: Sequence[Sequence[Any]], headers: Sequence[str], align: Sequence[str] | None = None
 ) -> str:
-    """Returns the same as `table` in Markdown, with `|` in a cell escaped."""
+    """Returns the table of `table` in Markdown, with `|` in a cell escaped."""
     cells, align = _prepare(rows, headers, align)
     rule = ["---:" if side == "r" else "---" for side in align]
     titles = [_printable(header) for header in headers]
@@ -56,7 +59,7 @@ def markdown(
 def _prepare(
     rows: Sequence[Sequence[Any]], headers: Sequence[str], align: Sequence[str] | None
 ) -> tuple[list[list[str]], Sequence[str]]:
-    """Returns the cells as text, and the side of each column."""
+    """Returns the cells as text, and the alignment of each column."""
     cells = [["" if cell is None else _printable(str(cell)) for cell in row] for row in rows]
     for row in cells:
         if len(row) != len(headers):
@@ -68,5 +71,5 @@ def _prepare(
 
 
 def _printable(text: str) -> str:
-    """Returns the text with line breaks and control characters (file names!) escaped."""
+    """Returns the text with the control characters and line breaks of odd file names escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

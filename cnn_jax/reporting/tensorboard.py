@@ -1,4 +1,4 @@
-"""What a run writes for TensorBoard."""
+"""Writes the event files that TensorBoard reads."""
 
 import math
 import os
@@ -27,21 +27,21 @@ _FILES = "events.out.tfevents.*"
 
 
 class EventWriter:
-    """Scalars, figures, text and hyperparameters in one event file of the run directory.
+    """Writes scalars, figures, text and hyperparameters to one event file in a run directory.
 
-    The hyperparameters stand in the run's own file, so that the metrics of TensorBoard's HPARAMS
-    table are the run's live curves. As a context manager it closes as "finished", or as
-    "interrupted" where an exception passes through.
+    The hyperparameters are in the run's own file, so the metrics of TensorBoard's HPARAMS table are
+    the run's live curves. As a context manager it closes as "finished", or as "interrupted" where
+    an exception passes through.
 
     Args:
-        run_dir: where the event file is made; an earlier file of the same run stays beside it.
-        hyperparameters: {dotted name: value}, all of them; None and lists become text, since
+        run_dir: the directory of the new event file; an earlier file of the same run stays there.
+        hyperparameters: {dotted name: value} of all settings. None and lists become text:
             tensorboardX drops them silently, and with them the column of every other run.
-        resume_step: the step the run goes on from; points of earlier files at later steps are
-            hidden from readers, those at `resume_step` itself stay. None for a fresh run, which
-            hides all that earlier files hold.
-        group: runs of one group are one row of the HPARAMS table, with the mean of their metrics.
-            None: the run is a row of its own.
+        resume_step: the step that the run goes on from. Readers do not see the points that earlier
+            files have at later steps; those at `resume_step` itself stay. None: a fresh run, and
+            readers see nothing of earlier files.
+        group: the runs of one group are one row of the HPARAMS table, with the mean of their
+            metrics. None: the run has a row of its own.
         first: the hyperparameters whose columns the table shows first.
     """
 
@@ -55,47 +55,57 @@ class EventWriter:
     ) -> None:
         path = Path(run_dir)
         path.mkdir(parents=True, exist_ok=True)
-        # tensorboardX names a file by the second, and would write over that of a run which was
-        # stopped and resumed within one. Readers take the files in the order of their names.
+        # tensorboardX names a file by the second, so a run that is stopped and resumed within one
+        # second would overwrite its file. Readers take the files in the order of their names.
         number = sum(1 for _ in path.glob(_FILES))
-        # Written here and now: tensorboardX.SummaryWriter keeps a queue that its flush leaves full.
+        # This writes at once; the flush of tensorboardX.SummaryWriter leaves events in its queue.
         self._file: EventsWriter | None = EventsWriter(str(path / "events"), f".{number:04d}")
         self._flushed = time.monotonic()
-        # A fresh run starts with a session too: one of TensorBoard's two readers takes the first
-        # session of a directory for the original, and hides nothing on its account.
+        # A fresh run starts a session too: one of TensorBoard's two readers takes the first
+        # session of a directory for the original, and hides no points because of it.
         start_session = _EVENT.SessionLog(status=_EVENT.SessionLog.START)
         self._write(0 if resume_step is None else resume_step + 1, session_log=start_session)
         experiment, start, self._end = _hparams(hyperparameters, group, first)
-        # TensorBoard keeps the first summary it meets of each of these tags and ignores those of
-        # later files, so a resumed run may repeat them: that serves a run killed before the first
-        # reached the disk, and changes nothing otherwise.
+        # A resumed run repeats these summaries, in case it was killed before the first reached the
+        # disk. Where they did, nothing changes: TensorBoard keeps the first summary of a tag and
+        # ignores those of later files.
         if not any(any(parent.glob(_FILES)) for parent in path.resolve().parents[:3]):
-            # Of all descriptions of the table TensorBoard takes any: a sweep has but its own.
+            # TensorBoard uses any one description of the table that it finds, so the runs of a
+            # sweep write none beside that of the sweep.
             self._write(0, summary=experiment)
         self._write(0, summary=start)
         self.flush()
 
     def scalars(self, step: int, values: Mapping[str, Any]) -> None:
-        """Writes {tag: number} at a step, numbers that are not finite among them."""
+        """Writes one point of some curves.
+
+        Args:
+            step: the training steps made so far.
+            values: {tag: number}; a number that is not finite is written, a None is left out.
+        """
         point = _SUMMARY.Summary.Value
-        points = [point(tag=tag, simple_value=float(value)) for tag, value in values.items()]
+        points = [
+            point(tag=tag, simple_value=float(value))
+            for tag, value in values.items()
+            if value is not None
+        ]
         self._write(step, summary=_SUMMARY.Summary(value=points))
 
     def figure(self, step: int, tag: str, figure: "Figure") -> None:
         """Writes a figure as an image."""
-        from cnn_jax.reporting.figures import to_array  # whoever made the figure has loaded it
+        from cnn_jax.reporting.figures import to_array  # loaded by the caller
 
         self._write(step, summary=summary.image(tag, to_array(figure), dataformats="HWC"))
 
     def text(self, step: int, tag: str, text: str) -> None:
-        """Writes text, which TensorBoard shows as Markdown."""
+        """Writes a text, which TensorBoard shows as Markdown."""
         self._write(step, summary=summary.text(tag, text))
 
     def flush(self) -> None:
-        """Puts on disk what was written so far, which happens every ten seconds by itself.
+        """Puts everything written so far on disk, which else happens every ten seconds.
 
-        To be called before a checkpoint is saved: points up to the checkpoint's step are not
-        written again by a run resumed from it.
+        Call it before a checkpoint is saved: a run that is resumed from the checkpoint does not
+        write the points up to its step again.
         """
         self._open().flush()
         self._flushed = time.monotonic()
@@ -103,8 +113,9 @@ class EventWriter:
     def close(self, status: Literal["finished", "interrupted", "diverged"] = "finished") -> None:
         """Ends the session; calls after the first do nothing.
 
-        A finished session is a success to TensorBoard and a diverged one a failure. An interrupted
-        one has no status: the first that is written stays for good, and the run may be resumed.
+        TensorBoard shows a finished session as a success and a diverged one as a failure. An
+        interrupted session gets no status: a status cannot be changed once it is written, and the
+        run may be resumed.
         """
         if self._file is None:
             return
@@ -137,13 +148,13 @@ class EventWriter:
 def write_sweep(
     directory: str | os.PathLike, hyperparameters: Mapping[str, Any], varied: Collection[str]
 ) -> None:
-    """Writes what the HPARAMS table of a whole sweep shows, beside the directories of its runs.
+    """Writes the description of the HPARAMS table of a whole sweep.
 
     Args:
-        directory: of the sweep, up to three levels above those of its runs. TensorBoard lists it
-            as a run with no curves.
-        hyperparameters: {dotted name: value} of what all runs vary.
-        varied: the names of those that differ, whose columns come first.
+        directory: the directory of the sweep, up to three levels above those of its runs.
+            TensorBoard lists it as a run without curves.
+        hyperparameters: {dotted name: value} of all settings.
+        varied: the names of the settings that vary, whose columns come first.
     """
     if any(Path(directory).glob(_FILES)):
         return
@@ -156,15 +167,15 @@ def write_sweep(
 def _hparams(
     hyperparameters: Mapping[str, Any], group: str | None, first: Collection[str]
 ) -> tuple[Any, Any, Any]:
-    """Returns the summaries that describe the HPARAMS table, begin a session and end it."""
+    """Returns the three summaries that describe the HPARAMS table, start a session and end it."""
     values = {name: _hyperparameter(value) for name, value in hyperparameters.items()}
     summaries = summary.hparams(values, dict.fromkeys(_METRICS, 0))
     contents = [each.value[0].metadata.plugin_data for each in summaries]
     described, started = (_HPARAMS.HParamsPluginData.FromString(c.content) for c in contents[:2])
     for info in described.experiment.hparam_infos:
         if info.name in first:
-            # The field `differs`, 7: true. TensorBoard shows such columns, and of the others so
-            # many that there are five. The messages of tensorboardX do not know it yet.
+            # Sets the field `differs` (number 7) to true, which tensorboardX does not know yet.
+            # TensorBoard shows these columns, and others until there are five.
             info.MergeFromString(b"\x38\x01")
     started.session_start_info.group_name = group or ""
     contents[0].content = described.SerializeToString()

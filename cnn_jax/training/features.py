@@ -1,9 +1,9 @@
 """Features of stages that stay frozen, computed once and cached on disk.
 
 A cache is one folder: `features.npy`, a memory map, and `pieces.json`, the sha256 of each piece
-that is done. An extraction that was killed goes on with the first missing piece; a piece that was
-damaged is named and made anew. The key is what the features depend on, and nothing else: runs that
-differ only in head, seed or learning rate share one cache.
+that is done. An extraction that was killed goes on with the first missing piece; a damaged piece is
+named in a warning and computed again. The key covers what the features depend on and nothing else,
+so runs that differ only in head, seed or learning rate share one cache.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import json
 import math
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import filelock
@@ -20,53 +20,41 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from cnn_jax import experiment, run, runtime
-from cnn_jax.build import Assembly
-from cnn_jax.data import Data, Split, splits
+from cnn_jax import cpu, experiment, files, progress, runtime
+from cnn_jax.data import Data, DataInfo, Split, splits
 from cnn_jax.errors import RunError
-from cnn_jax.reporting import progress
-from cnn_jax.training import checkpoints, freezing
+from cnn_jax.runs import stored
+from cnn_jax.training.plan import Plan
+from cnn_jax.trees import flatten
 
 PIECE = 64  # images computed, written and checked at a time
 
 
-def cut(config: experiment.Experiment, assembly: Assembly) -> int:
-    """Returns how many of the backbone's first stages are computed once; 0: none.
-
-    They are those without a trainable parameter in any phase. Where training images are augmented
-    anew in every epoch there is nothing to cache, unless `cache_views` fixes the views.
-    """
-    dataset, transfer = config.dataset, config.transfer
-    if not transfer.cache_features or (dataset.augments and not transfer.cache_views):
-        return 0
-    return min(phase.frozen_stages for phase in assembly.phases)
-
-
 def cache_splits(
-    config: experiment.Experiment,
-    loaded: Data,
-    assembly: Assembly,
+    plan: Plan,
+    data: Data,
     variables: Any,
-    cut: int,
+    precision: str,
+    augmentation: Sequence[Any],
     quiet: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> dict[str, Split]:
     """Returns the train and validation split with features in place of images.
 
     Args:
-        config: the experiment.
-        loaded: its data.
-        assembly: model and preprocessing.
-        variables: of the model, on the devices.
-        cut: so many stages are computed; what they give is cached.
-        quiet: whether to show no progress and no size.
+        plan: the plan of the run, whose first `cached_stages` stages are computed.
+        data: the images.
+        variables: the model's, on the devices.
+        precision: of the computation, "float32" or "bfloat16".
+        augmentation: what the cached views of training images depend on besides their key.
+        quiet: whether to show no progress.
+        say: shows a line; None: no line is shown.
     """
-    info, transfer = loaded.info, config.transfer
-    names = assembly.model.stage_names[:cut]
-    inside = tuple(f"backbone/{name}/" if name else "backbone/" for name in names)
+    assembly, info, cut = plan.assembly, data.info, plan.cached_stages
+    inside = plan.prefixes[:cut]
 
     def of_stages(tree: Any) -> dict[str, Any]:
-        flat = freezing.flatten(tree)
-        return {path: leaf for path, leaf in flat.items() if path.startswith(inside)}
+        return {path: leaf for path, leaf in flatten(tree).items() if path.startswith(inside)}
 
     def forward(variables: Any, images: jax.Array, key: jax.Array | None) -> jax.Array:
         inputs = assembly.preprocess(images, key)
@@ -75,13 +63,13 @@ def cache_splits(
         )
         return out.astype(jnp.float32)
 
-    options = runtime.compiler_options()
+    options = cpu.compiler_options()
     plain = jax.jit(lambda v, x: forward(v, x, None), compiler_options=options)
     augmented = jax.jit(forward, compiler_options=options)
-    images = jax.ShapeDtypeStruct((PIECE, *info.image_shape), jnp.uint8)
+    images = jax.ShapeDtypeStruct((PIECE, *info.image_shape), info.dtype)
     shape = jax.eval_shape(plain, variables, images).shape[1:]
     common = {
-        "parameters": checkpoints.digest(
+        "parameters": stored.digest(
             [of_stages(variables["params"]), of_stages(variables["batch_stats"])]
         ),
         "model": repr(assembly.model.backbone),  # with its options
@@ -90,13 +78,11 @@ def cache_splits(
         # Statistics of the training images only where they are used: subsets of them differ.
         "normalize": [assembly.normalize]
         + ([info.mean, info.std] if assembly.normalize == "standardize" else []),
-        "precision": config.train.precision,
+        "precision": precision,
     }
-    dataset = config.dataset
-    augmentation = [dataset.flip, dataset.crop_padding, dataset.cutout, info.mean]
     made = {}
     for name in ("train", "validation"):
-        views = transfer.cache_views if name == "train" else 0
+        views = plan.cached_views if name == "train" else 0
 
         def compute(images: np.ndarray, view: int, piece: int, views: int = views) -> jax.Array:
             if not views:
@@ -104,19 +90,25 @@ def cache_splits(
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), view), piece)
             return augmented(variables, images, key)
 
-        split = loaded.splits[name]
+        split = data.splits[name]
         size = max(views, 1) * len(split.labels) * 4 * math.prod(shape)
-        if not quiet:
-            print(
+        if say is not None:
+            say(
                 f"features   {name}: {max(views, 1) * len(split.labels):,} of {shape}, "
-                f"{size / 2**20:,.0f} MiB",
-                flush=True,
+                f"{size / 2**20:,.0f} MiB"
             )
         # Of this split alone: training sets of different sizes share one validation split.
         digest = splits.digest({name: split})
-        key = cache_key(**common, data=digest, views=views, augmentation=views and augmentation)
+        key = cache_key(
+            **common, data=digest, views=views, augmentation=views and list(augmentation)
+        )
         made[name] = cached(split, max(views, 1), compute, shape, key, f"features of {name}", quiet)
     return made
+
+
+def augmentation_of(dataset: experiment.Dataset, info: DataInfo) -> list[Any]:
+    """Returns the settings and numbers that augmented views depend on, besides their key."""
+    return [dataset.flip, dataset.crop_padding, dataset.cutout, info.mean]
 
 
 def cache_key(**parts: Any) -> str:
@@ -159,7 +151,7 @@ def cached(
     with filelock.FileLock(folder / ".lock"):
         array, done = _open(folder, (views * n, *feature_shape))
         pieces = [(view, start) for view in range(views) for start in range(0, n, PIECE)]
-        done = _whole(array, done, folder)
+        done = _undamaged(array, done, folder)
         missing = [(view, start) for view, start in pieces if _name(view, start) not in done]
         before = sum(stop - start for start, stop in (piece["place"] for piece in done.values()))
         with progress.Counter(views * n, label, before, quiet) as counter:
@@ -172,7 +164,7 @@ def cached(
                 array[slice(*place)] = np.asarray(computed, np.float32)[: len(images)]
                 array.flush()
                 done[_name(view, start)] = {"place": place, "sha256": _sha256(array[slice(*place)])}
-                run.write_json(folder / "pieces.json", done)
+                files.write_json(folder / "pieces.json", done)
                 counter.update(len(images))
     features = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
     return Split(features, np.tile(split.labels, views), list(split.ids) * views)
@@ -182,17 +174,17 @@ def _name(view: int, start: int) -> str:
     return f"{view}-{start}"
 
 
-def _whole(
+def _undamaged(
     array: np.ndarray, done: dict[str, dict[str, Any]], folder: pathlib.Path
 ) -> dict[str, dict[str, Any]]:
-    """Returns the pieces whose sha256 is the one that was written, and names the others."""
+    """Returns the pieces whose sha256 is still the one that was written, and names the others."""
     whole = {}
     for name, piece in done.items():
         if _sha256(array[slice(*piece["place"])]) == piece["sha256"]:
             whole[name] = piece
         else:
             logging.warning(
-                "piece %s of the feature cache %s is damaged; making it anew", name, folder
+                "piece %s of the feature cache %s is damaged; making it again", name, folder
             )
     return whole
 
@@ -200,7 +192,7 @@ def _whole(
 def _open(
     folder: pathlib.Path, shape: tuple[int, ...]
 ) -> tuple[np.memmap, dict[str, dict[str, Any]]]:
-    """Returns the array, writable, and what pieces.json says of it."""
+    """Returns the array, writable, and the pieces that pieces.json lists as done."""
     path = folder / "features.npy"
     try:
         done = json.loads((folder / "pieces.json").read_text())
@@ -211,7 +203,7 @@ def _open(
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:
-        logging.warning("the feature cache %s is damaged (%s); making it anew", folder, error)
+        logging.warning("the feature cache %s is damaged (%s); making it again", folder, error)
     (folder / "pieces.json").unlink(missing_ok=True)
     size = 4 * math.prod(shape)
     free = shutil.disk_usage(folder).free

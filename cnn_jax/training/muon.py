@@ -1,7 +1,7 @@
 """Muon: momentum whose update of each filter bank is made nearly orthogonal.
 
 Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks", and
-airbench94_muon, which also sets the norm of a filter bank anew in every step.
+airbench94_muon, which also resets the norm of each filter bank in every step.
 """
 
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 class MuonState(NamedTuple):
-    """What `scale_by_muon` keeps: the momentum, shaped as the parameters."""
+    """The state of `scale_by_muon`: the momentum, shaped as the parameters."""
 
     momentum: Any
 
@@ -63,7 +63,10 @@ def scale_by_muon(momentum: float = 0.6, steps: int = 3) -> optax.GradientTransf
 
 
 def keep_norm() -> optax.GradientTransformation:
-    """Returns the last link of a chain: sets a kernel's norm to the root of its filters first."""
+    """Rescales each kernel to norm sqrt(filters) before its update.
+
+    It must be the last transformation of a chain.
+    """
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         def move(step: jax.Array, kernel: jax.Array) -> jax.Array:

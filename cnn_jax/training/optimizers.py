@@ -3,7 +3,8 @@
 Learning rate and weight decay may be traced arrays: one compilation serves every value of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +46,7 @@ def schedule_factor(
 
 
 def _is_kernel(params: optax.Params) -> optax.Params:
-    """Weight decay is for kernels; biases and normalisation scales have one axis."""
+    """Marks what weight decay is for: kernels; biases and normalisation scales have one axis."""
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
@@ -61,15 +62,15 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Returns the optimizer of the trainable parameters for one update.
 
-    Its state does not depend on the two numbers, so it may be made anew, with traced ones, in
-    every step. Every group has a state of its own, Adam's count of steps included, so that a group
-    which is set free later starts as if training began.
+    Its state does not depend on the two numbers, so each step may make it again with traced ones.
+    Every group has a state of its own, Adam's count of steps included, so that a group which is set
+    free later starts as if training began.
 
     Args:
         config: the optimizer's settings.
         groups: {path: group} of the trainable parameters, which stand in flat dicts by path.
-        learning_rate: of this update.
-        weight_decay: of this update.
+        learning_rate: the learning rate of this update.
+        weight_decay: the weight decay of this update.
     """
 
     def of_group(group: Group) -> optax.GradientTransformation:
@@ -87,14 +88,36 @@ def make_optimizer(
         adam = [optax.scale_by_adam()] + ([decay] if config.name == "adamw" else [])
         return optax.chain(*adam, rate)
 
+    return _grouped(of_group, config.clip_norm, groups)
+
+
+def by_group(
+    optimizer: optax.GradientTransformation,
+    clip_norm: float | None,
+    groups: Mapping[str, Group],
+) -> optax.GradientTransformation:
+    """Returns a user's own optimizer with a state for each group, and its share of the updates."""
+
+    def of_group(group: Group) -> optax.GradientTransformation:
+        return optax.chain(optimizer, optax.scale(group.lr_scale))
+
+    return _grouped(of_group, clip_norm, groups)
+
+
+def _grouped(
+    of_group: Callable[[Group], optax.GradientTransformation],
+    clip_norm: float | None,
+    groups: Mapping[str, Group],
+) -> optax.GradientTransformation:
     labels = {path: group.label for path, group in groups.items()}
-    by_group = optax.multi_transform({g.label: of_group(g) for g in set(groups.values())}, labels)
-    if config.clip_norm is None:
-        return by_group
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), by_group)
+    chains: dict[Any, Any] = {group.label: of_group(group) for group in set(groups.values())}
+    grouped = optax.multi_transform(chains, labels)
+    if clip_norm is None:
+        return grouped
+    return optax.chain(optax.clip_by_global_norm(clip_norm), grouped)
 
 
 def carry_over(old: optax.OptState, new: optax.OptState) -> optax.OptState:
-    """Returns a new phase's state with all that the old phase's state has in common with it."""
+    """Returns a new phase's optimizer state, with the values that the old one has of it."""
     before = dict(jax.tree_util.tree_leaves_with_path(old))
     return jax.tree_util.tree_map_with_path(lambda path, leaf: before.get(path, leaf), new)

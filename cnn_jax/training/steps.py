@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cnn_jax import experiment, models
-from cnn_jax.build import Assembly
+from cnn_jax import experiment, losses, models
 from cnn_jax.data import augment
-from cnn_jax.data.batches import Batch
+from cnn_jax.data.batches import Batch, Picked, fetch
 from cnn_jax.evaluation import metrics
-from cnn_jax.training import freezing, optimizers
+from cnn_jax.training import freezing
+from cnn_jax.training.plan import Plan
 from cnn_jax.training.state import TrainState
+from cnn_jax.trees import unflatten
 
 
 class Hyperparameters(NamedTuple):
@@ -33,7 +34,7 @@ class Hyperparameters(NamedTuple):
 
     @classmethod
     def of(cls, config: experiment.Experiment) -> "Hyperparameters":
-        """Returns the experiment's."""
+        """Returns the numbers of an experiment."""
         rate = config.model.dropout_rate or None  # 0 is no dropout, and no random numbers
         return cls(
             jnp.float32(config.optimizer.learning_rate),
@@ -43,91 +44,80 @@ class Hyperparameters(NamedTuple):
         )
 
 
-def make_train_step(
-    assembly: Assembly,
-    config: experiment.Experiment,
-    steps_per_epoch: int,
-    phase: int = 0,
-    start: int = 0,
-) -> Callable[[TrainState, Batch, Hyperparameters], TrainState]:
-    """Returns the train step: (state, batch, hyperparameters) -> state after one update.
+TrainStep = Callable[[TrainState, Batch | Picked, Hyperparameters], TrainState]
+
+
+def make_train_step(plan: Plan, phase: int = 0) -> TrainStep:
+    """Returns the train step: (state, batch, hyperparameters) -> the state after one update.
+
+    With `plan.cached_stages` the batch's images are cached features, float [batch, ...], the input
+    of the first stage that is not cached.
 
     Args:
-        assembly: model, preprocessing and phases.
-        config: the experiment.
-        steps_per_epoch: for the schedule, which spans the whole run.
+        plan: the plan of the run.
         phase: the index of the phase whose parameters are trained.
-        start: the backbone's stage that the batch's images are the input of; above 0 they are
-            cached features, float [batch, ...], and preprocessing was done before.
     """
-    total_steps = config.train.epochs * steps_per_epoch
-    warmup_steps = round(config.optimizer.warmup_epochs * steps_per_epoch)
-    this = assembly.phases[phase]
+    assembly, now, start = plan.assembly, plan.phases[phase], plan.cached_stages
 
-    def train_step(state: TrainState, batch: Batch, hyper: Hyperparameters) -> TrainState:
+    def train_step(state: TrainState, picked: Batch | Picked, hyper: Hyperparameters) -> TrainState:
+        batch = fetch(picked)
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(state.key, state.step))
         mirrored = None
-        if config.dataset.alternate_flip:
-            epoch = state.step // steps_per_epoch
+        if plan.alternate_flip:
+            epoch = state.step // plan.steps_per_epoch
             mirrored = augment.alternate(state.key, batch.positions, epoch)
         inputs = batch.images
         if not start:
             inputs = assembly.preprocess(batch.images, augment_key, mirrored)
-        trainable, frozen = freezing.split(state.params, this)
+        trainable, frozen = freezing.split(state.params, now)
+        paths = [*trainable, *frozen]
         model = assembly.model
         if hyper.dropout_rate is not None:
             model = assembly.with_dropout(hyper.dropout_rate)
 
+        def loss_of(logits: jax.Array) -> jax.Array:
+            return losses.compute(assembly.loss, logits, batch.labels, hyper.label_smoothing)
+
         def mean_loss(trainable: dict[str, jax.Array]):
-            params = freezing.unflatten({**frozen, **trainable})
-            with freezing.frozen_batch_norm(this):
+            params = unflatten({**frozen, **trainable})
+            variables = {"params": params, "batch_stats": state.batch_stats, **state.collections}
+            with freezing.frozen_batch_norm(now, paths):
                 logits, updated = model.apply(
-                    {"params": params, "batch_stats": state.batch_stats},
+                    variables,
                     inputs,
                     train=True,
                     start=start,
-                    frozen=this.frozen_stages,
-                    mutable=["batch_stats", "auxiliary"],
+                    frozen=now.frozen_stages,
+                    mutable=["batch_stats", "auxiliary", *state.collections],
                     rngs={"dropout": dropout_key},
                 )
-            values = metrics.losses(logits, batch.labels, config.train.loss, hyper.label_smoothing)
+            values = loss_of(logits)
             total = values
             for auxiliary in jax.tree.leaves(updated.get("auxiliary", {})):
-                total += models.AUXILIARY_WEIGHT * metrics.losses(
-                    auxiliary, batch.labels, config.train.loss, hyper.label_smoothing
-                )
+                total += models.AUXILIARY_WEIGHT * loss_of(auxiliary)
             mean = jnp.sum(total * batch.weights) / jnp.maximum(jnp.sum(batch.weights), 1)
-            return mean, (metrics.batch_sums(values, logits, batch), updated.get("batch_stats", {}))
+            return mean, (metrics.batch_sums(values, logits, batch), updated)
 
-        (loss, (sums, batch_stats)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(
-            trainable
-        )
+        (loss, (sums, updated)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(trainable)
         gradient_norm = jnp.asarray(optax.tree.norm(gradients))
-        learning_rate = hyper.learning_rate * optimizers.schedule_factor(
-            state.step,
-            schedule=config.optimizer.schedule,
-            warmup_steps=warmup_steps,
-            total_steps=total_steps,
-            milestones=config.optimizer.milestone_shares,
-        )
-        optimizer = optimizers.make_optimizer(
-            config.optimizer, this.groups, learning_rate, hyper.weight_decay
-        )
+        learning_rate = hyper.learning_rate * plan.schedule_factor(state.step)
+        optimizer = plan.make_optimizer(phase, learning_rate, hyper.weight_decay)
         updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
         trained: Any = optax.apply_updates(trainable, updates)
         finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
         return state.replace(
             step=state.step + 1,
-            params=freezing.unflatten({**frozen, **trained}),
-            batch_stats=batch_stats,
+            params=unflatten({**frozen, **trained}),
+            batch_stats=updated.get("batch_stats", {}),
             opt_state=opt_state,
-            ema_params=_moving_average(state, trained, config.optimizer.ema_decay),
+            ema_params=_moving_average(state, trained, plan.optimizer.ema_decay),
             interval=state.interval.add(sums),
             epoch=state.epoch.add(sums),
             gradient_norm=gradient_norm,
             nonfinite_step=jnp.where(
                 finite | (state.nonfinite_step >= 0), state.nonfinite_step, state.step
             ),
+            collections={name: updated.get(name, old) for name, old in state.collections.items()},
         )
 
     return train_step

@@ -1,1 +1,1 @@
-"""Presets that have a SWEEP besides their EXPERIMENT, for the command `sweep`."""
+"""Presets with a SWEEP beside their EXPERIMENT, for the command `sweep`."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cnn_jax.data import augment as module
-from cnn_jax.data.augment import normalize
+from cnn_jax.data.scaling import normalize
 from cnn_jax.errors import UsageError
 
 augment = jax.jit(module.augment, static_argnames=("flip", "crop_padding", "cutout"))
@@ -35,6 +35,18 @@ def test_normalize_scales_as_documented(mode, expected):
     assert y.dtype == jnp.float32
     np.testing.assert_allclose(y, expected(x.astype(np.float64), mean, std), atol=2e-6)
     assert normalize(x, mode, mean, std, jnp.bfloat16).dtype == jnp.bfloat16
+
+
+def test_float_images_are_scaled_in_their_own_units():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 5, 2)), jnp.float32)
+    mean, std = np.array([0.5, -3.0]), np.array([2.0, 0.1])
+    np.testing.assert_allclose(
+        normalize(x, "standardize", mean, std), (np.asarray(x) - mean) / std, atol=1e-5
+    )
+    np.testing.assert_array_equal(normalize(x, "none"), x)
+    pixels = normalize(images(2), "none")
+    assert pixels.dtype == jnp.float32
+    np.testing.assert_array_equal(pixels, images(2))
 
 
 def test_normalize_of_a_channel_without_variation_stays_finite():

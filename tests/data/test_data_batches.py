@@ -40,12 +40,13 @@ def test_streamed_batches_are_the_resident_ones(dtype):
         feed = batches.Feed(split, mesh, limit)
         indices = (batches.take_batch(order, 5, step) for step in range(5))
         fetch = jax.jit(batches.fetch)
-        return feed, [jax.device_get(fetch(feed.resident, b)) for b in feed.batches(indices)]
+        given = list(feed.batches(indices))
+        return given, [jax.device_get(fetch(b)) for b in given]
 
-    resident_feed, resident = all_batches(1.0)
-    streamed_feed, streamed = all_batches(0.0)
-    assert resident_feed.resident is not None
-    assert streamed_feed.resident is None
+    picked, resident = all_batches(1.0)
+    read, streamed = all_batches(0.0)
+    assert all(isinstance(batch, batches.Picked) for batch in picked)
+    assert all(isinstance(batch, batches.Batch) for batch in read)
     for a, b in zip(resident, streamed, strict=True):
         for x, y in zip(a, b, strict=True):
             np.testing.assert_array_equal(x, y)

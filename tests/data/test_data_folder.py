@@ -64,7 +64,7 @@ def test_splits_classes_and_pixels_are_those_of_the_folder(split):
 def test_no_path_is_asked_for_in_one_line():
     with pytest.raises(UsageError) as caught:
         load(Dataset(name="folder"))
-    assert str(caught.value) == "--dataset.name=folder needs --dataset.path=DIR"
+    assert caught.value.for_command_line == "--dataset.name=folder needs --dataset.path=DIR"
 
 
 def test_val_is_validation_and_test_may_be_absent(split):
@@ -101,14 +101,14 @@ def test_images_are_resized_and_turned_to_rgb(flat):
 
 def test_various_sizes_need_a_size(flat):
     save(flat / "a" / "other.png", 7, (30, 20))
-    with pytest.raises(RunError, match=r"5x6.*20x30.*--dataset.image_size"):
+    with pytest.raises(RunError, match=r"5x6.*20x30.*dataset.image_size"):
         load(config(flat))
 
 
 def test_sizes_that_differ_between_splits_need_a_size(split):
     for path in (split / "test").glob("*/*"):
         save(path, 1, (9, 9))
-    with pytest.raises(RunError, match=r"5x6.*9x9.*--dataset.image_size"):
+    with pytest.raises(RunError, match=r"5x6.*9x9.*dataset.image_size"):
         load(config(split))
 
 
@@ -128,7 +128,7 @@ def test_a_bad_file_is_named_and_refused_or_skipped(split, name):
     if path.suffix != ".jpg":
         path.with_suffix(".jpg").rename(path)
     BAD[name](path)
-    with pytest.raises(RunError, match=f"{name}: .*--dataset.on_error=skip") as caught:
+    with pytest.raises(RunError, match=f"{name}: .*dataset.on_error=skip") as caught:
         load(config(split))
     assert "\n" not in str(caught.value)
     data = load(config(split, on_error="skip"))

@@ -80,6 +80,14 @@ def test_statistics_of_constant_images():
     assert splits.channel_statistics(white) == ((1.0,) * 3, (0.0,) * 3)
 
 
+def test_statistics_of_float_images_are_in_their_own_units():
+    images = (RNG.normal(size=(300, 5, 4, 3)) + 1000).astype(np.float32)
+    mean, std = splits.channel_statistics(images)
+    wide = images.astype(np.float64)
+    np.testing.assert_allclose(mean, wide.mean(axis=(0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(std, wide.std(axis=(0, 1, 2)), rtol=1e-9)
+
+
 def test_digest_tells_pixels_labels_and_splits_apart():
     images = np.zeros((2, 2, 2, 1), np.uint8)
     base = {"train": Split(images, np.array([0, 1], np.int32), ["a", "b"])}
@@ -110,3 +118,11 @@ def test_info_goes_through_json():
         digest="00",
     )
     assert DataInfo.from_dict(json.loads(json.dumps(info.to_dict()))) == info
+
+
+def test_info_of_a_file_that_does_not_say_the_dtype_is_of_uint8_images():
+    info = DataInfo("x", "", ("a", "b"), (8, 8, 1), (0.5,), (0.2,), {}, {}, (), "00", "float32")
+    values = json.loads(json.dumps(info.to_dict()))
+    assert DataInfo.from_dict(values) == info
+    del values["dtype"]
+    assert DataInfo.from_dict(values).dtype == "uint8"

@@ -8,10 +8,13 @@ import numpy as np
 import optax
 import pytest
 
-from cnn_jax import build, data, distributed, experiment
+from cnn_jax import data, distributed, experiment, losses
+from cnn_jax.assembly import assemble
 from cnn_jax.data import batches
 from cnn_jax.evaluation import metrics
 from cnn_jax.evaluation.evaluator import Evaluator, embed
+from cnn_jax.training.plan import make_plan
+from cnn_jax.training.state import initial_state
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ LABELS = np.array([0, 1, 2, 3, 4, 0, 1, 2, 3], np.int32)
 def test_cross_entropy_is_optaxs(logits, smoothing):
     targets = optax.smooth_labels(jax.nn.one_hot(LABELS, 5), smoothing)
     want = optax.softmax_cross_entropy(logits, targets)
-    got = metrics.losses(jnp.asarray(logits), jnp.asarray(LABELS), "cross_entropy", smoothing)
+    got = losses.cross_entropy(jnp.asarray(logits), jnp.asarray(LABELS), smoothing)
     np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
@@ -34,7 +37,7 @@ def test_binary_cross_entropy_is_its_definition(logits):
     one, labels = logits[:, :1], LABELS % 2
     p = 1 / (1 + np.exp(-one[:, 0].astype(np.float64)))
     want = -np.where(labels == 1, np.log(p), np.log(1 - p))
-    got = metrics.losses(jnp.asarray(one), jnp.asarray(labels), "binary_cross_entropy", 0.0)
+    got = losses.binary_cross_entropy(jnp.asarray(one), jnp.asarray(labels))
     np.testing.assert_allclose(got, want, rtol=1e-5)
     q = metrics.probabilities(jnp.asarray(one))
     np.testing.assert_allclose(q, np.stack([1 - p, p], axis=1), atol=1e-6)
@@ -47,7 +50,7 @@ def test_losses_of_very_sure_logits_are_finite(loss):
         logits = jnp.array([[value, -value][:columns]], jnp.float32)
         for label in (0, 1):
             found, slope = jax.value_and_grad(
-                lambda x, label=label: metrics.losses(x, jnp.array([label]), loss, 0.0)[0]
+                lambda x, label=label: losses.find(loss)(x, jnp.array([label]))[0]
             )(logits)
             assert np.isfinite(found)
             assert np.isfinite(slope).all()
@@ -65,20 +68,22 @@ def test_sums_leave_out_weight_zero_and_add_up(logits):
     assert metrics.Sums.zero().means() == {"loss": 0, "accuracy": 0}
 
 
-def assemble(info, **changes):
+def prepare(info, **changes):
     config = experiment.Experiment(model=experiment.Model(name="mlp"))
     config = experiment.replace(config, {k.replace("__", "."): v for k, v in changes.items()})
-    assembly = build.assemble(config, info)
+    assembly = assemble(config, info)
     mesh = distributed.make_mesh()
-    state = build.initial_state(assembly, config, None, distributed.replicated(mesh))
+    plan = make_plan(config, assembly, 100)
+    state = initial_state(plan, config.seed, distributed.replicated(mesh))
     return config, assembly, state.variables(), mesh
 
 
 @pytest.mark.parametrize(("size", "limit"), [(100, 2.0), (360, 2.0), (1000, 2.0), (77, 0.0)])
 def test_every_example_counts_once_whatever_the_batches(digits, size, limit):
     split = digits.splits["test"]
-    config, assembly, variables, mesh = assemble(digits.info, dataset__eval_batch_size=size)
-    found = Evaluator(assembly, config, mesh)(variables, batches.Feed(split, mesh, limit))
+    config, assembly, variables, mesh = prepare(digits.info, dataset__eval_batch_size=size)
+    evaluate = Evaluator(assembly, config.dataset.eval_batch_size, mesh)
+    found = evaluate(variables, batches.Feed(split, mesh, limit))
     logits = assembly.model.apply(variables, assembly.preprocess(jnp.asarray(split.images), None))
     logits = np.asarray(logits)
     predicted = logits.argmax(axis=1)
@@ -98,10 +103,11 @@ def test_two_classes_from_one_logit(digits):
     two = data.Split(split.images[keep], split.labels[keep], [split.ids[i] for i in keep])
     info = digits.info
     info = type(info)(**{**vars(info), "class_names": ("0", "1")})
-    config, assembly, variables, mesh = assemble(
+    config, assembly, variables, mesh = prepare(
         info, train__loss="binary_cross_entropy", dataset__eval_batch_size=50
     )
-    found = Evaluator(assembly, config, mesh)(variables, batches.Feed(two, mesh, 1.0))
+    evaluate = Evaluator(assembly, config.dataset.eval_batch_size, mesh)
+    found = evaluate(variables, batches.Feed(two, mesh, 1.0))
     assert found.examples == len(keep)
     assert found.confusion.shape == (2, 2)
     assert found.probabilities.shape == (len(keep), 2)
@@ -114,11 +120,12 @@ def test_two_classes_from_one_logit(digits):
 @pytest.mark.parametrize("name", ["resnet20", "mlp"])
 def test_embeddings_are_what_the_head_gets_averaged_over_positions(digits, name):
     split = digits.splits["test"]
-    config, assembly, variables, mesh = assemble(
+    config, assembly, variables, mesh = prepare(
         digits.info, model__name=name, dataset__eval_batch_size=100
     )
     model = assembly.model
-    features, probabilities = embed(assembly, config, mesh, variables, split)
+    sizes = {"batch_size": config.dataset.eval_batch_size, "resident_limit": 2.0}
+    features, probabilities = embed(assembly, mesh, variables, split, **sizes)
     images = assembly.preprocess(jnp.asarray(split.images), None)
     want = np.asarray(model.apply(variables, images, method=model.forward_features))
     want = want.mean(axis=(1, 2)) if want.ndim == 4 else want

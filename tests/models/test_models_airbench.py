@@ -5,11 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnn_jax import build, distributed, models
+from cnn_jax import distributed, models
+from cnn_jax.assembly import assemble
 from cnn_jax.data import DataInfo
+from cnn_jax.describe import layer_table
 from cnn_jax.experiment import Dataset, Experiment, Model, Transfer
 from cnn_jax.models import airbench
-from cnn_jax.reporting import summary
+from cnn_jax.training.plan import make_plan
+from cnn_jax.training.state import initial_state
 
 
 def test_whitening_filters_whiten():
@@ -51,7 +54,7 @@ def test_dirac_passes_its_input_through(inputs, outputs):
 
 def test_parts_are_those_of_the_paper():
     rows = {
-        row.name: row for row in summary.layer_table(models.create("airbench", 10), (32, 32, 3))
+        row.name: row for row in layer_table.layer_table(models.create("airbench", 10), (32, 32, 3))
     }
     assert rows["backbone/stem/conv"].output_shape == (31, 31, 24)
     assert rows["backbone/block3/bn2"].output_shape == (3, 3, 256)
@@ -69,15 +72,16 @@ def test_the_first_state_starts_from_training_images():
         model=Model(name="airbench"),
         transfer=Transfer(freeze="stem/conv/kernel"),
     )
-    assembly = build.assemble(config, info)
+    assembly = assemble(config, info)
+    plan = make_plan(config, assembly, 50)
     images = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), np.uint8)
     whole = distributed.replicated(distributed.make_mesh())
-    state = build.initial_state(assembly, config, None, whole, images)
+    state = initial_state(plan, config.seed, whole, images=images)
     scaled = np.asarray(assembly.preprocess(jnp.asarray(images), None))
     expected = airbench.whitening_filters(scaled)
     np.testing.assert_array_equal(state.params["backbone"]["stem"]["conv"]["kernel"], expected)
-    assert "backbone/stem/conv/kernel" not in assembly.phases[0].groups
-    assert "backbone/stem/conv/bias" in assembly.phases[0].groups
+    assert "backbone/stem/conv/kernel" not in plan.phases[0].groups
+    assert "backbone/stem/conv/bias" in plan.phases[0].groups
 
 
 @pytest.mark.parametrize(

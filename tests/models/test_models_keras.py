@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cnn_jax import models
-from cnn_jax.reporting.summary import layer_table, totals
+from cnn_jax.describe.layer_table import layer_table, totals
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 from flax import traverse_util
 
 from cnn_jax import layers, models
+from cnn_jax.describe import layer_table
 from cnn_jax.errors import UsageError
-from cnn_jax.reporting import summary
 
 every_model = pytest.mark.parametrize("name", models.REGISTRY)
 
@@ -152,7 +152,7 @@ def test_parameters_and_flops_are_those_of_the_registry(name):
     models.check_input(name, entry.input_shape)
     rows = [
         row
-        for row in summary.layer_table(models.create(name, entry.outputs), entry.input_shape)
+        for row in layer_table.layer_table(models.create(name, entry.outputs), entry.input_shape)
         if not row.name.startswith("auxiliary_")
     ]
     assert sum(row.parameters for row in rows) == entry.parameters
@@ -168,7 +168,7 @@ def test_a_pixel_less_than_the_smallest_is_refused_by_name(name):
         with pytest.raises(UsageError) as error:
             models.check_input(name, smaller)
         numbers = f"{height} x {width}", f"{smaller[0]} x {smaller[1]}"
-        for text in (name, *numbers, "--dataset.image_size"):
+        for text in (name, *numbers, "dataset.image_size"):
             assert text in str(error.value)
         assert "\n" not in str(error.value)
 
@@ -246,10 +246,10 @@ def test_auxiliary_classifiers_run_in_training_where_their_stage_is_trained():
 def test_bottleneck_stride_moves_between_convolutions_without_changing_a_shape():
     v15, v1 = (models.create("resnet50", 2, bottleneck_stride=s) for s in (None, "1x1"))
     assert shapes(v15, (64, 64, 3)) == shapes(v1, (64, 64, 3))
-    flops = [summary.totals(summary.layer_table(m, (224, 224, 3))).flops for m in (v15, v1)]
+    flops = [layer_table.totals(layer_table.layer_table(m, (224, 224, 3))).flops for m in (v15, v1)]
     # 4.1 and 3.9 G multiply-adds; the paper's table 1 has 3.8 without the projections.
     assert flops[0] > flops[1]
-    with pytest.raises(UsageError, match=r"--model\.bottleneck_stride has no effect on resnet18"):
+    with pytest.raises(UsageError, match=r"model\.bottleneck_stride has no effect on resnet18"):
         models.create("resnet18", 2, bottleneck_stride="1x1")
 
 
@@ -304,14 +304,14 @@ def test_dropout_drops_while_training_only():
 
 
 def test_dropout_rate_for_a_model_without_dropout_is_refused():
-    with pytest.raises(UsageError, match=r"--model.dropout_rate .* study_cnn; .*mlp"):
+    with pytest.raises(UsageError, match=r"model.dropout_rate .* study_cnn; .*mlp"):
         models.create("study_cnn", 10, dropout_rate=0.1)
 
 
 def test_unknown_model_is_refused_with_a_suggestion_and_the_list():
     with pytest.raises(UsageError) as error:
         models.create("lenet_5", 10)
-    assert "Did you mean 'lenet5'?" in str(error.value)
+    assert "there is no model.name=lenet_5; did you mean lenet5?" in str(error.value)
     assert all(name in str(error.value) for name in models.REGISTRY)
-    with pytest.raises(UsageError, match=r"no model 'qqq'. There are"):
+    with pytest.raises(UsageError, match=r"there is no model.name=qqq\. There are"):
         models.check_input("qqq", (1, 1))

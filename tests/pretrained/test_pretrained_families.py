@@ -13,9 +13,10 @@ from flax import traverse_util
 from PIL import Image
 
 from cnn_jax import models
-from cnn_jax.pretrained import loading
-from cnn_jax.reporting import results
-from cnn_jax.training import checkpoints
+from cnn_jax.pretrained import weights as pretrained
+from cnn_jax.runs import figures as run_figures
+from cnn_jax.runs import stored
+from cnn_jax.runs import weights as run_weights
 
 # Keras' own, about NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -67,9 +68,9 @@ def test_same_features_and_logits_as_keras(keras, tmp_path, name, application, s
         compiler_options=FAST,
     )(*state, x)
 
-    weights = loading.load(str(tmp_path / "w.h5"), name)
+    weights = pretrained.load(str(tmp_path / "w.h5"), name)
     model = models.create(name, CLASSES, **weights.options)
-    variables = loading.merge(jax.eval_shape(model.init, jax.random.key(0), x), weights, ".*")
+    variables = pretrained.merge(jax.eval_shape(model.init, jax.random.key(0), x), weights, ".*")
 
     def forward(variables, x):
         features = model.apply(variables, x, method="forward_features")
@@ -109,7 +110,7 @@ def test_every_family_trains_a_head_on_cached_features(
     main, tmp_path, capsys, monkeypatch, name, size, features
 ):
     for figures in ("write_figures", "write_data_figures"):
-        monkeypatch.setattr(results, figures, lambda *_: None)
+        monkeypatch.setattr(run_figures, figures, lambda *_: None)
     save_photographs(tmp_path / "images", size)
     arguments = ["--config=cats_vs_dogs_vgg16", f"--model.name={name}"]
     arguments += ["--dataset.name=folder", "--dataset.path=images", f"--dataset.image_size={size}"]
@@ -121,7 +122,7 @@ def test_every_family_trains_a_head_on_cached_features(
     capsys.readouterr()
     assert main("train", "--workdir=second", *arguments, "--transfer.weights=first") == 0
     assert f"features   train: 16 of {features}" in capsys.readouterr().out
-    before, after = (loading.load(str(tmp_path / run), name) for run in ("first", "second"))
+    before, after = (run_weights.load(str(tmp_path / run), name) for run in ("first", "second"))
     assert before.preprocessing == after.preprocessing == "unit"
     same = {path for path, array in before.arrays.items() if (array == after.arrays[path]).all()}
     backbone = {path for path in before.arrays if path.startswith("backbone")}
@@ -132,7 +133,7 @@ def test_transfer_from_a_resnet_through_the_feature_cache(
     keras, main, tmp_path, capsys, monkeypatch
 ):
     for name in ("write_figures", "write_data_figures"):  # tested elsewhere, and slow
-        monkeypatch.setattr(results, name, lambda *_: None)
+        monkeypatch.setattr(run_figures, name, lambda *_: None)
     size = 32
     save(made(keras, "ResNet50", size), tmp_path / "w.h5")
     save_photographs(tmp_path / "images", size)
@@ -151,13 +152,13 @@ def test_transfer_from_a_resnet_through_the_feature_cache(
     assert main("evaluate", "--workdir=run") == 0
 
     # What was frozen, statistics included, is what the file has, and goes on to the next run.
-    weights = loading.load(str(tmp_path / "w.h5"), "resnet50")
-    variables, _ = checkpoints.load_variables(tmp_path / "run" / "checkpoints")
+    weights = pretrained.load(str(tmp_path / "w.h5"), "resnet50")
+    variables, _ = stored.load_variables(tmp_path / "run" / "checkpoints")
     for name, array in traverse_util.flatten_dict(variables, sep="/").items():
         path = name.partition("/")[2]
         if path.startswith("backbone"):
             np.testing.assert_array_equal(array, weights.arrays[path])
-    again = loading.load(str(tmp_path / "run"), "resnet50")
+    again = run_weights.load(str(tmp_path / "run"), "resnet50")
     assert again.options == weights.options
     assert again.preprocessing == "caffe"
     backbone = {path for path in weights.arrays if path.startswith("backbone")}

@@ -12,7 +12,8 @@ from flax import traverse_util
 
 from cnn_jax import models
 from cnn_jax.errors import RunError, UsageError
-from cnn_jax.pretrained import layouts, loading
+from cnn_jax.pretrained import layouts
+from cnn_jax.pretrained import weights as pretrained
 
 KINDS = {
     frozenset({"kernel"}): "conv",
@@ -165,7 +166,7 @@ def test_torch_files_of_every_family(tmp_path, model, preprocessing, options):
     arrays = tiny(model)
     path = tmp_path / "w.safetensors"
     safetensors.numpy.save_file(to_torch(model, arrays), path)
-    weights = loading.load(str(path), model)
+    weights = pretrained.load(str(path), model)
     assert weights.preprocessing == preprocessing
     assert weights.options == options
     assert weights.classes == 4
@@ -184,7 +185,7 @@ def test_densenets_of_2017_have_another_spelling(tmp_path):
         old[name] = tensor
     assert "features.denseblock2.denselayer3.norm.2.running_mean" in old
     safetensors.numpy.save_file(old, path)
-    assert loading.load(str(path), "densenet121").arrays.keys() == arrays.keys()
+    assert pretrained.load(str(path), "densenet121").arrays.keys() == arrays.keys()
 
 
 def test_a_larger_resnet_does_not_load_in_part(tmp_path):
@@ -192,7 +193,7 @@ def test_a_larger_resnet_does_not_load_in_part(tmp_path):
     safetensors.numpy.save_file(to_torch("resnet34", tiny("resnet34")), path)
     variables = {"params": traverse_util.unflatten_dict(tiny("resnet18"), sep="/")}
     with pytest.raises(RunError, match=r"the model lacks .*\(backbone/layer1\.2\.bn1"):
-        loading.merge(variables, loading.load(str(path), "resnet18"))
+        pretrained.merge(variables, pretrained.load(str(path), "resnet18"))
 
 
 # Keras.
@@ -234,7 +235,7 @@ def write(path, layers, keras3=False, named=True):
 def test_keras_files_of_every_family(tmp_path, model, keras3):
     arrays = tiny(model)
     layers = to_keras(model, arrays)
-    weights = loading.load(write(tmp_path / "w.h5", layers, keras3), model)
+    weights = pretrained.load(write(tmp_path / "w.h5", layers, keras3), model)
     assert weights.arrays.keys() == arrays.keys()
     for name, array in arrays.items():
         np.testing.assert_allclose(weights.arrays[name], array, rtol=1e-6, atol=1.1e-8)
@@ -247,7 +248,7 @@ def test_a_bias_before_a_normalisation_moves_into_its_mean(tmp_path):
     layers = to_keras("resnet50", arrays)
     bias = np.arange(1, 5, dtype=np.float32)
     layers["conv3_block2_1_conv"]["bias"] = bias
-    weights = loading.load(write(tmp_path / "w.h5", layers), "resnet50").arrays
+    weights = pretrained.load(write(tmp_path / "w.h5", layers), "resnet50").arrays
     norm = "backbone/stage2/block2/conv1/bn"
     np.testing.assert_array_equal(weights[f"{norm}/mean"], arrays[f"{norm}/mean"] - bias)
     np.testing.assert_array_equal(weights[f"{norm}/bias"], arrays[f"{norm}/bias"])
@@ -265,7 +266,7 @@ def test_a_bias_before_a_normalisation_moves_into_its_mean(tmp_path):
 def test_another_epsilon_moves_into_the_variance(tmp_path, model, layer, norm, above):
     layers = to_keras(model, tiny(model))
     layers[layer]["moving_variance"][:] = 1e-6
-    weights = loading.load(write(tmp_path / "w.h5", layers), model).arrays
+    weights = pretrained.load(write(tmp_path / "w.h5", layers), model).arrays
     np.testing.assert_allclose(weights[f"{norm}/var"], 1e-6 + above, rtol=1e-6)
 
 
@@ -275,7 +276,7 @@ def test_the_densenets_of_2018_have_slashes_and_another_name_of_the_top(tmp_path
     layers["conv1/conv"] = layers.pop("conv1_conv")
     layers["conv1/bn"] = layers.pop("conv1_bn")
     layers["fc1000"] = layers.pop("predictions")
-    weights = loading.load(write(tmp_path / "w.h5", layers), "densenet121")
+    weights = pretrained.load(write(tmp_path / "w.h5", layers), "densenet121")
     assert weights.arrays.keys() == arrays.keys()
     assert weights.classes == 4
 
@@ -296,7 +297,7 @@ def test_a_densenet_within_a_model_keeps_its_names(tmp_path):
             group.attrs[f"weight_names{number}"] = part
         for name, array in names.items():
             group[name] = array
-    weights = loading.load(str(tmp_path / "w.h5"), "densenet121")
+    weights = pretrained.load(str(tmp_path / "w.h5"), "densenet121")
     assert weights.arrays.keys() == tiny("densenet121").keys()
 
 
@@ -320,7 +321,7 @@ def test_layers_that_keras_numbered_go_by_their_order(tmp_path, offset):
     layers = renumbered(to_keras("inception_v3", arrays), offset)
     assert f"conv2d_{93 + offset}" in layers
     assert "conv2d" not in layers
-    weights = loading.load(write(tmp_path / "w.h5", layers), "inception_v3")
+    weights = pretrained.load(write(tmp_path / "w.h5", layers), "inception_v3")
     assert weights.arrays.keys() == arrays.keys()
     for name, array in arrays.items():
         np.testing.assert_array_equal(weights.arrays[name], array)
@@ -330,7 +331,7 @@ def test_more_numbered_layers_than_the_network_has_are_refused(tmp_path):
     layers = to_keras("inception_v3", tiny("inception_v3"))
     layers["conv2d_94"] = layers["conv2d_93"]
     with pytest.raises(RunError, match=r"95 layers called conv2d .* the network 94"):
-        loading.load(write(tmp_path / "w.h5", layers), "inception_v3")
+        pretrained.load(write(tmp_path / "w.h5", layers), "inception_v3")
 
 
 @pytest.mark.parametrize("model", ["resnet50", "inception_v3", "densenet121"])
@@ -340,7 +341,7 @@ def test_files_of_an_early_keras_3_are_refused_where_layers_branch(tmp_path, mod
     unnamed = dict(zip(numbers, layers.values(), strict=True))
     path = write(tmp_path / "w.weights.h5", unnamed, keras3=True, named=False)
     with pytest.raises(RunError, match="kept no names of layers") as error:
-        loading.load(path, model)
+        pretrained.load(path, model)
     assert "\n" not in str(error.value)
 
 
@@ -359,7 +360,7 @@ def test_layouts_that_are_not_known_for_a_model_are_named(tmp_path, model, kind,
     else:
         safetensors.numpy.save_file({"fc.weight": np.ones((1, 1), np.float32)}, path)
     with pytest.raises(UsageError, match=f"not known for {model}; take {takes}"):
-        loading.load(str(path), model)
+        pretrained.load(str(path), model)
 
 
 # Both collections.
@@ -368,20 +369,20 @@ def test_layouts_that_are_not_known_for_a_model_are_named(tmp_path, model, kind,
 def test_parameters_and_statistics_are_merged_and_selected_alike(tmp_path):
     arrays = tiny("resnet18")
     safetensors.numpy.save_file(to_torch("resnet18", arrays), tmp_path / "w")
-    weights = loading.load(str(tmp_path / "w"), "resnet18")
+    weights = pretrained.load(str(tmp_path / "w"), "resnet18")
     flat = {
         f"{'batch_stats' if name.endswith(('mean', 'var')) else 'params'}/{name}": array * 0
         for name, array in arrays.items()
     }
     variables = traverse_util.unflatten_dict(flat, sep="/")
     for pattern, inside in [(None, "backbone/"), ("stage2", "backbone/stage2/"), (".*", "")]:
-        merged = traverse_util.flatten_dict(loading.merge(variables, weights, pattern), sep="/")
+        merged = traverse_util.flatten_dict(pretrained.merge(variables, weights, pattern), sep="/")
         assert merged.keys() == flat.keys()
         for name, array in merged.items():
             path = name.partition("/")[2]
             expected = arrays[path] if path.startswith(inside) else flat[name]
             np.testing.assert_array_equal(array, expected)
-    only = loading.merge(variables, weights, "stem/conv/bn/mean")
+    only = pretrained.merge(variables, weights, "stem/conv/bn/mean")
     np.testing.assert_array_equal(
         only["batch_stats"]["backbone"]["stem"]["conv"]["bn"]["mean"],
         arrays["backbone/stem/conv/bn/mean"],
@@ -395,4 +396,4 @@ def test_a_file_without_statistics_does_not_fit(tmp_path):
     safetensors.numpy.save_file(kept, tmp_path / "w")
     variables = {"params": traverse_util.unflatten_dict(arrays, sep="/")}
     with pytest.raises(RunError, match=r"the file lacks 20 arrays \(backbone/.*/bn/var"):
-        loading.merge(variables, loading.load(str(tmp_path / "w"), "resnet18"))
+        pretrained.merge(variables, pretrained.load(str(tmp_path / "w"), "resnet18"))

@@ -11,8 +11,9 @@ import pytest
 import safetensors.numpy
 
 from cnn_jax import models
-from cnn_jax.pretrained import layouts, loading
-from cnn_jax.pretrained.preprocessing import preprocess
+from cnn_jax.data.scaling import normalize
+from cnn_jax.pretrained import layouts
+from cnn_jax.pretrained import weights as pretrained
 
 # Keras' own, about NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -63,7 +64,7 @@ def files(theirs):
 
 @pytest.fixture(scope="module")
 def loaded(files):
-    return {kind: loading.load(str(path), "vgg16") for kind, path in files.items()}
+    return {kind: pretrained.load(str(path), "vgg16") for kind, path in files.items()}
 
 
 def shapes(model, size):
@@ -89,9 +90,9 @@ def test_all_roads_give_the_same_arrays(loaded):
 
 def test_same_predictions_as_keras_with_the_top(theirs, loaded):
     model = models.create("vgg16", CLASSES)
-    variables = loading.merge(shapes(model, SIZE), loaded["legacy"], ".*")
+    variables = pretrained.merge(shapes(model, SIZE), loaded["legacy"], ".*")
     images = np.random.default_rng(1).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
-    x = np.asarray(preprocess(images, "caffe"))
+    x = np.asarray(normalize(images, "caffe"))
     logits = jax.jit(model.apply)(variables, x)
     assert_close(jax.nn.softmax(logits), theirs(x))
 
@@ -107,10 +108,10 @@ def test_same_features_as_keras(keras, theirs, loaded, size):
 
 def assert_features_equal(reference, weights, size):
     model = models.create("vgg16", 1, head="pooled")
-    merged = loading.merge(shapes(model, size), weights)
+    merged = pretrained.merge(shapes(model, size), weights)
     variables = {kind: {"backbone": leaves["backbone"]} for kind, leaves in merged.items()}
     images = np.random.default_rng(size).integers(0, 256, (1, size, size, 3), np.uint8)
-    x = np.asarray(preprocess(images, "caffe"))
+    x = np.asarray(normalize(images, "caffe"))
     features = jax.jit(lambda v, x: model.apply(v, x, method="forward_features"))
     assert_close(features(variables, x), reference(x))
 
@@ -121,4 +122,4 @@ def test_same_features_as_keras_with_the_imagenet_weights(keras, size):
     if not path:
         pytest.skip("CNN_JAX_REAL_WEIGHTS does not name Keras' VGG16 file without top")
     reference = keras.applications.VGG16(weights=path, include_top=False)
-    assert_features_equal(reference, loading.load(path, "vgg16"), size)
+    assert_features_equal(reference, pretrained.load(path, "vgg16"), size)

@@ -1,9 +1,11 @@
+"""Scaling as Keras scales for its pretrained networks."""
+
 import jax
 import numpy as np
 import pytest
 
+from cnn_jax.data.scaling import normalize
 from cnn_jax.errors import UsageError
-from cnn_jax.pretrained.preprocessing import preprocess
 
 
 @pytest.mark.parametrize(
@@ -17,22 +19,22 @@ from cnn_jax.pretrained.preprocessing import preprocess
     ],
 )
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_preprocess_equals_keras(name, keras_module, dtype, keras):
+def test_normalize_equals_keras(name, keras_module, dtype, keras):
     images = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3)).astype(dtype)
     reference = getattr(keras.applications, keras_module).preprocess_input
-    result = jax.jit(preprocess, static_argnames="name")(images, name=name)
+    result = jax.jit(normalize, static_argnames="mode")(images, mode=name)
     assert result.dtype == np.float32
     np.testing.assert_allclose(result, reference(images.astype("float32")), atol=2e-5)
 
 
-def test_preprocess_does_not_change_its_input():
+def test_normalize_does_not_change_its_input():
     images = np.full((1, 2, 2, 3), 7, np.uint8)
-    preprocess(images, "caffe")
+    normalize(images, "caffe")
     assert (images == 7).all()
 
 
 def test_unknown_name_and_grey_images_are_refused():
     with pytest.raises(UsageError, match="caffe, symmetric, torch"):
-        preprocess(np.zeros((1, 2, 2, 3)), "tf")  # pyright: ignore[reportArgumentType]
+        normalize(np.zeros((1, 2, 2, 3)), "tf")
     with pytest.raises(UsageError, match="3 channels"):
-        preprocess(np.zeros((1, 2, 2, 1)), "torch")
+        normalize(np.zeros((1, 2, 2, 1)), "torch")

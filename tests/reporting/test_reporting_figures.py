@@ -37,7 +37,7 @@ def image_of(axes: Axes) -> np.ndarray:
 
 
 def inside(figure: Figure) -> bool:
-    """Says whether all that is drawn lies within the canvas, so that saving clips nothing."""
+    """Returns whether the whole drawing lies within the canvas, so saving cuts nothing off."""
     figures.to_array(figure)
     drawn, canvas = figure.get_tightbbox().bounds, figure.get_size_inches()
     left, bottom, width, height = drawn
@@ -95,7 +95,7 @@ def test_class_counts(classes):
     figure = figures.class_counts(counts, NAMES[:classes], [0.5, 0.4, 0.3], [0.2, 0.2, 0.1])
     assert titles(figure) == [f"train: {500 * classes * (classes - 1):,}", "validation: 0"]
     first = figure.axes[0]
-    # The bars, and the names beside them, read from top to bottom.
+    # The bars and the names beside them run from top to bottom.
     ends = [bar.get_path().get_extents(bar.get_patch_transform()).x1 for bar in first.patches]
     np.testing.assert_allclose(ends, [i * 1000 for i in range(classes)])
     assert [label.get_text() for label in first.get_yticklabels()] == NAMES[:classes]
@@ -169,7 +169,7 @@ def test_names_are_shortened_and_never_mathematics():
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert all(len(label) <= 20 for label in labels)
     assert labels[0].startswith("$a$ costs")
-    # What tells them apart, their end, is kept.
+    # Their ends, which tell them apart, are kept.
     assert labels[0] != labels[1]
     figures.to_array(figures.image_grid(images(2), np.array([0, 1]), names))
 
@@ -183,7 +183,7 @@ def test_filters_are_scaled_each_by_itself_about_zero():
     kernel[0, :, 0, 0] = [4, -2]
     kernel[0, :, 0, 1] = [-0.01, 0]
     values = set(np.unique(filter_canvas(kernel)).round(6))
-    # 4 -> 1, -2 -> 1/4, -0.01 -> 0, 0 -> 1/2; a filter of zeros is grey; page white, frame black.
+    # 4 -> 1, -2 -> 1/4, -0.01 -> 0, 0 -> 1/2; zeros are grey, the page white, frames black.
     assert values == {0.0, 0.25, 0.5, 1.0}
 
 
@@ -231,8 +231,8 @@ def test_to_array():
     assert array.std() > 5
 
 
-def test_a_sweep_of_which_one_setting_came_to_an_end(tmp_path):
-    """Its accuracy is the lowest and the highest, and every mark is inside of the picture."""
+def test_a_sweep_with_one_complete_setting(tmp_path):
+    """Its accuracy is both the lowest and the highest."""
     records = [
         {"setting": {"rate": rate}, "state": state, "value": 0.9, "std": None}
         for rate, state in ((1e-3, "complete"), (10.0, "diverged"))

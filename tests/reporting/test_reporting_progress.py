@@ -2,11 +2,13 @@ import io
 import math
 import os
 import pty
+import sys
+import types
 from typing import Any
 
 import pytest
 
-from cnn_jax.reporting.progress import Counter, Progress
+from cnn_jax.progress import Counter, Progress
 
 
 class Clock:
@@ -22,14 +24,14 @@ class Terminal(io.StringIO):
         return True
 
 
-def make(stream: io.StringIO, **changes: Any) -> tuple[Progress, Clock]:
+def make(stream: io.StringIO | None, **changes: Any) -> tuple[Progress, Clock]:
     clock = Clock()
     settings: dict[str, Any] = {"total_steps": 5000, "steps_per_epoch": 1000, "batch_size": 50}
     return Progress(**(settings | changes), stream=stream, clock=clock), clock
 
 
 def run(progress: Progress, clock: Clock, steps: range, seconds: float) -> list[int]:
-    """Takes the steps as a training loop does; returns those after which something was shown."""
+    """Takes the steps as a training loop does; returns the steps after which something showed."""
     shown = []
     for step in steps:
         clock.now += seconds
@@ -162,6 +164,69 @@ def test_a_bar_on_a_terminal():
     last = stream.getvalue().rstrip("\n").split("\r")[-1]
     assert "epoch 5/5 step 5000/5000 loss 0.2500 accuracy 0.900 1,600 img/s 0:00:00 left|" in last
     assert stream.getvalue().endswith("\n")
+
+
+class ZMQInteractiveShell:
+    """The shell of a Jupyter kernel, by its name."""
+
+
+class ColabShell(ZMQInteractiveShell):
+    """One that is derived from it."""
+
+
+class TerminalInteractiveShell:
+    """The shell of IPython on a terminal."""
+
+
+@pytest.fixture
+def shell(request, monkeypatch):
+    """Pretends that IPython runs, with this shell."""
+    ipython = types.SimpleNamespace(get_ipython=lambda: request.param)
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+
+
+@pytest.mark.parametrize("shell", [ZMQInteractiveShell(), ColabShell()], indirect=True)
+@pytest.mark.usefixtures("shell")
+def test_a_notebook_shows_a_bar_on_stdout(capsys):
+    progress, clock = make(None)
+    assert run(progress, clock, range(1, 42), 0.0625) == [1, 9, 17, 25, 33, 41]
+    progress.message("a line of its own")
+    progress.close()
+    with Counter(10, "features") as counter:
+        counter.update(10)
+    shown, errors = capsys.readouterr()
+    assert "\repoch 1/5 step 41/5000 loss 1.2346 accuracy 0.561 800 img/s 0:05:10 left|" in shown
+    assert "\ra line of its own\n" in shown
+    assert "features: 100%" in shown
+    assert errors == ""
+
+
+@pytest.mark.parametrize("shell", [TerminalInteractiveShell(), None], indirect=True)
+@pytest.mark.usefixtures("shell")
+def test_ipython_without_a_notebook_shows_plain_lines(capsys):
+    progress, _ = make(None)
+    progress.update(1, 1.0, 0.5)
+    progress.close()
+    assert capsys.readouterr() == ("", "epoch 1/5  step 1/5000  loss 1.0000  accuracy 0.500\n")
+
+
+@pytest.mark.parametrize("shell", [ZMQInteractiveShell()], indirect=True)
+@pytest.mark.usefixtures("shell")
+def test_a_notebook_that_is_to_show_lines_or_nothing(capsys):
+    for settings in ({"bar": False}, {"quiet": True}, {"quiet": True, "bar": True}):
+        progress, _ = make(None, **settings)
+        progress.update(1, 1.0, 0.5)
+        progress.close()
+    assert capsys.readouterr() == ("", "epoch 1/5  step 1/5000  loss 1.0000  accuracy 0.500\n")
+
+
+def test_a_bar_where_it_is_asked_for(capsys):
+    progress, _ = make(None, bar=True)
+    progress.update(1, 1.0, 0.5)
+    progress.close()
+    shown, errors = capsys.readouterr()
+    assert "\repoch 1/5 step 1/5000 loss 1.0000 accuracy 0.500|" in shown
+    assert errors == ""
 
 
 def test_a_counter_prints_plain_lines_now_and_then():

@@ -27,7 +27,7 @@ def test_tensorboard_reads_tensors_metadata_and_sprite(tmp_path):
     assert len(lines) == 6
     assert list(found.sprite.single_image_dim) == [6, 4]
     with Image.open(tmp_path / found.sprite.image_path) as picture:
-        assert picture.size == (3 * 6, 3 * 4)  # three rows of three: the grid must be square
+        assert picture.size == (3 * 6, 3 * 4)  # 3 rows of 3: the grid must be square
         np.testing.assert_array_equal(np.asarray(picture)[4:8, 6:12, 0], images[4, :, :, 0])
 
 
@@ -42,10 +42,10 @@ def test_a_second_writing_replaces_the_first(tmp_path):
     ("shape", "expected"),
     [((2, 300, 150, 3), (32, 64)), ((1, 8, 8, 3), (8, 8)), ((3, 1, 500, 1), (64, 1))],
 )
-def test_large_images_become_thumbnails_of_the_same_form(shape, expected):
+def test_large_images_become_thumbnails_of_the_same_proportions(shape, expected):
     assert projector.sprite(np.zeros(shape, np.uint8))[1] == expected
 
 
-def test_a_sprite_of_many_images_fits_into_what_browsers_take():
+def test_a_sprite_of_many_images_is_not_too_large_for_browsers():
     picture, _ = projector.sprite(np.broadcast_to(np.uint8(0), (20_000, 64, 64, 1)))
     assert max(picture.size) <= 8192

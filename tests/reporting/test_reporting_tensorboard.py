@@ -27,7 +27,7 @@ def read(run_dir: Path) -> event_accumulator.EventAccumulator:
 
 
 def steps(run_dir: Path, tag: str) -> list[int]:
-    """Returns the steps of a curve, which both of TensorBoard's readers must agree about."""
+    """Returns the steps of a curve, after asking both of TensorBoard's readers."""
     reader = plugin_event_accumulator.EventAccumulator(str(run_dir))
     found = [event.step for event in reader.Reload().Tensors(tag)]
     assert [event.step for event in read(run_dir).Scalars(tag)] == found
@@ -35,7 +35,7 @@ def steps(run_dir: Path, tag: str) -> list[int]:
 
 
 def plugin_data(run_dir: Path, name: str) -> Any:
-    """Returns what TensorBoard's HPARAMS table reads under `_hparams_/name`."""
+    """Returns the data that TensorBoard's HPARAMS table reads under `_hparams_/name`."""
     tag = f"_hparams_/{name}"
     reader = read(run_dir)
     if tag not in reader.PluginTagToContent("hparams"):
@@ -69,6 +69,13 @@ def test_values_that_are_not_finite_survive_in_silence(tmp_path, caplog):
     values = [event.value for event in read(tmp_path).Scalars("loss")]
     assert math.isnan(values[0])
     assert values[1] == math.inf
+
+
+def test_a_value_that_nobody_knows_is_left_out(tmp_path):
+    with EventWriter(tmp_path, SETTINGS) as writer:
+        writer.scalars(1, {"train/loss": 2.0, "train/learning_rate": None})
+        writer.scalars(2, {"train/learning_rate": None})
+    assert read(tmp_path).Tags()["scalars"] == ["train/loss"]
 
 
 def test_figures_and_text(tmp_path):
@@ -106,7 +113,7 @@ def test_a_resumed_run_has_one_point_a_step(tmp_path):
     assert steps(tmp_path, "loss") == list(range(10, 130, 10))
     values = [event.value for event in read(tmp_path).Scalars("loss")]
     assert values == [1.0] * 5 + [2.0] * 6 + [3.0]
-    # A tag that the resumed run writes no more is cut as well.
+    # The curve of a tag that the resumed run does not write is cut as well.
     assert steps(tmp_path, "only/early") == [10, 20, 30, 40, 50]
 
 
@@ -122,7 +129,7 @@ def test_a_file_cut_short_by_a_kill_does_not_hide_what_follows(tmp_path):
     assert steps(tmp_path, "loss") == [10, 20]
 
 
-def test_a_run_begun_anew_hides_the_old_points(tmp_path):
+def test_a_fresh_run_hides_the_points_of_an_old_one(tmp_path):
     for step in (10, 5):
         with EventWriter(tmp_path, SETTINGS) as writer:
             writer.scalars(step, {"loss": 1.0})

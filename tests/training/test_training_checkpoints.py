@@ -9,10 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnn_jax import build, distributed, experiment
+from cnn_jax import distributed, experiment
+from cnn_jax.assembly import assemble
 from cnn_jax.errors import RunError, UsageError
-from cnn_jax.training import checkpoints
-from cnn_jax.training.checkpoints import Checkpoints
+from cnn_jax.runs import stored
+from cnn_jax.runs.checkpoints import Checkpoints
+from cnn_jax.training.plan import make_plan
+from cnn_jax.training.state import abstract_state, initial_state
 
 
 def sharding():
@@ -27,13 +30,13 @@ def config() -> experiment.Experiment:
 
 
 @pytest.fixture(scope="module")
-def assembly(config, digits):
-    return build.assemble(config, digits.info)
+def plan(config, digits):
+    return make_plan(config, assemble(config, digits.info), 316)
 
 
 @pytest.fixture(scope="module")
-def first(config, assembly):
-    return build.initial_state(assembly, config, None, sharding())
+def first(plan):
+    return initial_state(plan, 0, sharding())
 
 
 def at(first, step: int):
@@ -59,11 +62,11 @@ def folder(three, tmp_path) -> Path:
 
 
 @pytest.fixture
-def restore(assembly, config):
+def restore(plan, config):
     def restore(folder: Path):
         with Checkpoints(folder, keep=3) as saved:
             return saved.restore_latest(
-                lambda meta: build.abstract_state(assembly, config, meta["phase"]), sharding()
+                lambda meta: abstract_state(plan, meta["phase"]), sharding()
             )
 
     return restore
@@ -109,7 +112,7 @@ DAMAGES = [flip_bytes, remove_data, remove_state, empty, truncate_meta, empty_me
 def test_what_is_saved_comes_back_bit_for_bit(first, folder, restore):
     state, meta = restore(folder)
     want = at(first, 3)
-    assert meta["sha256"] == checkpoints.digest(want) == checkpoints.digest(state)
+    assert meta["sha256"] == stored.digest(want) == stored.digest(state)
     assert jax.tree.structure(state) == jax.tree.structure(want)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(want), strict=True):
         assert a.dtype == b.dtype
@@ -126,7 +129,7 @@ def test_a_save_does_not_see_what_becomes_of_the_buffers(first, tmp_path, restor
         saved.save(1, state, {"phase": 0})
         step(state)
     restored, _ = restore(tmp_path / "checkpoints")
-    assert checkpoints.digest(restored) == checkpoints.digest(at(first, 1))
+    assert stored.digest(restored) == stored.digest(at(first, 1))
 
 
 def test_there_is_nothing_to_restore_before_the_first_save(tmp_path, restore):
@@ -143,7 +146,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     before = {p.relative_to(folder / "3") for p in (folder / "3").rglob("*")}
     state, _ = restore(folder)
     assert int(state.step) == 2
-    assert checkpoints.digest(state) == checkpoints.digest(at(first, 2))
+    assert stored.digest(state) == stored.digest(at(first, 2))
     (record,) = caplog.records
     assert f"checkpoint {folder / '3'} is damaged" in record.getMessage()
     assert steps(folder) == [1, 2]
@@ -190,7 +193,7 @@ def test_the_newest_and_the_best_are_kept(first, tmp_path):
         for step, accuracy in enumerate(accuracies, start=1):
             saved.save(step, first, {"validation_accuracy": accuracy})
     assert steps(folder) == [2, 6, 7]
-    assert checkpoints.best_step(folder) == 2
+    assert stored.best_step(folder) == 2
 
 
 def test_the_best_is_kept_over_a_resume_and_replaced_by_a_better_one(first, tmp_path):
@@ -200,7 +203,7 @@ def test_the_best_is_kept_over_a_resume_and_replaced_by_a_better_one(first, tmp_
             for step, accuracy in part:
                 saved.save(step, first, {"validation_accuracy": accuracy})
         best = 5 if part[-1][0] == 7 else 1
-        assert checkpoints.best_step(folder) == best
+        assert stored.best_step(folder) == best
         assert steps(folder) == [best, part[-1][0]]
 
 
@@ -217,37 +220,37 @@ def test_a_half_written_checkpoint_is_none(first, folder, restore):
 
 def test_variables_of_best_last_and_a_step(first, folder):
     for which, step in (("best", 2), ("last", 3), ("1", 1)):
-        variables, found = checkpoints.load_variables(folder, which)
+        variables, found = stored.load_variables(folder, which)
         assert found == step
         want = first.ema_params  # which `at` has left alone
         got = variables["params"]["backbone"]["dense1"]["kernel"]
         np.testing.assert_array_equal(got, want["backbone/dense1/kernel"])
         assert jax.tree.structure(variables["params"]) == jax.tree.structure(first.params)
-    with pytest.raises(UsageError, match=r"--checkpoint=4 is not among best, last and .* 1, 2, 3"):
-        checkpoints.load_variables(folder, "4")
+    with pytest.raises(UsageError, match=r"checkpoint=4 is not among best, last and .* 1, 2, 3"):
+        stored.load_variables(folder, "4")
 
 
 def test_variables_without_a_moving_average_are_the_parameters(first, tmp_path):
     state = at(first, 1).replace(ema_params=None)
     with Checkpoints(tmp_path / "checkpoints", keep=1) as saved:
         saved.save(1, state, {})
-    variables, _ = checkpoints.load_variables(tmp_path / "checkpoints", "last")
+    variables, _ = stored.load_variables(tmp_path / "checkpoints", "last")
     jax.tree.map(np.testing.assert_array_equal, variables["params"], state.params)
 
 
 def test_the_best_is_damaged(folder, caplog):
     flip_bytes(folder / "2")
-    _, step = checkpoints.load_variables(folder, "best")
+    _, step = stored.load_variables(folder, "best")
     assert step == 3
     assert f"{folder / '2'} is damaged" in caplog.text
     assert steps(folder) == [1, 2, 3]  # reading moves nothing
     with pytest.raises(RunError, match=r"no checkpoint in .* could be read"):
-        checkpoints.load_variables(folder, "2")
+        stored.load_variables(folder, "2")
 
 
 def test_variables_where_nothing_was_saved(tmp_path):
     with pytest.raises(UsageError, match="there is no checkpoint in"):
-        checkpoints.load_variables(tmp_path / "checkpoints", "best")
+        stored.load_variables(tmp_path / "checkpoints", "best")
 
 
 def test_what_cannot_be_saved_is_one_line(first, tmp_path, monkeypatch):
@@ -276,8 +279,8 @@ def test_the_digest_is_of_names_dtypes_shapes_and_values():
         {"a": np.zeros((2, 3), np.float32), "b": np.arange(3)[::-1]},
         {"a": np.full((2, 3), -0.0, np.float32), "b": np.arange(3)},
     ]
-    digests = [checkpoints.digest(other) for other in (tree, *others)]
+    digests = [stored.digest(other) for other in (tree, *others)]
     assert len(set(digests)) == len(digests)
-    assert checkpoints.digest({"b": np.arange(3), "a": jnp.zeros((2, 3))}) == digests[0]
-    keys = [checkpoints.digest({"key": jax.random.key(seed)}) for seed in (0, 0, 1)]
+    assert stored.digest({"b": np.arange(3), "a": jnp.zeros((2, 3))}) == digests[0]
+    keys = [stored.digest({"key": jax.random.key(seed)}) for seed in (0, 0, 1)]
     assert keys[0] == keys[1] != keys[2]

@@ -2,11 +2,13 @@ import jax
 import numpy as np
 import pytest
 
-from cnn_jax import build, data, experiment, models, run
+from cnn_jax import data, experiment, models, trees
 from cnn_jax.data import Split
 from cnn_jax.experiment import Checkpoint, Dataset, Experiment, Model, Optimizer, Train, Transfer
-from cnn_jax.reporting import results
-from cnn_jax.training import checkpoints, features, freezing, loop
+from cnn_jax.runs import figures as run_figures
+from cnn_jax.runs import stored
+from cnn_jax.training import features, start
+from cnn_jax.training.parts import prepare
 from tests import tiny
 
 N = 150  # three pieces, the last one short
@@ -50,19 +52,17 @@ def experiment_with(epochs=2, dataset=None, **transfer):
 
 def train(path, config):
     loaded = made_data()
-    path.mkdir()
-    assembly = build.assemble(config, loaded.info)
-    trainer = loop.Trainer(config, loaded, assembly, None, run.RunDirectory(path), quiet=True)
-    history = trainer.run()
-    variables, _ = checkpoints.load_variables(path / "checkpoints", "last")
-    return trainer.cut, history, freezing.flatten(variables["params"])
+    cut = prepare(config, loaded).plan.cached_stages
+    history = start.train(config, loaded, workdir=path).history
+    variables, _ = stored.load_variables(path / "checkpoints", "last")
+    return cut, history, trees.flatten(variables["params"])
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setitem(models.REGISTRY, "tiny", tiny.ENTRY)
     for name in ("write_figures", "write_data_figures"):  # tested elsewhere, and slow
-        monkeypatch.setattr(results, name, lambda *_: None)
+        monkeypatch.setattr(run_figures, name, lambda *_: None)
     monkeypatch.setenv("CNN_JAX_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "features"
 

@@ -1,19 +1,24 @@
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnn_jax import build, data, distributed, models
+from cnn_jax import data, distributed, losses, models, trees
+from cnn_jax.assembly import Assembly, assemble, make_preprocess
 from cnn_jax.data.batches import Batch
+from cnn_jax.describe import layer_table
 from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Experiment, Model, Optimizer, Train, Transfer
 from cnn_jax.layers import BatchNorm
 from cnn_jax.models import Classifier
 from cnn_jax.models.heads import PooledHead
-from cnn_jax.reporting import groups, summary
-from cnn_jax.training import freezing, optimizers, steps
+from cnn_jax.training import costs, freezing, steps
 from cnn_jax.training import state as states
+from cnn_jax.training.plan import make_plan
+from cnn_jax.training.state import initial_state
 from tests import tiny
 
 PATHS = [
@@ -48,15 +53,16 @@ def batch(size=32, n=4, classes=3):
     return Batch(jnp.asarray(images), jnp.arange(n) % classes, jnp.ones(n))
 
 
-def small(**transfer):
+def small(cached=False, **transfer):
+    """Returns (experiment, plan) of the tiny network; without a cache its steps take images."""
     optimizer = transfer.pop("optimizer", Optimizer())
     config = Experiment(
         model=Model(name="tiny", head="pooled"),
-        transfer=Transfer(**transfer),
+        transfer=Transfer(cache_features=cached, **transfer),
         optimizer=optimizer,
         train=Train(epochs=6),
     )
-    return config, build.assemble(config, info())
+    return config, make_plan(config, assemble(config, info()), 320)
 
 
 @pytest.fixture(autouse=True)
@@ -64,21 +70,27 @@ def tiny_model(monkeypatch):
     monkeypatch.setitem(models.REGISTRY, "tiny", tiny.ENTRY)
 
 
-def first_state(config, assembly):
-    return build.initial_state(
-        assembly, config, None, distributed.replicated(distributed.make_mesh())
-    )
+def whole():
+    return distributed.replicated(distributed.make_mesh())
+
+
+def first_state(config, plan):
+    return initial_state(plan, config.seed, whole())
+
+
+def phases_of(transfer, paths=PATHS, stages=STAGES):
+    return freezing.make_phases(transfer, paths, stages, [f"backbone/{n}/" for n in stages])
 
 
 def test_without_freezing_everything_is_one_group():
-    (phase,) = freezing.plan(Transfer(), PATHS, STAGES)
+    (phase,) = phases_of(Transfer())
     assert set(phase.groups) == set(PATHS)
     assert set(phase.groups.values()) == {freezing.Group(0, 1.0)}
     assert phase.frozen_stages == 0
 
 
 def test_a_pattern_freezes_whole_path_parts():
-    (phase,) = freezing.plan(Transfer(freeze="block[1-2]"), PATHS, STAGES)
+    (phase,) = phases_of(Transfer(freeze="block[1-2]"))
     assert set(phase.groups) == {"backbone/block3/conv1/kernel", "head/logits/kernel"}
     assert phase.frozen_stages == 2
 
@@ -87,7 +99,7 @@ def test_gradual_unfreezing_and_learning_rates():
     transfer = Transfer(
         freeze="backbone", unfreeze="3:block3,6:block2", lr_scale="block3:0.1,backbone:0.5"
     )
-    first, second, third = freezing.plan(transfer, PATHS, STAGES)
+    first, second, third = phases_of(transfer)
     assert [p.first_epoch for p in (first, second, third)] == [0, 2, 5]
     assert [p.frozen_stages for p in (first, second, third)] == [3, 2, 1]
     assert set(first.groups) == {"head/logits/kernel"}
@@ -108,7 +120,7 @@ def test_gradual_unfreezing_and_learning_rates():
 )
 def test_patterns_that_cannot_be_meant_are_refused(transfer, said):
     with pytest.raises(UsageError, match=said):
-        freezing.plan(Transfer(**transfer), PATHS, STAGES)
+        phases_of(Transfer(**transfer))
 
 
 @pytest.mark.parametrize(
@@ -117,11 +129,11 @@ def test_patterns_that_cannot_be_meant_are_refused(transfer, said):
         ({"freeze": "("}, "not a regular expression"),
         ({"freeze": "backbone", "unfreeze": "block5"}, "EPOCH:PATTERN"),
         ({"freeze": "backbone", "unfreeze": "0:block5"}, "epochs from 1"),
-        ({"freeze": "backbone", "unfreeze": "9:block5"}, "goes beyond --train.epochs"),
-        ({"unfreeze": "2:block5"}, "needs --transfer.freeze"),
+        ({"freeze": "backbone", "unfreeze": "9:block5"}, "goes beyond train.epochs"),
+        ({"unfreeze": "2:block5"}, "needs transfer.freeze"),
         ({"lr_scale": "block5:-1"}, "factors above 0"),
         ({"lr_scale": "block5"}, "PATTERN:FACTOR"),
-        ({"include": "backbone"}, "needs --transfer.weights"),
+        ({"include": "backbone"}, "needs transfer.weights"),
         ({"cache_views": 2}, "needs augmentation"),
     ],
 )
@@ -139,38 +151,38 @@ def test_settings_are_checked_before_anything_runs(transfer, said):
     ],
 )
 def test_frozen_leaves_are_bit_identical_and_cost_no_memory(optimizer):
-    config, assembly = small(freeze="block[1-4]", optimizer=optimizer)
-    state = first_state(config, assembly)
-    before = jax.device_get(freezing.flatten(state.params))
-    step = jax.jit(steps.make_train_step(assembly, config, 10))
+    config, plan = small(freeze="block[1-4]", optimizer=optimizer)
+    state = first_state(config, plan)
+    before = jax.device_get(trees.flatten(state.params))
+    step = jax.jit(steps.make_train_step(plan))
     for _ in range(2):
         state = step(state, batch(), steps.Hyperparameters.of(config))
-    after = freezing.flatten(state.params)
+    after = trees.flatten(state.params)
     for path, leaf in before.items():
         same = np.array_equal(leaf.view(np.uint32), np.asarray(after[path]).view(np.uint32))
         assert same == bool("block5" not in path and "head" not in path), path
-    trainable, _ = freezing.split(state.params, assembly.phases[0])
+    trainable, _ = freezing.split(state.params, plan.phases[0])
     kept = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim]
     size = sum(leaf.nbytes for leaf in kept + jax.tree.leaves(state.ema_params))
-    assert size == sum(r["optimizer_bytes"] for r in groups.rows(assembly, config))
-    assert size == groups.slots(optimizer) * sum(leaf.nbytes for leaf in trainable.values())
+    assert size == sum(r["optimizer_bytes"] for r in costs.parts(plan))
+    assert size == costs.slots(optimizer) * sum(leaf.nbytes for leaf in trainable.values())
     if state.ema_params is not None:
         assert set(state.ema_params) == set(trainable)
-        evaluated = freezing.flatten(state.variables()["params"])
+        evaluated = trees.flatten(state.variables()["params"])
         frozen = "backbone/block1/conv1/kernel"
         np.testing.assert_array_equal(evaluated[frozen], before[frozen])
 
 
 def test_learning_rate_scales_are_those_of_a_smaller_rate():
-    config, assembly = small(lr_scale="head:0.25", optimizer=Optimizer(name="sgd", momentum=0.0))
-    plain, plain_assembly = small(optimizer=Optimizer(name="sgd", momentum=0.0))
-    state = first_state(config, assembly)
+    config, plan = small(lr_scale="head:0.25", optimizer=Optimizer(name="sgd", momentum=0.0))
+    plain, plain_plan = small(optimizer=Optimizer(name="sgd", momentum=0.0))
+    state = first_state(config, plan)
     hyper = steps.Hyperparameters.of(config)
-    scaled = jax.jit(steps.make_train_step(assembly, config, 10))(state, batch(), hyper)
-    usual = jax.jit(steps.make_train_step(plain_assembly, plain, 10))(
-        first_state(plain, plain_assembly), batch(), hyper
+    scaled = jax.jit(steps.make_train_step(plan))(state, batch(), hyper)
+    usual = jax.jit(steps.make_train_step(plain_plan))(
+        first_state(plain, plain_plan), batch(), hyper
     )
-    old, a, b = (freezing.flatten(s.params) for s in (state, scaled, usual))
+    old, a, b = (trees.flatten(s.params) for s in (state, scaled, usual))
     for path in old:
         ratio = 0.25 if path.startswith("head") else 1.0
         np.testing.assert_allclose(
@@ -179,24 +191,21 @@ def test_learning_rate_scales_are_those_of_a_smaller_rate():
 
 
 def test_a_group_set_free_later_starts_with_a_fresh_optimizer_state():
-    config, assembly = small(freeze="backbone", unfreeze="2:block5")
-    state = first_state(config, assembly)
+    config, plan = small(freeze="backbone", unfreeze="2:block5")
+    state = first_state(config, plan)
     hyper = steps.Hyperparameters.of(config)
-    state = jax.jit(steps.make_train_step(assembly, config, 1))(state, batch(), hyper)
-    this = assembly.phases[1]
-    entered = states.enter_phase(
-        state, optimizers.make_optimizer(config.optimizer, this.groups), this
-    )
+    state = jax.jit(steps.make_train_step(plan))(state, batch(), hyper)
+    entered = states.enter_phase(plan, state, 1, whole())
     counts = {
         jax.tree_util.keystr(path): int(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(entered.opt_state)
         if not leaf.ndim
     }
     assert sorted(counts.values()) == [0, 1]  # Adam's count: fresh for block5, kept for the head
-    after = jax.jit(steps.make_train_step(assembly, config, 1, phase=1))(entered, batch(), hyper)
+    after = jax.jit(steps.make_train_step(plan, phase=1))(entered, batch(), hyper)
     moved = np.abs(
-        np.asarray(freezing.flatten(after.params)["backbone/block5/conv1/kernel"])
-        - np.asarray(freezing.flatten(state.params)["backbone/block5/conv1/kernel"])
+        np.asarray(trees.flatten(after.params)["backbone/block5/conv1/kernel"])
+        - np.asarray(trees.flatten(state.params)["backbone/block5/conv1/kernel"])
     )
     assert moved.max() == pytest.approx(1e-3, rel=0.05)  # Adam's first step is the learning rate
 
@@ -219,21 +228,19 @@ def test_frozen_batch_norm_is_in_evaluation_mode(freeze, moves):
     model = Classifier(NormBackbone(), PooledHead(3))
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     config = Experiment(transfer=Transfer(freeze=freeze))
-    assembly = build.Assembly(
+    assembly = Assembly(
         model=model,
         with_dropout=lambda rate: model,
         image_shape=(8, 8, 3),
+        image_dtype="uint8",
         shapes=shapes,
-        phases=freezing.plan(
-            config.transfer, list(freezing.flatten(shapes["params"])), model.stage_names
-        ),
         normalize="unit",
-        preprocess=build.make_preprocess(config, info(8), "unit"),
+        preprocess=make_preprocess(config.dataset, "float32", info(8), "unit"),
+        loss=losses.cross_entropy,
     )
-    state = first_state(config, assembly)
-    after = jax.jit(steps.make_train_step(assembly, config, 1))(
-        state, batch(8), steps.Hyperparameters.of(config)
-    )
+    plan = make_plan(config, assembly, 4)
+    state = first_state(config, plan)
+    after = jax.jit(steps.make_train_step(plan))(state, batch(8), steps.Hyperparameters.of(config))
     for name in ("one", "two"):
         old = state.batch_stats["backbone"][f"{name}_norm"]["mean"]
         new = after.batch_stats["backbone"][f"{name}_norm"]["mean"]
@@ -241,24 +248,25 @@ def test_frozen_batch_norm_is_in_evaluation_mode(freeze, moves):
 
 
 def test_the_cost_of_a_step_is_told_phase_by_phase():
-    _, assembly = small(freeze="backbone", unfreeze="3:block5")
-    first, second = groups.step_costs(assembly, cut=4)
+    _, plan = small(cached=True, freeze="backbone", unfreeze="3:block5")
+    assert plan.cached_stages == 4
+    first, second = costs.step_costs(plan)
     assert first.startswith("from epoch 1: ")
     assert second.startswith("from epoch 3: ")
     assert "4 of 5 stages cached" in first
     shares = [float(line.split("step, ")[1].split("%")[0]) for line in (first, second)]
     assert 0 < shares[0] < shares[1] < 100
-    assert "100.00%" in groups.step_costs(small()[1], cut=0)[0]
+    assert "100.00%" in costs.step_costs(small()[1])[0]
 
 
 def test_auxiliary_classifiers_are_trained_with_the_stages_that_they_serve():
     model = models.create("googlenet", 3)
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    paths = list(freezing.flatten(jax.eval_shape(model.init, jax.random.key(0), image)["params"]))
+    paths = list(trees.flatten(jax.eval_shape(model.init, jax.random.key(0), image)["params"]))
 
     def trained(**transfer):
-        plan = freezing.plan(Transfer(**transfer), paths, model.stage_names)
-        names = [{path.split("/")[0] for path in phase.groups} for phase in plan]
+        phases = phases_of(Transfer(**transfer), paths, model.stage_names)
+        names = [{path.split("/")[0] for path in phase.groups} for phase in phases]
         return [sorted(n.removeprefix("auxiliary_inception") for n in of) for of in names]
 
     assert trained() == [["4a", "4d", "backbone", "head"]]
@@ -271,17 +279,59 @@ def test_auxiliary_classifiers_are_trained_with_the_stages_that_they_serve():
 
 
 def test_the_cost_of_a_run_counts_cached_stages_once_and_each_phase_by_its_epochs():
-    config, assembly = small(freeze="backbone", unfreeze="3:block5")
-    table = summary.layer_table(assembly.model, assembly.image_shape)
-    names = assembly.model.stage_names
-    before = sum(row.flops for row in table if row.name.split("/")[1] in names[:4])
-    head, both = (
-        summary.step_flops(table, phase.groups, names, 4)["total"] for phase in assembly.phases
-    )
+    config, plan = small(cached=True, freeze="backbone", unfreeze="3:block5")
     size = config.dataset.batch_size
     images = size + 1  # two batches
-    expected = images * before + 2 * size * (2 * head + 3 * both)
-    assert groups.run_flops(assembly, config, images, cut=4, epochs=5) == expected
-    assert groups.run_flops(assembly, config, images, cut=4, epochs=1) == images * before + (
-        2 * size * head
+    plan = dataclasses.replace(plan, num_examples=images)
+    table = costs.rows(plan)
+    names = plan.assembly.model.stage_names
+    before = sum(row.flops for row in table if row.name.split("/")[1] in names[:4])
+    head, both = (
+        layer_table.step_flops(table, phase.groups, plan.prefixes, 4)["total"]
+        for phase in plan.phases
     )
+    expected = images * before + 2 * size * (2 * head + 3 * both)
+    assert costs.run_flops(plan, epochs=5) == expected
+    assert costs.run_flops(plan, epochs=1) == images * before + (2 * size * head)
+
+
+class OwnNet(nn.Module):
+    """A user's own network, with Linen's batch normalisation in both of its ways."""
+
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        x = nn.Conv(4, (3, 3), name="first")(x)
+        x = nn.BatchNorm(use_running_average=not train, name="first_norm")(x)
+        x = nn.Conv(4, (3, 3), name="second")(nn.relu(x))
+        x = nn.BatchNorm(name="second_norm")(x, not train)
+        x = nn.BatchNorm(use_scale=False, use_bias=False, name="bare_norm")(x, not train)
+        return nn.Dense(3, name="logits")(x.mean(axis=(1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("freeze", "moves"),
+    [
+        ("none", {"first_norm", "second_norm", "bare_norm"}),
+        ("first|first_norm", {"second_norm", "bare_norm"}),
+        ("second_norm", {"first_norm", "bare_norm"}),
+        ("first|second|first_norm|second_norm", {"bare_norm"}),
+    ],
+)
+def test_a_frozen_batch_norm_of_a_users_own_network_stands_still(freeze, moves):
+    config = Experiment(transfer=Transfer(freeze=freeze))
+    plan = make_plan(config, assemble(config, info(8), model=OwnNet()), 4)
+    state = first_state(config, plan)
+    after = jax.jit(steps.make_train_step(plan))(state, batch(8), steps.Hyperparameters.of(config))
+    moved = {
+        name
+        for name, old in state.batch_stats.items()
+        if not np.array_equal(old["mean"], after.batch_stats[name]["mean"])
+    }
+    assert moved == moves
+    changed = {
+        path.split("/")[0]
+        for path, old in trees.flatten(state.params).items()
+        if not np.array_equal(old, trees.flatten(after.params)[path])
+    }
+    named = set() if freeze == "none" else set(freeze.split("|"))
+    assert changed == {"first", "first_norm", "second", "second_norm", "logits"} - named

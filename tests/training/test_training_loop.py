@@ -1,6 +1,5 @@
 """The loop: resuming, extending and stopping, with steps that are exactly where they should be."""
 
-import dataclasses
 import itertools
 import json
 import os
@@ -10,10 +9,15 @@ from pathlib import Path
 import jax
 import pytest
 
-from cnn_jax import build, experiment, run
+from cnn_jax import distributed, experiment
+from cnn_jax.data import batches
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.evaluation import evaluator
-from cnn_jax.training import checkpoints, loop
+from cnn_jax.runs import checkpoints
+from cnn_jax.runs import figures as run_figures
+from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.training import loop, start
+from cnn_jax.training.signals import Interrupted
 
 # Everything that a resume could get wrong: augmentation, dropout, a moving average, a schedule, and
 # parameters that are set free in the second epoch. Ten steps an epoch, the last one padded.
@@ -29,12 +33,9 @@ CONFIG = experiment.Experiment(
 STEPS = 30
 
 
-def trainer(config, digits, path: Path) -> loop.Trainer:
-    directory = run.RunDirectory(path)
-    directory.create()
-    directory.write("config", experiment.to_dict(config))
-    assembly = build.assemble(config, digits.info)
-    return loop.Trainer(config, digits, assembly, None, directory, quiet=True)
+def train(config, digits, path: Path):
+    """Trains to the end and returns the history."""
+    return start.train(config, digits, workdir=path).history
 
 
 def final_sha256(path: Path) -> str:
@@ -51,13 +52,13 @@ def without_seconds(history):
 def straight(digits, tmp_path_factory) -> Path:
     """The run that nothing interrupts."""
     path = tmp_path_factory.mktemp("straight") / "run"
-    trainer(CONFIG, digits, path).run()
+    train(CONFIG, digits, path)
     return path
 
 
 def outcome(path: Path):
     """Returns (history, sha256 of the final state) of a run."""
-    return without_seconds(run.RunDirectory(path).read("history")), final_sha256(path)
+    return without_seconds(RunDirectory(path).read("history")), final_sha256(path)
 
 
 class Killed(BaseException):
@@ -87,17 +88,17 @@ def test_a_run_that_ends_anywhere_goes_on_to_the_same_bits(straight, digits, tmp
 
         monkeypatch.setattr(checkpoints.Checkpoints, "save", save_until)
         with pytest.raises(Killed):
-            trainer(CONFIG, digits, path).run()
+            train(CONFIG, digits, path)
     monkeypatch.setattr(checkpoints.Checkpoints, "save", save)
-    history = trainer(CONFIG, digits, path).run()
+    history = train(CONFIG, digits, path)
     assert outcome(path) == outcome(straight)
-    assert run.RunDirectory(path).read("history") == history
+    assert RunDirectory(path).read("history") == history
 
 
 def test_a_finished_run_trains_no_more(straight, digits, monkeypatch):
     before = sorted(str(x) for x in straight.rglob("*"))
-    monkeypatch.setattr(loop.Trainer, "_train", None)
-    assert without_seconds(trainer(CONFIG, digits, straight).run()) == outcome(straight)[0]
+    monkeypatch.setattr(loop, "train", None)
+    assert without_seconds(train(CONFIG, digits, straight)) == outcome(straight)[0]
     assert sorted(str(x) for x in straight.rglob("*")) == before
 
 
@@ -112,10 +113,10 @@ def plain(epochs: int, **changes) -> experiment.Experiment:
 
 
 def test_an_extended_run_is_the_longer_run_also_with_streamed_data(digits, tmp_path):
-    trainer(plain(1), digits, tmp_path / "extended").run()
+    train(plain(1), digits, tmp_path / "extended")
     streamed = plain(2, **{"dataset.resident_limit": 0})
-    trainer(streamed, digits, tmp_path / "extended").run()
-    trainer(plain(2), digits, tmp_path / "straight").run()
+    train(streamed, digits, tmp_path / "extended")
+    train(plain(2), digits, tmp_path / "straight")
     assert outcome(tmp_path / "extended") == outcome(tmp_path / "straight")
 
 
@@ -129,14 +130,14 @@ def test_a_signal_in_an_evaluation_stops_after_it(digits, tmp_path, monkeypatch)
 
     before = signal.getsignal(number)
     monkeypatch.setattr(evaluator.Evaluator, "__call__", evaluate_and_signal)
-    with pytest.raises(loop.Interrupted) as stop:
-        trainer(plain(2), digits, tmp_path / "run").run()
+    with pytest.raises(Interrupted) as stop:
+        train(plain(2), digits, tmp_path / "run")
     assert (stop.value.signal_number, stop.value.step) == (number, 10)
     assert signal.getsignal(number) == before
-    directory = run.RunDirectory(tmp_path / "run")
+    directory = RunDirectory(tmp_path / "run")
     assert [record["step"] for record in directory.read("history")] == [10]
     # A signal in the last evaluation comes too late to stop anything.
-    assert len(trainer(plain(2), digits, tmp_path / "run").run()) == 2
+    assert len(train(plain(2), digits, tmp_path / "run")) == 2
 
 
 def test_the_last_update_is_not_finite(digits, tmp_path):
@@ -147,24 +148,23 @@ def test_the_last_update_is_not_finite(digits, tmp_path):
         "optimizer.learning_rate": 1e38,
     }
     with pytest.raises(RunError, match=r"validation loss is not finite at step 1 .*1e\+38"):
-        trainer(plain(1, **changes), digits, tmp_path / "run").run()
-    assert run.RunDirectory(tmp_path / "run").status() == "diverged"
+        train(plain(1, **changes), digits, tmp_path / "run")
+    assert RunDirectory(tmp_path / "run").status() == "diverged"
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_a_batch_that_the_devices_cannot_share_is_refused(digits, tmp_path, monkeypatch):
     mesh = jax.sharding.AbstractMesh((3,), ("data",))
-    monkeypatch.setattr(loop.distributed, "make_mesh", lambda: mesh)
+    monkeypatch.setattr(distributed, "make_mesh", lambda: mesh)
     with pytest.raises(UsageError, match=r"batch_size=32 cannot be split .* such as 30 or 33"):
-        trainer(plain(1), digits, tmp_path / "run")
+        train(plain(1), digits, tmp_path / "run")
 
 
-def test_the_order_of_examples_goes_on_where_a_run_resumes(digits, tmp_path):
-    one = trainer(dataclasses.replace(CONFIG, seed=9), digits, tmp_path / "run")
-    whole = list(itertools.islice(one.indices(0), 25))
-    for start in (1, 10, 17):
-        part = list(itertools.islice(one.indices(start), 25 - start))
-        for a, b in zip(part, whole[start:], strict=True):
+def test_the_order_of_examples_goes_on_where_a_run_resumes():
+    whole = list(itertools.islice(batches.train_batches(9, 316, 32), 25))
+    for first in (1, 10, 17):
+        part = list(itertools.islice(batches.train_batches(9, 316, 32, first), 25 - first))
+        for a, b in zip(part, whole[first:], strict=True):
             assert (a.positions == b.positions).all()
             assert (a.weights == b.weights).all()
     seen = [int(p) for b in whole[:10] for p, w in zip(*b, strict=True) if w]
@@ -174,23 +174,22 @@ def test_the_order_of_examples_goes_on_where_a_run_resumes(digits, tmp_path):
 @pytest.mark.parametrize(("every", "expected"), [(1, [1, 2, 3]), (2, [2, 3]), (None, [])])
 def test_figures_are_drawn_as_often_as_asked_for(digits, tmp_path, monkeypatch, every, expected):
     drawn = []
-    monkeypatch.setattr(loop.results, "write_figures", lambda step, *_: drawn.append(step))
+    monkeypatch.setattr(run_figures, "write_figures", lambda step, *_: drawn.append(step))
     config = plain(3, **{"logging.figures_every": every})
-    run_trainer = trainer(config, digits, tmp_path)
-    run_trainer.run()
-    assert [step // run_trainer.steps_per_epoch for step in drawn] == expected
+    train(config, digits, tmp_path / "run")
+    assert [step // 10 for step in drawn] == expected
 
 
 def test_a_run_ends_with_features_for_the_projector_also_when_killed_right_before(
     digits, tmp_path, monkeypatch
 ):
     config = plain(1, **{"logging.projector_images": 50})
-    monkeypatch.setattr(loop.Trainer, "_embed", lambda *_: (_ for _ in ()).throw(Killed))
+    monkeypatch.setattr(start, "_project", lambda *_: (_ for _ in ()).throw(Killed))
     with pytest.raises(Killed):
-        trainer(config, digits, tmp_path / "run").run()
+        train(config, digits, tmp_path / "run")
     assert not (tmp_path / "run" / "projector").exists()
     monkeypatch.undo()
-    trainer(config, digits, tmp_path / "run").run()
+    train(config, digits, tmp_path / "run")
     rows = (tmp_path / "run/projector/metadata.tsv").read_text().splitlines()
     assert rows[0].split("\t") == ["label", "predicted", "confidence", "outcome"]
     assert len(rows) == 51
@@ -205,5 +204,5 @@ def test_a_run_ends_with_features_for_the_projector_also_when_killed_right_befor
 
 
 def test_no_images_for_the_projector_are_no_files(digits, tmp_path):
-    trainer(plain(1, **{"logging.projector_images": 0}), digits, tmp_path / "run").run()
+    train(plain(1, **{"logging.projector_images": 0}), digits, tmp_path / "run")
     assert not list((tmp_path / "run").glob("projector*"))

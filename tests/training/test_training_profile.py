@@ -3,9 +3,11 @@ import json
 
 import pytest
 
-from cnn_jax import build, experiment, flags, run
+from cnn_jax import experiment
+from cnn_jax.cli import flags
 from cnn_jax.errors import UsageError
-from cnn_jax.training import checkpoints, loop
+from cnn_jax.runs import checkpoints
+from cnn_jax.training import start
 
 CONFIG = experiment.Experiment(
     dataset=experiment.Dataset(batch_size=32),
@@ -18,11 +20,7 @@ CONFIG = experiment.Experiment(
 
 def train(digits, path, steps, config=CONFIG):
     """Returns the steps of each trace that the run directory holds after training."""
-    directory = run.RunDirectory(path)
-    directory.create()
-    directory.write("config", experiment.to_dict(config))
-    assembly = build.assemble(config, digits.info)
-    loop.Trainer(config, digits, assembly, None, directory, profile_steps=steps).run()
+    start.train(config, digits, workdir=path, say=print, profile_steps=steps)
     traces = []
     for file in sorted((path / "plugins" / "profile").glob("*/perfetto_trace.json.gz")):
         assert list(file.parent.glob("*.xplane.pb"))  # what TensorBoard's plugin reads
@@ -64,7 +62,7 @@ def test_a_resumed_run_traces_what_is_left_and_says_when_nothing_is(
 
 
 def test_steps_that_the_run_has_not_are_refused(digits, tmp_path):
-    with pytest.raises(UsageError, match="--profile=4:11: the run has 10 steps"):
+    with pytest.raises(UsageError, match="profile=4:11: the run has 10 steps"):
         train(digits, tmp_path, (4, 11))
 
 

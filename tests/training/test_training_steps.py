@@ -11,11 +11,14 @@ import numpy as np
 import optax
 import pytest
 
-from cnn_jax import build, distributed, experiment, models
-from cnn_jax.data import augment
+from cnn_jax import distributed, experiment, models, trees
+from cnn_jax.assembly import assemble
+from cnn_jax.data import scaling
 from cnn_jax.data.batches import Batch
 from cnn_jax.layers import BatchNorm
-from cnn_jax.training import freezing, steps
+from cnn_jax.training import steps
+from cnn_jax.training.plan import make_plan
+from cnn_jax.training.state import initial_state
 
 CONFIG = experiment.Experiment(model=experiment.Model(name="mlp"))
 
@@ -36,22 +39,21 @@ made: dict[Any, Any] = {}  # compiling is what takes time here
 
 
 def make(info, changes: dict[str, Any] | None = None, model: Any = None):
-    """Returns (assembly, first state, jitted step, hyperparameters)."""
+    """Returns (plan, first state, jitted step, hyperparameters)."""
     key = None if model else json.dumps(changes)
     if key in made:
         return made[key]
     config = experiment.replace(CONFIG, changes or {})
-    assembly = build.assemble(config, info)
+    assembly = assemble(config, info)
     if model is not None:
         images = jax.ShapeDtypeStruct((1, *info.image_shape), jnp.float32)
         shapes = jax.eval_shape(model.init, jax.random.key(0), images)
-        paths = list(freezing.flatten(shapes["params"]))
-        phases = freezing.plan(config.transfer, paths, model.stage_names)
-        assembly = dataclasses.replace(assembly, model=model, shapes=shapes, phases=phases)
+        assembly = dataclasses.replace(assembly, model=model, shapes=shapes)
+    plan = make_plan(config, assembly, 10 * config.dataset.batch_size)
     whole = distributed.replicated(distributed.make_mesh())
-    state = build.initial_state(assembly, config, None, whole)
-    step = jax.jit(steps.make_train_step(assembly, config, steps_per_epoch=10))
-    made[key] = assembly, state, step, steps.Hyperparameters.of(config)
+    state = initial_state(plan, config.seed, whole)
+    step = jax.jit(steps.make_train_step(plan))
+    made[key] = plan, state, step, steps.Hyperparameters.of(config)
     return made[key]
 
 
@@ -71,14 +73,14 @@ def assert_close(a, b, **tolerance):
     ],
 )
 def test_steps_are_those_of_optax(changes, tx, smoothing, info, batch):
-    assembly, state, step, hyper = make(info, changes)
+    plan, state, step, hyper = make(info, changes)
     params, opt_state = state.params, tx.init(state.params)
 
     @jax.jit
     def reference(params, opt_state):
         def loss(params):
-            images = augment.normalize(batch.images, "unit", info.mean, info.std)
-            logits: Any = assembly.model.apply({"params": params}, images)
+            images = scaling.normalize(batch.images, "unit", info.mean, info.std)
+            logits: Any = plan.assembly.model.apply({"params": params}, images)
             targets = optax.smooth_labels(jax.nn.one_hot(batch.labels, 10), smoothing)
             return jnp.mean(optax.softmax_cross_entropy(logits, targets))
 
@@ -121,14 +123,14 @@ def test_examples_of_weight_zero_do_not_count(info, batch):
 def test_the_moving_average_is_its_formula(info, batch):
     """Its decay is at most (1 + t) / (10 + t), t the updates before."""
     _, state, step, hyper = make(info, {"optimizer.ema_decay": 0.15})
-    average = freezing.flatten(state.params)
+    average = trees.flatten(state.params)
     for t in range(4):
         state = step(state, batch, hyper)
         decay = min(0.15, (1 + t) / (10 + t))
-        params = freezing.flatten(state.params)
+        params = trees.flatten(state.params)
         average = {path: decay * average[path] + (1 - decay) * params[path] for path in params}
     assert_close(state.ema_params, average, atol=1e-6)
-    assert_close(freezing.flatten(state.variables()["params"]), average, atol=1e-6)
+    assert_close(trees.flatten(state.variables()["params"]), average, atol=1e-6)
 
 
 def test_one_compilation_serves_all_hyperparameters(info, batch):
@@ -166,8 +168,8 @@ def test_a_step_is_a_pure_function_and_its_randomness_that_of_its_number(info, b
 
 def test_bfloat16_computes_in_it_and_keeps_float32(info, batch):
     _, exact, exact_step, hyper = make(info)
-    assembly, state, step, hyper = make(info, {"train.precision": "bfloat16"})
-    assert assembly.preprocess(batch.images, None).dtype == jnp.bfloat16
+    plan, state, step, hyper = make(info, {"train.precision": "bfloat16"})
+    assert plan.assembly.preprocess(batch.images, None).dtype == jnp.bfloat16
     for _ in range(3):
         state, exact = step(state, batch, hyper), exact_step(exact, batch, hyper)
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
@@ -186,32 +188,33 @@ class Normalized(nn.Module):
 
 def test_batch_statistics_move_and_serve_evaluation(info, batch):
     model = models.Classifier(Normalized(), models.create("mlp", 10).head)
-    assembly, state, step, hyper = make(info, model=model)
-    images = augment.normalize(batch.images, "unit", info.mean, info.std)
+    plan, state, step, hyper = make(info, model=model)
+    images = scaling.normalize(batch.images, "unit", info.mean, info.std)
     convolution = nn.Conv(4, (3, 3), strides=2)
     found = convolution.apply({"params": state.params["backbone"]["Conv_0"]}, images)
     mean = np.mean(np.asarray(found), axis=(0, 1, 2))
     after = step(state, batch, hyper)
     np.testing.assert_allclose(after.batch_stats["backbone"]["norm"]["mean"], 0.1 * mean, atol=1e-6)
-    train_mode: Any = assembly.model.apply(
+    train_mode: Any = plan.assembly.model.apply(
         state.variables(), images, train=True, mutable=["batch_stats"]
     )
-    eval_mode: Any = assembly.model.apply(after.variables(), images)
+    eval_mode: Any = plan.assembly.model.apply(after.variables(), images)
     assert not np.allclose(train_mode[0], eval_mode)
 
 
 def test_mirrors_alternate_from_epoch_to_epoch(info, batch):
     """Parameters that only see whether images were mirrored."""
-    assembly, state, _, hyper = make(info, {"dataset.alternate_flip": True})
+    plan, state, _, hyper = make(info, {"dataset.alternate_flip": True})
     seen = []
 
     def preprocess(images, key, mirrored=None):
         seen.append(mirrored)
-        return assembly.preprocess(images, key, mirrored)
+        return plan.assembly.preprocess(images, key, mirrored)
 
-    watched = dataclasses.replace(assembly, preprocess=preprocess)
-    config = experiment.replace(CONFIG, {"dataset.alternate_flip": True})
-    step = steps.make_train_step(watched, config, steps_per_epoch=2)
+    assembly = dataclasses.replace(plan.assembly, preprocess=preprocess)
+    batch_size = plan.batch_size
+    watched = dataclasses.replace(plan, assembly=assembly, num_examples=2 * batch_size)
+    step = steps.make_train_step(watched)
     positions = jnp.arange(len(batch.labels))
     for number in range(4):
         step(state.replace(step=jnp.asarray(number)), batch._replace(positions=positions), hyper)

@@ -1,0 +1,295 @@
+"""The public door: what `import cnn_jax` offers. Everything else is private to the package."""
+
+import concurrent.futures
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+import optax
+
+from cnn_jax import data as data_sets
+from cnn_jax import distributed, models, runtime
+from cnn_jax.cli import presets
+from cnn_jax.data import Data, Split, cache, from_arrays, images, register_dataset
+from cnn_jax.data.batches import Batch, Feed, Picked, steps_per_epoch, train_batches
+from cnn_jax.errors import UsageError
+from cnn_jax.experiment import Dataset, Experiment
+from cnn_jax.losses import Loss, register_loss
+from cnn_jax.models import register_model
+from cnn_jax.runs import trained
+from cnn_jax.runs.trained import Run
+from cnn_jax.training import start
+from cnn_jax.training.own_loop import Step
+from cnn_jax.training.parts import name_values, prepare
+from cnn_jax.training.state import TrainState
+
+__all__ = [
+    "batches",
+    "create",
+    "create_model",
+    "from_arrays",
+    "from_experiment",
+    "load",
+    "preset",
+    "read_images",
+    "register_dataset",
+    "register_loss",
+    "register_model",
+    "train",
+]
+
+# Where a split of this size in GiB or less is put on the devices whole.
+_RESIDENT_LIMIT = 2.0
+# Images that a thread reads at a time.
+_PART = 32
+
+
+def preset(name: str | os.PathLike[str]) -> Experiment:
+    """Returns the experiment of a preset.
+
+    Args:
+        name: a preset's name, such as "cifar10_cnn"; or the path of a preset's `.py` file, which is
+            run as your own code, or of a `config.json`.
+
+    Raises:
+        UsageError: there is no such preset, or it has an error.
+    """
+    return presets.load(os.fspath(name))
+
+
+def from_experiment(dataset: Dataset, *, test: bool = True) -> Data:
+    """Loads the data that a section of an experiment names, such as `experiment.dataset`.
+
+    Args:
+        dataset: the section; `cnn_jax.preset(NAME).dataset`, say.
+        test: whether the test split is wanted.
+
+    Raises:
+        UsageError: there is no such data set.
+        RunError: the data cannot be had or read.
+    """
+    return dataclasses.replace(data_sets.load(dataset, test=test), section=dataset)
+
+
+def train(
+    what: Data | Experiment,
+    *,
+    model: str | nn.Module | None = None,
+    loss: str | Loss | None = None,
+    optimizer: str | optax.GradientTransformation | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    data: Data | None = None,
+    workdir: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> Run:
+    """Trains a network and returns it.
+
+    Without a workdir nothing is written; without `progress` nothing is printed. With a workdir it
+    does what the command line does, to the same bits, and the same call goes on with a run that was
+    stopped.
+
+        run = cnn_jax.train(data, model="resnet20", epochs=10, batch_size=128)
+        run = cnn_jax.train(data, model=MyNet(), loss=focal, optimizer=optax.lion(1e-4))
+        run = cnn_jax.train(cnn_jax.preset("cifar10_cnn"), workdir="runs/a")
+
+    Args:
+        what: the data, for an experiment of default settings; or an experiment.
+        model: a registered model's name, or any Linen module that is called as `(images)` or
+            `(images, train)` and returns logits [batch, classes].
+        loss: a loss's name, or a function (logits, labels) -> values [batch].
+        optimizer: an optimizer's name, or any optax.GradientTransformation.
+        epochs: passes over the training split.
+        batch_size: examples in a step, over all devices.
+        learning_rate: the peak learning rate, of an optimizer by name.
+        seed: of parameters, batch order, augmentation and dropout.
+        settings: {dotted path: value} of any other setting, such as {"dataset.flip": True}.
+        data: the data of an experiment, where they are not those that it names.
+        workdir: the run directory.
+        progress: whether a bar shows how training goes on, in a notebook too.
+
+    Returns:
+        The run, with the variables that had the best validation accuracy.
+
+    Raises:
+        UsageError: the arguments do not fit together; the message names the setting.
+        RunError: data or weights cannot be read, or training diverged.
+        KeyboardInterrupt: Ctrl-C; with a workdir the state is saved first.
+    """
+    runtime.start()
+    config, data, values = _request(
+        what, data, model, loss, optimizer, epochs, batch_size, learning_rate, seed, settings
+    )
+    return start.train(config, data, workdir=workdir, progress=progress, **values)
+
+
+def _request(
+    what: Data | Experiment,
+    data: Data | None,
+    model: str | nn.Module | None,
+    loss: str | Loss | None,
+    optimizer: str | optax.GradientTransformation | None,
+    epochs: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
+    seed: int | None,
+    settings: Mapping[str, Any] | None,
+) -> tuple[Experiment, Data | None, dict[str, Any]]:
+    """Returns (experiment, data where they were given, what was given as a value by its name)."""
+    if isinstance(what, Data):
+        if data is not None:
+            raise UsageError("data was given twice")
+        if model is None:
+            raise UsageError(
+                "train needs a model beside data: a name such as 'resnet20', or a Linen module"
+            )
+        data, config = what, Experiment()
+        if what.section is not None:
+            config = Experiment(dataset=what.section)
+    elif isinstance(what, Experiment):
+        config = what
+    else:
+        raise UsageError(
+            "the first argument is data (of cnn_jax.from_arrays) or an Experiment (of "
+            f"cnn_jax.preset), not {type(what).__name__}"
+        )
+    if not isinstance(model, str | nn.Module | None):
+        raise UsageError(f"model is a name or a Linen module (made: MyNet()), not {model!r}")
+    if not (loss is None or isinstance(loss, str) or callable(loss)):
+        raise UsageError(f"loss is a name or a function, not {loss!r}")
+    if not isinstance(optimizer, str | tuple | None):
+        raise UsageError(f"optimizer is a name or an optax.GradientTransformation, not {optimizer}")
+    given = {"model": model, "loss": loss, "optimizer": optimizer}
+    values = {name: None if isinstance(v, str) else v for name, v in given.items()}
+    if values["optimizer"] is not None and learning_rate is not None:
+        raise UsageError("learning_rate has no effect on an optimizer of your own")
+    changes = {
+        "model.name": model if isinstance(model, str) else None,
+        "train.loss": loss if isinstance(loss, str) else None,
+        "optimizer.name": optimizer if isinstance(optimizer, str) else None,
+        "train.epochs": epochs,
+        "dataset.batch_size": batch_size,
+        "optimizer.learning_rate": learning_rate,
+        "seed": seed,
+    }
+    changes = {path: value for path, value in changes.items() if value is not None}
+    return config.replace({**changes, **(settings or {})}), data, values
+
+
+def load(
+    directory: str | os.PathLike[str],
+    checkpoint: str | int = "best",
+    *,
+    model: nn.Module | None = None,
+    loss: Loss | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Run:
+    """Returns the trained network of a run directory; see `cnn_jax.runs.trained.load`."""
+    runtime.start()
+    return trained.load(directory, checkpoint, model=model, loss=loss, settings=settings)
+
+
+def read_images(
+    paths: Sequence[str | os.PathLike[str]], size: int | tuple[int, int], channels: int = 3
+) -> np.ndarray:
+    """Reads image files as data sets are read: upright, resized, with threads.
+
+    Args:
+        paths: the files.
+        size: height and width in pixels, or one number for both.
+        channels: 3 or 1.
+
+    Returns:
+        uint8 [n, height, width, channels].
+
+    Raises:
+        RunError: a file cannot be read as an image.
+    """
+    parts = [paths[i : i + _PART] for i in range(0, len(paths), _PART)]
+
+    def read(part: Sequence[str | os.PathLike[str]]) -> list[np.ndarray]:
+        return [images.read_image(os.fspath(path), size, channels) for path in part]
+
+    with concurrent.futures.ThreadPoolExecutor(cache.cores()) as pool:
+        return np.stack([image for part in pool.map(read, parts) for image in part])
+
+
+def create_model(name: str, num_outputs: int, **options: Any) -> Any:
+    """Returns a registered model, a Linen module without parameters yet.
+
+        model = cnn_jax.create_model("resnet20", 10)
+        variables = model.init(jax.random.key(0), images)
+        logits = model.apply(variables, images)
+
+    Args:
+        name: the model's name, as `cnn-jax models` lists them.
+        num_outputs: logits for an image.
+        **options: `head`, `dtype` and the model's own, such as `dropout_rate`.
+
+    Raises:
+        UsageError: no model has this name, or an option has no effect on it.
+    """
+    return models.create(name, num_outputs, **options)
+
+
+def batches(
+    split: Split, batch_size: int, *, seed: int | None = 0, epochs: int = 1, start: int = 0
+) -> Iterator[Batch | Picked]:
+    """Yields the batches of some epochs, in the order in which `train` takes them.
+
+    A batch has `images`, `labels`, and `weights`: the last batch of an epoch is filled up with
+    examples of weight 0. The images wait on the devices, or are streamed where they are too many.
+
+    Args:
+        split: the examples, such as `data.train`.
+        batch_size: examples in a batch.
+        seed: of the order, which is a function of seed and epoch; None: in the order they are in.
+        epochs: passes over the split.
+        start: steps to leave out, of a run that goes on.
+    """
+    mesh = distributed.make_mesh()
+    distributed.check_batch_size("dataset.batch_size", batch_size, mesh)
+    count = epochs * steps_per_epoch(len(split), batch_size) - start
+    indices = train_batches(seed, len(split), batch_size, start)
+    feed = Feed(split, mesh, _RESIDENT_LIMIT)
+    yield from feed.batches(index for index, _ in zip(indices, range(count), strict=False))
+
+
+def create(
+    what: Data | Experiment,
+    *,
+    model: str | nn.Module | None = None,
+    loss: str | Loss | None = None,
+    optimizer: str | optax.GradientTransformation | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    data: Data | None = None,
+) -> tuple[TrainState, Step]:
+    """Returns the first state and the train step, for those who write their own loop.
+
+        state, step = cnn_jax.create(data, model="study_cnn", learning_rate=1e-3)
+        for batch in cnn_jax.batches(data.train, 64, seed=0):
+            state = step(state, batch)
+
+    The arguments are those of `train`; `epochs` and `batch_size` tell learning-rate schedules how
+    long the run is.
+
+    Raises:
+        UsageError: the arguments do not fit together.
+        RunError: data or weights cannot be read.
+    """
+    runtime.start()
+    config, data, values = _request(
+        what, data, model, loss, optimizer, epochs, batch_size, learning_rate, seed, settings
+    )
+    parts = prepare(name_values(config, data, **values), data, **values)
+    return parts.first_state(), Step(parts)

@@ -1,0 +1,1 @@
+"""The command line: flags, presets, help, and one module a command."""

@@ -1,0 +1,40 @@
+"""The command `compare`: prints runs side by side."""
+
+import pathlib
+import sys
+
+from cnn_jax import text
+from cnn_jax.cli import flags
+from cnn_jax.cli.invocation import Invocation
+from cnn_jax.studies import compare
+
+
+def run_command(invocation: Invocation) -> int:
+    """Runs `compare` and returns the exit code.
+
+    Raises:
+        UsageError: there are no runs, or a flag is not legal.
+        RunError: a directory that was named holds something else than a run.
+    """
+    flags.refuse_settings(invocation, "name directories, and give --where=NAME=VALUE to choose")
+    comparison = compare.compare(
+        invocation.arguments,
+        invocation.where,
+        invocation.sort,
+        left_out=lambda reason: print(f"left out: {reason}", file=sys.stderr),
+    )
+    if invocation.format == "json":
+        print(compare.json_text(comparison))
+    elif invocation.format == "csv":
+        print(compare.csv_text(comparison), end="")
+    else:
+        print(compare.table(comparison, markdown=invocation.format == "markdown"))
+        if comparison.judged:
+            print(f"\n{compare.EXPLANATION}")
+    if invocation.output is not None:
+        output = pathlib.Path(invocation.output)
+        compare.draw(comparison, output)
+        # A program may read the other lines.
+        stream = sys.stderr if invocation.format in ("json", "csv") else sys.stdout
+        print(f"figure     {text.shown(output.resolve())}", file=stream)
+    return 0

@@ -1,0 +1,44 @@
+"""How the command line speaks: lines for the person who waits, commands to paste, errors."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from cnn_jax import text
+from cnn_jax.cli.invocation import Invocation
+
+
+def speaker(quiet: bool) -> Callable[[str], None]:
+    """Returns a function that prints a line at once: on the process that writes, unless quiet."""
+
+    def say(line: str) -> None:
+        from cnn_jax.runs import recorder  # imports JAX
+
+        if not quiet and recorder.is_writer():
+            print(line, flush=True)
+
+    return say
+
+
+def command(*words: str) -> str:
+    """Returns a command line to paste or to fill in, with the program as it was started."""
+    return " ".join([shlex.join(text.program()), *words])
+
+
+def command_line(invocation: Invocation, name: str, directory: Path, *more: str) -> str:
+    """Returns the command that goes on with the run in a directory, with the code it needs.
+
+    Args:
+        invocation: the command line of now, which has that code.
+        name: the command.
+        directory: the run directory.
+        *more: further arguments.
+    """
+    needs_code = (directory / "code.json").exists()
+    code = invocation.code_flags if needs_code else []
+    return text.command_line(name, directory, *more, *code)
+
+
+def one_line(error: BaseException | str) -> str:
+    """Returns an error's message in one line, or its type where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,80 @@
+"""The command `evaluate`: measures a checkpoint on every example of a split."""
+
+from typing import Any
+
+import numpy as np
+
+from cnn_jax import text
+from cnn_jax.cli import console
+from cnn_jax.cli.invocation import Invocation
+from cnn_jax.data import DataInfo
+from cnn_jax.errors import UsageError
+from cnn_jax.evaluation.evaluator import Evaluation
+from cnn_jax.reporting import tables
+from cnn_jax.runs import figures, recorder, trained
+from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.runs.trained import Run
+
+
+def load_run(invocation: Invocation) -> tuple[RunDirectory, Run]:
+    """Returns the run in --workdir, with the flags that may change given on top.
+
+    Raises:
+        UsageError: there is no run, or a flag may not change.
+    """
+    if invocation.workdir is None:
+        raise UsageError(f"{invocation.command} needs --workdir=DIR, the directory of a run")
+    run = trained.load(invocation.workdir, invocation.checkpoint, settings=invocation.overrides)
+    return RunDirectory(invocation.workdir), run
+
+
+def run_command(invocation: Invocation) -> int:
+    """Evaluates, writes result.json and figures, prints a table, and returns the exit code."""
+    directory, run = load_run(invocation)
+    say = console.speaker(invocation.quiet)
+    split = run.split(invocation.split)
+    name = run.split_name(invocation.split)
+    if name != (invocation.split or "test"):
+        say(f"{run.data_info.name} has no test split: this is the validation split")
+    found = run.evaluate(split, views=invocation.views)
+    if invocation.views != "one":
+        name += f"_{invocation.views}"
+    record = evaluation_record(found, run.data_info, run.step)
+    recorder.add_evaluation(directory, name, record)
+    if not recorder.is_writer():
+        return 0
+    saved = figures.save_evaluation(name, found, split, run.data_info, run.history, directory)
+    print(f"{name} accuracy {found.accuracy:.4f}, loss {found.loss:.4f}", end=" ")
+    print(f"on {found.examples:,} examples (checkpoint of step {run.step})")
+    rows = [
+        [class_name, f"{int(count):,}", "-" if accuracy is None else f"{accuracy:.4f}"]
+        for class_name, count, accuracy in zip(
+            run.class_names,
+            found.confusion.sum(axis=1),
+            record["per_class_accuracy"],
+            strict=True,
+        )
+    ]
+    print(tables.table(rows, ["class", "examples", "accuracy"]))
+    print(f"written    {text.shown(directory.path / 'result.json')}")
+    for path in saved:
+        print(f"figure     {text.shown(path)}")
+    print(f"predict    {console.command_line(invocation, 'predict', directory.path, 'IMAGE...')}")
+    return 0
+
+
+def evaluation_record(found: Evaluation, info: DataInfo, step: int) -> dict[str, Any]:
+    """Returns the record of an evaluation in result.json."""
+    counts = found.confusion.sum(axis=1)
+    right = np.diag(found.confusion)
+    return {
+        "accuracy": found.accuracy,
+        "loss": found.loss,
+        "examples": found.examples,
+        "checkpoint_step": step,
+        "class_names": list(info.class_names),
+        "per_class_accuracy": [
+            float(r / n) if n else None for r, n in zip(right, counts, strict=True)
+        ],
+        "confusion_matrix": found.confusion.tolist(),
+    }

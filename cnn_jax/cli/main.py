@@ -1,0 +1,80 @@
+"""The program: reads a command line, runs one command, and turns errors into lines and codes."""
+
+import contextlib
+import importlib
+import logging as python_logging
+import os
+import sys
+
+from cnn_jax._version import __version__
+from cnn_jax.cli import flags, help, presets
+from cnn_jax.cli.invocation import Invocation, command_of
+from cnn_jax.errors import UserError
+
+
+def main(argv: list[str]) -> int:
+    """Runs one command and returns its exit code: 0, 1 for a failure, 2 for wrong usage.
+
+    Args:
+        argv: the arguments without the program's name.
+    """
+    debug = "--debug" in argv
+    try:
+        invocation = flags.parse(argv)
+        if invocation.command == "help":
+            print(help.text(next(iter(invocation.arguments), None)), end="")
+            return 0
+        if invocation.command == "version":
+            print(f"cnn-jax {__version__}")
+            return 0
+        return _run(invocation)
+    except UserError as error:
+        if debug:
+            raise
+        print(f"error: {error.for_command_line}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the program that reads our output has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:  # no space left, no permission, ...
+        if debug:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
+
+
+def entry() -> None:
+    """Runs the command line of this process and ends it."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def _run(invocation: Invocation) -> int:
+    """Starts the process, runs the user's own files, then the command; returns the exit code."""
+    from cnn_jax import cpu, runtime  # after the flags: importing JAX takes a second
+
+    _show_warnings()
+    with contextlib.ExitStack() as stack:
+        if command_of(invocation.command).computes:
+            runtime.start(invocation.platform, invocation.cpu_tuning)
+            who, tuning = invocation.cpu_convolutions, invocation.cpu_tuning
+            stack.enter_context(cpu.using(who, tuning=tuning))
+        else:
+            runtime.start("cpu")
+        presets.run_code(invocation)
+        module = importlib.import_module(f"cnn_jax.cli.{invocation.command}")
+        return module.run_command(invocation)
+
+
+def _show_warnings() -> None:
+    """Shows warnings of the absl log as one line each, and nothing below them."""
+    from absl import flags as absl_flags
+    from absl import logging
+
+    absl_flags.FLAGS.mark_as_parsed()  # or absl's logging says that flags are not parsed yet
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.WARNING)  # Orbax reports every step at the level below
+    logging.get_absl_handler().setFormatter(python_logging.Formatter("warning: %(message)s"))

@@ -1,0 +1,143 @@
+"""The run flags: those that are no setting of an Experiment, whose flags follow from its fields."""
+
+from typing import Any, NamedTuple
+
+from cnn_jax.options import VIEWS
+
+
+class RunFlag(NamedTuple):
+    """A flag that is no setting of an Experiment.
+
+    Attributes:
+        name: the flag without its dashes.
+        kind: the type of its value, as the help shows it.
+        help: one sentence.
+        default: the value where it is not given.
+        choices: the legal values; () where there is no such list.
+        commands: the commands that accept it; () for all of them.
+        without_effect_on: commands that accept or refuse it, but have no use for it.
+        repeated: whether it may be given several times, each time with one more value.
+    """
+
+    name: str
+    kind: str
+    help: str
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    without_effect_on: tuple[str, ...] = ()
+    repeated: bool = False
+
+
+_LISTS = ("models", "compare", "report")
+
+RUN_FLAGS = (
+    RunFlag(
+        "config",
+        "preset",
+        "a preset's name, its .py file, or a run's config.json",
+        without_effect_on=("evaluate", "predict", *_LISTS),
+    ),
+    RunFlag("workdir", "directory", "the run directory", without_effect_on=_LISTS),
+    RunFlag(
+        "code",
+        "FILE.py",
+        "your Python file that registers the models, losses or data sets of a run; a --config that "
+        "is a .py file counts as one",
+        (),
+        repeated=True,
+    ),
+    RunFlag("quiet", "bool", "print no progress", False),
+    RunFlag("debug", "bool", "show the traceback of an error", False),
+    RunFlag(
+        "platform",
+        "str",
+        "where to compute; none: JAX's own choice",
+        None,
+        ("cpu", "gpu", "tpu"),
+        without_effect_on=_LISTS,
+    ),
+    RunFlag(
+        "cpu_tuning",
+        "bool",
+        "set XLA and the allocator so that a CPU is fast",
+        True,
+        without_effect_on=_LISTS,
+    ),
+    RunFlag(
+        "cpu_convolutions",
+        "str",
+        "which library computes convolutions and normalises batches on a CPU; auto: winograd if "
+        "onednn is installed, else xla",
+        "auto",
+        ("auto", "winograd", "onednn", "xla"),
+        without_effect_on=_LISTS,
+    ),
+    RunFlag(
+        "checkpoint",
+        "best|last|STEP",
+        "which checkpoint: best by validation, the newest, or that of a step",
+        "best",
+        commands=("evaluate", "predict"),
+    ),
+    RunFlag(
+        "split",
+        "str",
+        "the split to evaluate; none: test where the data has it, else validation",
+        None,
+        ("test", "validation", "train"),
+        ("evaluate",),
+    ),
+    RunFlag(
+        "views",
+        "str",
+        "average over views of each image: itself and its mirror image; these two, each also "
+        "shifted by a pixel in two directions",
+        "one",
+        VIEWS,
+        ("evaluate",),
+    ),
+    RunFlag(
+        "format",
+        "str",
+        "how results are printed; only compare has markdown and csv",
+        "table",
+        ("table", "json", "markdown", "csv"),
+        ("predict", "compare"),
+    ),
+    RunFlag(
+        "where",
+        "CONDITION,...",
+        "which runs to compare, such as model.name=mlp,seconds<60",
+        commands=("compare",),
+    ),
+    RunFlag(
+        "sort",
+        "NAME",
+        "the setting or metric to sort by, -NAME in reverse; none: validation_accuracy",
+        commands=("compare",),
+    ),
+    RunFlag(
+        "profile",
+        "FIRST:LAST",
+        "trace these steps of the run, for TensorBoard's profile plugin and Perfetto",
+        commands=("train",),
+    ),
+    RunFlag(
+        "layers",
+        "bool",
+        "print every layer, also of a network with more than 40 of them",
+        False,
+        commands=("describe",),
+    ),
+    RunFlag(
+        "output",
+        "file",
+        "where to save the picture of a network or of a comparison (.png, .svg; none: nowhere), or "
+        "the report (.html; none: report.html in its directory)",
+        commands=("describe", "compare", "report"),
+    ),
+)
+
+# How the file of --output may end.
+ENDINGS = {"describe": (".png", ".svg"), "compare": (".png", ".svg"), "report": (".html",)}

@@ -1,0 +1,120 @@
+"""Holds out validation and test examples, and describes the data that result."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cnn_jax.data import splits
+from cnn_jax.data.splits import Data, DataInfo, Split
+from cnn_jax.errors import RunError, UsageError
+
+# How a message names the share that is held out: the setting, or the argument of `from_arrays`.
+SETTING = "--dataset.{}_fraction"
+ARGUMENT = "{}"
+
+
+def hold_out(
+    train: Split, shares: dict[str, float], notes: list[str], share_name: str = SETTING
+) -> dict[str, Split]:
+    """Holds out shares of the training examples, class by class in proportion.
+
+    Args:
+        train: the examples.
+        shares: {split: its share of all the examples, between 0 and 1}; they are held out in this
+            order.
+        notes: receives a line for each split.
+        share_name: SETTING or ARGUMENT.
+
+    Returns:
+        "train" (a copy of the examples that stay; the same object if nothing is held out) and the
+        splits of `shares`.
+
+    Raises:
+        UsageError: nothing would be left to train on.
+    """
+    parts = {}
+    rest = np.arange(len(train))
+    for name, share in shares.items():
+        size = max(1, round(share * len(train)))
+        if size >= len(rest):
+            raise UsageError(
+                f"{share_name.format(name)}={share:g} of {len(train)} images leaves none to train "
+                "on"
+            )
+        ids = [train.ids[int(i)] for i in rest]
+        stay, held = splits.hold_out(train.labels[rest], ids, size)
+        parts[name] = splits.take(train, rest[held])
+        rest = rest[stay]
+        notes.append(
+            f"{name}: {size} of the {len(train)} images of 'train' are held out, class by class in "
+            "proportion, the same ones in every run"
+        )
+    return {"train": splits.take(train, rest) if shares else train, **parts}
+
+
+def check_classes(
+    name: str,
+    class_names: Sequence[str],
+    whole: Split,
+    parts: dict[str, Split],
+    notes: list[str],
+    *,
+    all_in_train: bool = False,
+    share_name: str = SETTING,
+) -> None:
+    """Refuses a class that lost all its training images; notes the classes that a split lacks.
+
+    Args:
+        name: the data set's, for messages.
+        class_names: label i is class_names[i].
+        whole: the training examples before any were held out.
+        parts: the splits.
+        notes: receives a line for each split that lacks classes.
+        all_in_train: whether to refuse a class that had no training images to begin with, too.
+        share_name: SETTING or ARGUMENT.
+
+    Raises:
+        RunError: a class has no training image left.
+    """
+    before = np.bincount(whole.labels, minlength=len(class_names))
+    for split, part in parts.items():
+        counts = np.bincount(part.labels, minlength=len(class_names))
+        missing = [class_names[int(i)] for i in np.flatnonzero(counts == 0)]
+        if not missing:
+            continue
+        listed = ", ".join(repr(m) for m in missing[:5]) + (", ..." if len(missing) > 5 else "")
+        if split == "train" and (all_in_train or (counts[before > 0] == 0).any()):
+            raise RunError(
+                f"{name}: nothing is left to train on of the class {listed}; add images, or hold "
+                f"out less ({share_name.format('validation')}, {share_name.format('test')})"
+            )
+        notes.append(f"{split} has no example of {listed}")
+
+
+def describe(
+    name: str,
+    version: str,
+    class_names: Sequence[str],
+    parts: dict[str, Split],
+    notes: Sequence[str],
+) -> Data:
+    """Returns the splits with their description; reads every pixel of "train" and "validation"."""
+    ordered = {split: parts[split] for split in ("train", "validation", "test") if split in parts}
+    mean, std = splits.channel_statistics(ordered["train"].images)
+    info = DataInfo(
+        name=name,
+        version=version,
+        class_names=tuple(class_names),
+        image_shape=ordered["train"].images.shape[1:],
+        mean=mean,
+        std=std,
+        sizes={split: len(part) for split, part in ordered.items()},
+        class_counts={
+            split: tuple(np.bincount(part.labels, minlength=len(class_names)).tolist())
+            for split, part in ordered.items()
+        },
+        notes=tuple(notes),
+        digest=splits.digest({split: ordered[split] for split in ("train", "validation")}),
+        dtype=str(ordered["train"].images.dtype),
+    )
+    return Data(info, ordered)

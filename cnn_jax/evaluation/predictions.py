@@ -1,0 +1,78 @@
+"""Images that a trained network is given, and the classes that it finds."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from cnn_jax.data import DataInfo, arrays, folder
+from cnn_jax.errors import UsageError
+
+# Images: an array [n, height, width, channels] as stored, one path, or several.
+Images = np.ndarray | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+_BATCH = 64
+
+
+def image_batches(images: Images, info: DataInfo) -> Iterator[tuple[np.ndarray, int]]:
+    """Yields (images [batch, height, width, channels], how many of them count).
+
+    Args:
+        images: images as the data of `info`, or paths of files, which are resized to them.
+        info: the height, width, channels and type that the network takes.
+
+    Raises:
+        UsageError: the images have another shape or type, or there are none.
+        RunError: a file cannot be read as an image.
+    """
+    if isinstance(images, str | os.PathLike):
+        images = [images]
+    read = None
+    if hasattr(images, "shape"):
+        images = arrays.check_images(images, like=info)
+    elif info.dtype == "uint8":
+        height, width, channels = info.image_shape
+        read = functools.partial(folder.read_image, size=(height, width), channels=channels)
+    else:
+        raise UsageError("the run was trained on float arrays; give it such, not files")
+    if len(images) == 0:
+        raise UsageError("there are no images to look at")
+    size = min(_BATCH, len(images))
+    for start in range(0, len(images), size):
+        part: Any = images[start : start + size]
+        if read is not None:
+            part = [read(os.fspath(path)) for path in part]
+        part = np.asarray(part)
+        fill = np.zeros((size - len(part), *part.shape[1:]), part.dtype)
+        yield np.concatenate([part, fill]), len(part)
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """The classes of some images.
+
+    Attributes:
+        classes: the name of the most probable class of each image.
+        labels: int64 [n], its index.
+        probabilities: float32 [n, classes].
+        class_names: the names of the classes, in the order of the probabilities.
+    """
+
+    classes: tuple[str, ...]
+    labels: np.ndarray
+    probabilities: np.ndarray
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def top(self, count: int = 3) -> list[list[tuple[str, float]]]:
+        """Returns the most probable classes of each image, as (name, probability)."""
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :count]
+        return [
+            [(self.class_names[i], float(row[i])) for i in some]
+            for row, some in zip(self.probabilities, order, strict=True)
+        ]

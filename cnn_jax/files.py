@@ -1,0 +1,59 @@
+"""Files: written whole, read with clear errors, their checksums, and the code they define."""
+
+import functools
+import hashlib
+import inspect
+import json
+import os
+import pathlib
+from typing import Any
+
+from cnn_jax.errors import RunError
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes JSON so that a reader finds the old file or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """Returns the value in a JSON file.
+
+    Raises:
+        RunError: the file is not there or does not hold JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except OSError as e:
+        raise RunError(f"cannot read {path}: {e.strerror}") from e
+    except ValueError as e:
+        raise RunError(f"{path} does not hold JSON: {e}") from e
+
+
+def checksum(path: pathlib.Path, algorithm: str) -> str:
+    """Returns a checksum of a file, hexadecimal; the algorithm is a name of hashlib's, as "md5"."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def sha256(path: pathlib.Path) -> str:
+    """Returns the sha256 of a file, hexadecimal."""
+    return checksum(path, "sha256")
+
+
+def source_of(thing: Any) -> tuple[str, str]:
+    """Returns (file, qualified name) of a function, a class, or a callable object's class.
+
+    The file is that of its code, also if the module was never imported; "" if it has none.
+    """
+    while isinstance(thing, functools.partial):
+        thing = thing.func
+    if not hasattr(thing, "__qualname__"):
+        thing = type(thing)
+    functions = vars(thing).values() if isinstance(thing, type) else [thing]
+    codes = [getattr(inspect.unwrap(f), "__code__", None) for f in functions if callable(f)]
+    # Dataclasses, and so Linen modules, have generated methods, whose file is called <string>.
+    found = [code.co_filename for code in codes if code and code.co_filename != "<string>"]
+    return found[0] if found else "", thing.__qualname__

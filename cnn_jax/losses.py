@@ -1,0 +1,92 @@
+"""Losses: functions of logits and labels, by name for flags or as values in Python."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from cnn_jax import files, text
+from cnn_jax.errors import UsageError
+
+# (logits float32 [batch, outputs], labels int32 [batch]) -> the loss of each example [batch].
+Loss = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def cross_entropy(
+    logits: jax.Array, labels: jax.Array, label_smoothing: jax.typing.ArrayLike = 0.0
+) -> jax.Array:
+    """Computes the cross-entropy of each example, float32 [batch].
+
+    Args:
+        logits: float32 [batch, classes].
+        labels: int32 [batch].
+        label_smoothing: the share of the target that is spread evenly over all classes.
+    """
+    log_p = jnp.asarray(jax.nn.log_softmax(logits))
+    of_label = jnp.take_along_axis(log_p, labels[:, None], axis=1)[:, 0]
+    values: Any = -(1 - label_smoothing) * of_label - label_smoothing * jnp.mean(log_p, axis=1)
+    return values
+
+
+def binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Computes the binary cross-entropy of each example, float32 [batch].
+
+    Args:
+        logits: float32 [batch, 1], of the second class.
+        labels: int32 [batch], 0 or 1.
+    """
+    z = logits[:, 0]
+    targets = labels.astype(logits.dtype)
+    log_p, log_q = jnp.asarray(jax.nn.log_sigmoid(z)), jnp.asarray(jax.nn.log_sigmoid(-z))
+    return -(targets * log_p + (1 - targets) * log_q)
+
+
+REGISTRY: dict[str, Loss] = {
+    "cross_entropy": cross_entropy,
+    "binary_cross_entropy": binary_cross_entropy,
+}
+OURS = tuple(REGISTRY)
+OURS_BY_VALUE = (cross_entropy, binary_cross_entropy)
+
+
+def register_loss(name: str, loss: Loss | None = None) -> Any:
+    """Registers a loss under a name for `--train.loss`; without `loss`, a decorator.
+
+    Args:
+        name: the name, not that of another loss.
+        loss: (logits float32 [batch, classes], labels int32 [batch]) -> values [batch].
+
+    Raises:
+        UsageError: another loss has this name.
+    """
+    if loss is None:
+        return lambda loss: register_loss(name, loss)
+    known = REGISTRY.get(name)
+    if known is not None and (name in OURS or files.source_of(known) != files.source_of(loss)):
+        raise UsageError(f"there is a loss {name!r} already; register yours under another name")
+    REGISTRY[name] = loss
+    return loss
+
+
+def find(loss: str | Loss) -> Loss:
+    """Returns the loss of a name, or the function itself.
+
+    Raises:
+        UsageError: no loss has this name.
+    """
+    if callable(loss):
+        return loss
+    if loss not in REGISTRY:
+        tip = text.did_you_mean(loss, list(REGISTRY))
+        raise UsageError(f"there is no --train.loss={loss}{tip}; there are {', '.join(REGISTRY)}")
+    return REGISTRY[loss]
+
+
+def compute(
+    loss: Loss, logits: jax.Array, labels: jax.Array, label_smoothing: jax.typing.ArrayLike = 0.0
+) -> jax.Array:
+    """Computes the loss of each example, with label smoothing where the loss has it."""
+    if loss is cross_entropy:
+        return cross_entropy(logits, labels, label_smoothing)
+    return loss(logits, labels)

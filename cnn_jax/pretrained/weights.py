@@ -1,0 +1,246 @@
+"""Weights from files: read without running any code that is in them, and fitted to a model."""
+
+import dataclasses
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnn_jax import files, text, trees
+from cnn_jax.errors import RunError, UsageError
+from cnn_jax.patterns import matches
+from cnn_jax.pretrained import catalogue, layouts
+
+_LAST_BIAS = r"head/(logits|predictions)/bias"
+_PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """The weights of a model, as a file or a run holds them.
+
+    Attributes:
+        arrays: float32 arrays by path in the model, such as "backbone/block1/conv1/kernel":
+            convolution kernels [height, width, in, out], dense ones [in, out]. Layers that the
+            model does not have keep their own names, dense ones below "head/", others below
+            "backbone/". Batch normalisations have "scale" and "bias", and the statistics "mean" and
+            "var", which are adapted to our epsilon and to convolutions without a bias, so that in
+            evaluation they compute the same function.
+        source: the file or directory, for messages.
+        sha256: the sha256 of the file, hexadecimal; for a run directory that of the parameters.
+        preprocessing: the scaling of the pixels in training, a value of `--dataset.normalize`, or
+            None if nobody knows.
+        preprocessing_reason: how that is known, for the log.
+        classes: the outputs of the head, or None if the file has no head of the model's.
+        options: the options that the model needs; with others the weights compute another function.
+    """
+
+    arrays: dict[str, np.ndarray]
+    source: str
+    sha256: str
+    preprocessing: str | None
+    preprocessing_reason: str
+    classes: int | None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def load(source: str, model: str, include: str | None = None) -> Weights:
+    """Reads the weights of a model from the catalogue or from a file.
+
+    Args:
+        source: "imagenet" for the catalogue's weights, which are downloaded once; else the path of
+            a Keras HDF5 file (its old layout or Keras 3's `.weights.h5`) or of a safetensors file
+            with torchvision's names.
+        model: the registered model to read them for.
+        include: the pattern that `merge` is going to select with; if it matches a layer of the
+            head, "imagenet" is the file with the classifier of the original classes.
+
+    Raises:
+        UsageError: the path does not exist, or the format is not one of these.
+        RunError: the file is damaged, or could not be downloaded.
+    """
+    if source != "imagenet":
+        return load_file(Path(source).expanduser(), model)
+    include_top = include is not None and any(
+        layer.path.startswith("head/") and matches(include, layer.path)
+        for layer in layouts.find(model).layers
+    )
+    from cnn_jax.pretrained import download  # imports requests, which a file does not need
+
+    entry = catalogue.find(model, include_top)
+    return load_file(download.fetch(entry), model, entry)
+
+
+def load_file(path: Path, model: str, entry: catalogue.Entry | None = None) -> Weights:
+    """Reads the weights of a model from a file, whose content tells its format.
+
+    Args:
+        path: the file.
+        model: the registered model to read them for.
+        entry: the catalogue's entry of the file. None: the file is compared with the entries.
+
+    Raises:
+        UsageError: the path does not exist, or the format is unknown.
+        RunError: the file is damaged.
+    """
+    if not path.is_file():
+        raise UsageError(f"--transfer.weights: there is no file or run directory {path}")
+    layout = layouts.find(model)
+    project = _format(path)
+    if project not in layout.conventions:
+        names = {"keras": "Keras' HDF5", "torch": "torchvision's safetensors"}
+        raise UsageError(
+            f"--transfer.weights: {path} is in {names[project]} layout, which is not known for "
+            f"{model}; take {' or '.join(names[known] for known in layout.conventions)}"
+        )
+    convention = layout.conventions[project]
+    try:
+        if project == "keras":
+            from cnn_jax.pretrained import keras_files
+
+            arrays = keras_files.read(path, layout.layers, convention)
+        else:
+            from cnn_jax.pretrained import torch_files
+
+            arrays = torch_files.read(path, layout.layers)
+        _adapt(arrays, layout.layers, convention)
+    except (OSError, KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(f"{path} is damaged or not a file of weights: {reason}") from error
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise RunError(f"{path} holds values that are not finite in {name}")
+    md5 = files.checksum(path, "md5")
+    for known in catalogue.ENTRIES:
+        if known.md5 == md5 and known.model == model:
+            entry = known
+    if entry is not None:
+        reason = f"the catalogue's for {entry.name}"
+    else:
+        library = "Keras Applications'" if project == "keras" else "torchvision's"
+        reason = f"assumed: {library} for {model}"
+    return Weights(
+        arrays=arrays,
+        source=str(path),
+        sha256=files.sha256(path),
+        preprocessing=convention.preprocessing,
+        preprocessing_reason=reason,
+        classes=head_outputs(arrays),
+        options=dict(convention.options),
+    )
+
+
+def head_outputs(arrays: Mapping[str, np.ndarray]) -> int | None:
+    """Returns the number of outputs of the head among a model's arrays, or None without a head."""
+    return next(
+        (array.size for name, array in arrays.items() if re.fullmatch(_LAST_BIAS, name)), None
+    )
+
+
+def merge(
+    variables: Mapping[str, Any], weights: Weights, include: str | None = None
+) -> dict[str, Any]:
+    """Returns a model's variables, with those that a pattern selects replaced by the weights.
+
+    The pattern must select the same paths, of the same shapes, in the model and in the weights;
+    otherwise nothing is replaced.
+
+    Args:
+        variables: `{"params": ..., "batch_stats": ...}`, nested, of arrays (those to be replaced
+            may be anything with shape and dtype); without "batch_stats" for a model that has none.
+            A pattern selects from both.
+        weights: what `load` returns.
+        include: a pattern of `matches`; None: the backbone, so that the head stays as it is. ".*"
+            takes the head of the file too.
+
+    Raises:
+        RunError: they do not fit; nothing was loaded.
+        UsageError: the pattern selects nothing of the model.
+    """
+    pattern = "backbone" if include is None else include
+    flat: dict[str, Any] = trees.flatten(variables)
+    full = {name.partition("/")[2]: name for name in flat}  # no path is in two collections
+    ours = {path: flat[name] for path, name in full.items() if matches(pattern, path)}
+    theirs = {name: leaf for name, leaf in weights.arrays.items() if matches(pattern, name)}
+    if not ours:
+        raise UsageError(
+            f"--transfer.include={pattern} selects no parameters; there are {_some(full)}"
+        )
+    problems = []
+    if missing := [name for name in ours if name not in theirs]:
+        problems.append(f"the file lacks {_some(missing)}")
+    if surplus := [name for name in theirs if name not in ours]:
+        problems.append(f"the model lacks {_some(surplus)}")
+    for name in ours:
+        if name in theirs and ours[name].shape != theirs[name].shape:
+            problems.append(
+                f"{name} has shape {tuple(theirs[name].shape)} in the file and "
+                f"{tuple(ours[name].shape)} in the model"
+            )
+            break
+    if problems:
+        raise RunError(
+            f"the weights of {weights.source} do not fit, and none were loaded: "
+            f"{'; '.join(problems)}. The model has {_some(full)}; the file has "
+            f"{_some(weights.arrays)}. --transfer.include=PATTERN loads the part whose paths match "
+            "(none given: backbone); --model.name and --model.head choose another network"
+        )
+    taken = {full[path]: np.asarray(theirs[path], leaf.dtype) for path, leaf in ours.items()}
+    return trees.unflatten(flat | taken)
+
+
+def _some(names: Any) -> str:
+    """Returns up to four names, and how many there are."""
+    names = sorted(names)
+    shown = names if len(names) <= 4 else [*names[:3], "...", names[-1]]
+    return f"{text.plural(len(names), 'array')} ({', '.join(shown) or 'none'})"
+
+
+def _format(path: Path) -> layouts.Source:
+    """Returns "keras" for HDF5, "torch" for safetensors; raises UsageError for everything else."""
+    import h5py
+
+    with path.open("rb") as file:
+        start = file.read(16)
+    size = path.stat().st_size
+    if h5py.is_hdf5(path):
+        return "keras"
+    if len(start) > 8 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:
+        return "torch"
+    accepted = "take a Keras HDF5 file, a safetensors file or a run directory"
+    if not start:
+        raise UsageError(f"--transfer.weights: {path} is empty; {accepted}")
+    members = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else []
+    if "model.weights.h5" in members:
+        raise UsageError(
+            f"--transfer.weights: {path} is a whole Keras model; save its weights with "
+            "model.save_weights('NAME.weights.h5') and give that file"
+        )
+    # Protocol 2 and later start with 0x80 and the protocol; torch.save wraps one in a zip file.
+    pickled = (start[0] == 0x80 and start[1:2] <= b"\x05") or any(
+        member.endswith(".pkl") for member in members
+    )
+    if pickled or path.suffix.lower() in _PICKLES:
+        raise UsageError(
+            f"--transfer.weights: {path} is a pickle, which runs its maker's code when it is read, "
+            "so it is not read; convert it to safetensors (safetensors.torch.save_file) on a "
+            "machine that trusts it"
+        )
+    raise UsageError(f"--transfer.weights: {path} is in no known format; {accepted}")
+
+
+def _adapt(
+    arrays: dict[str, np.ndarray],
+    layers: tuple[layouts.Layer, ...],
+    convention: layouts.Convention,
+) -> None:
+    """Adapts the statistics of another project's network to ours, in place; see `Weights`."""
+    for layer in layers:
+        bias, mean, var = f"{layer.path}/bias", f"{layer.norm}/mean", f"{layer.path}/var"
+        if layer.norm and bias in arrays and mean in arrays:
+            arrays[mean] = arrays[mean] - arrays.pop(bias)
+        if layer.kind == "batch_norm" and convention.epsilon and var in arrays:
+            arrays[var] = arrays[var] + np.float32(convention.epsilon)

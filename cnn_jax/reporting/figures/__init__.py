@@ -1,0 +1,27 @@
+"""Figures of data, training, predictions and sweeps.
+
+Every function returns a `matplotlib.figure.Figure` that is made without pyplot, so no global state
+is opened or has to be closed. No meaning hangs on colour alone: colour-blind readers and readers of
+a grey print can tell everything apart.
+
+Importing this package loads Matplotlib, which takes half a second.
+"""
+
+from cnn_jax.reporting.figures.canvas import save, to_array
+from cnn_jax.reporting.figures.classes import class_counts, confusion_matrix
+from cnn_jax.reporting.figures.curves import learning_curves, training_curves
+from cnn_jax.reporting.figures.images import filters, image_grid, prediction_grid
+from cnn_jax.reporting.figures.sweeps import sweep
+
+__all__ = [
+    "class_counts",
+    "confusion_matrix",
+    "filters",
+    "image_grid",
+    "learning_curves",
+    "prediction_grid",
+    "save",
+    "sweep",
+    "to_array",
+    "training_curves",
+]

@@ -1,0 +1,57 @@
+"""What all figures share: colours, names on axes, and writing to a file or an array."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from cnn_jax.errors import RunError
+
+# The palette of Okabe and Ito, "Color Universal Design" (2008).
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#D55E00", "#00735C", "#B3261E"
+
+
+def save(figure: Figure, path: str | os.PathLike) -> None:
+    """Writes a figure to a file; a reader finds the old file or the whole new one.
+
+    Args:
+        figure: the figure.
+        path: the file; an SVG where the name ends in .svg, else a PNG of 150 pixels an inch.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kind = "svg" if path.suffix == ".svg" else "png"
+        figure.savefig(temporary, format=kind, dpi=150)
+        temporary.replace(path)
+    except OSError as error:
+        raise RunError(f"the figure {path} cannot be written: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):  # the folder may be missing
+            temporary.unlink(missing_ok=True)
+
+
+def to_array(figure: Figure) -> np.ndarray:
+    """Returns the figure as uint8 `[height, width, 3]`, at 100 pixels an inch."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def shorten(name: str, length: int) -> str:
+    """Returns a name in at most `length` characters, of which a long name keeps both ends."""
+    end = (length - 1) // 3
+    return name if len(name) <= length else f"{name[: length - 1 - end]}…{name[-end:]}"
+
+
+def despine(axes: Axes) -> None:
+    """Hides the upper and the right edge of the axes."""
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,138 @@
+"""Figures made of images: a look at a data set, predictions, filters."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cnn_jax.reporting.figures import canvas
+
+
+def image_grid(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Draws the first 25 images in rows of five, each under its class name.
+
+    The idea is from TensorFlow's tutorial "Convolutional Neural Network (CNN)", which looks at its
+    data in this way.
+
+    Args:
+        images: uint8 `[n, height, width, channels]` with 1 or 3 channels; n may be below 25.
+        labels: int `[n]`, indices into the class names.
+        class_names: the name of each class.
+    """
+    figure, cells = _grid(len(images), title_lines=1)
+    for axes, image, label in zip(cells, images, labels, strict=False):
+        _show(axes, image)
+        axes.set_title(canvas.shorten(class_names[int(label)], 16), fontsize=11, parse_math=False)
+    return figure
+
+
+def prediction_grid(
+    images: np.ndarray,
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+) -> Figure:
+    """Draws the first 25 images, each under its predicted and its true class.
+
+    A right prediction has a green tick, a wrong one a red cross and a bold title.
+
+    Args:
+        images: uint8 `[n, height, width, channels]` with 1 or 3 channels; n may be below 25.
+        labels: int `[n]`, the true classes.
+        predicted: int `[n]`, the predicted classes.
+        probabilities: float `[n]` in 0..1, the probability of the predicted class.
+        class_names: the name of each class.
+    """
+    figure, cells = _grid(len(images), title_lines=2)
+    rows = zip(images, labels, predicted, probabilities, strict=True)
+    for axes, (image, label, guess, probability) in zip(cells, rows, strict=False):
+        right = label == guess
+        guessed, true = (canvas.shorten(class_names[int(i)], 12) for i in (guess, label))
+        _show(axes, image)
+        axes.set_title(
+            f"{'✓' if right else '✗'} {guessed} {probability:.0%}\ntrue: {true}",
+            fontsize=10,
+            color=canvas.GREEN if right else canvas.RED,
+            fontweight="normal" if right else "bold",
+            parse_math=False,
+        )
+        for spine in axes.spines.values():
+            spine.set_visible(True)
+            spine.set_color(canvas.GREEN if right else canvas.RED)
+            spine.set_linewidth(1 if right else 3)
+    shown = min(len(images), 25)
+    correct = int(np.sum(np.asarray(labels[:25]) == np.asarray(predicted[:25])))
+    figure.suptitle(f"Predictions: {correct} of {shown} right", fontsize=13)
+    return figure
+
+
+def filters(kernel: np.ndarray) -> Figure:
+    """Draws the filters of a convolution as small images.
+
+    Each filter is scaled by its own largest weight, symmetrically about 0, so mid grey is 0. Three
+    input channels are drawn as red, green and blue; with any other number the filter is averaged
+    over its input channels and drawn in grey.
+
+    Args:
+        kernel: float `[height, width, in, out]`.
+    """
+    height, width, inputs, outputs = kernel.shape
+    colour = inputs == 3
+    weights = kernel if colour else kernel.mean(axis=2, keepdims=True)
+    weights = np.asarray(weights, dtype=float)
+    largest = np.abs(weights).max(axis=(0, 1, 2), keepdims=True)
+    weights = weights / np.where(largest > 0, largest, 1)
+    columns = _columns(outputs)
+    rows = math.ceil(outputs / columns)
+    # All filters are one picture. Each has a black frame: its edge may be as white as the page.
+    scale = max(1, round(24 / max(height, width)))
+    cell_height, cell_width = height * scale + 6, width * scale + 6
+    picture = np.ones((rows * cell_height, columns * cell_width, weights.shape[2]))
+    for i in range(outputs):
+        tile = (0.5 + 0.5 * weights[..., i]).repeat(scale, axis=0).repeat(scale, axis=1)
+        top, left = i // columns * cell_height + 2, i % columns * cell_width + 2
+        picture[top : top + cell_height - 4, left : left + cell_width - 4] = 0
+        picture[top + 1 : top + cell_height - 5, left + 1 : left + cell_width - 5] = tile
+    figure = Figure(figsize=(6, 6 * picture.shape[0] / picture.shape[1] + 1), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_axis_off()
+    averaged = "" if colour or inputs == 1 else f", averaged over {inputs} channels"
+    axes.set_title(f"{outputs} filters of {height} x {width}{averaged}", fontsize=13)
+    figure.supxlabel("each scaled by its largest weight; mid grey is 0", fontsize=10)
+    return figure
+
+
+def _grid(count: int, title_lines: int) -> tuple[Figure, list[Axes]]:
+    """Returns a figure of up to 5 x 5 cells and the axes of the first `count` of them."""
+    count = min(count, 25)
+    rows = max(1, math.ceil(count / 5))
+    figure = Figure(figsize=(9, rows * (1.75 + 0.18 * title_lines) + 0.4), layout="constrained")
+    cells = figure.subplots(rows, 5, squeeze=False).ravel().tolist()
+    for axes in cells:
+        axes.set_axis_off()
+    return figure, cells[:count]
+
+
+def _show(axes: Axes, image: np.ndarray) -> None:
+    """Draws one uint8 image `[height, width, channels]`."""
+    axes.set_axis_on()
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    # The pixels of a small image stay visible; a large one is scaled down smoothly.
+    smooth = "nearest" if max(image.shape[:2]) <= 96 else "antialiased"
+    grey = image.shape[-1] == 1
+    axes.imshow(
+        image[..., 0] if grey else image, cmap="gray", vmin=0, vmax=255, interpolation=smooth
+    )
+
+
+def _columns(count: int) -> int:
+    """Returns the number of columns of a block of `count` cells, with full rows if possible."""
+    least = math.ceil(math.sqrt(count))
+    return next((c for c in range(least, 2 * least + 1) if count % c == 0), least)

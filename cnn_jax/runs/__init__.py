@@ -1,0 +1,1 @@
+"""One run: its directory, who writes it, and its checkpoints."""

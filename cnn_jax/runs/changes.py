@@ -1,0 +1,68 @@
+"""Going on with a run: which settings may change, and whether its data are the same."""
+
+from typing import Any
+
+from absl import logging
+
+from cnn_jax import experiment, text
+from cnn_jax.data import DataInfo
+from cnn_jax.errors import RunError, UsageError
+from cnn_jax.experiment import Experiment
+from cnn_jax.runs.directory import RunDirectory
+
+
+def check_unchanged(directory: RunDirectory, new: Experiment) -> Experiment:
+    """Returns the experiment to go on with.
+
+    Settings that do not change what is computed may differ, and epochs may become more.
+
+    Raises:
+        UsageError: another setting differs from the one that the run was started with.
+    """
+    old = directory.config()
+    resumable = {path for path, field in experiment.fields() if field.metadata["resumable"]}
+    changed = {
+        path: values
+        for path, values in experiment.difference(old, new).items()
+        if path not in resumable and path != "name"
+    }
+    epochs = changed.pop("train.epochs", None)
+    if epochs is not None and epochs[1] < epochs[0]:
+        changed["train.epochs"] = epochs
+    if changed:
+        lines = "; ".join(
+            f"--{path} was {_shown(a)} and is now {_shown(b)}" for path, (a, b) in changed.items()
+        )
+        raise UsageError(
+            f"the run in {text.shown(directory.path)} was started with another configuration: "
+            f"{lines}. Leave these out to resume it, or give another --workdir"
+        )
+    if epochs is not None and new.optimizer.schedule != "constant":
+        logging.warning(
+            "train.epochs goes from %d to %d: the %s schedule depends on it, so the learning "
+            "rate jumps at the resumed step and the run is not the one of %d epochs from the start",
+            *epochs,
+            new.optimizer.schedule,
+            epochs[1],
+        )
+    return experiment.replace(new, {"name": old.name})
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def check_same_data(directory: RunDirectory, info: DataInfo) -> None:
+    """Raises RunError where the data are not those that the run was started on."""
+    before = directory.read("data")
+    if before is not None and before["digest"] != info.digest:
+        raise RunError(
+            f"the data are not those that the run in {text.shown(directory.path)} was started on "
+            f"({info.name} {info.version}); give it the same data, or another --workdir"
+        )
+
+
+def is_finished(directory: RunDirectory, config: Experiment) -> bool:
+    """Returns whether a run has trained all epochs of an experiment."""
+    history = directory.read("history", [])
+    return directory.status() == "finished" and len(history) >= config.train.epochs

@@ -1,0 +1,153 @@
+"""The run directory: its files, its lock, and what they say of the run; `recorder` writes it.
+
+config.json        the Experiment
+environment.json   versions, devices, git commit and command line of every start
+status.json        running, finished, diverged, interrupted or failed, with step and time
+data.json          the data set as it was trained on: classes, splits, channel statistics
+weights.json       the pretrained weights that the run started from, where it did
+code.json          the user's own code that the run needs, where it does
+history.json       one record an epoch
+result.json        the results of training and evaluation
+checkpoints/       states (see training/checkpoints.py)
+figures/           PNG files
+events.out.*       TensorBoard
+"""
+
+import contextlib
+import datetime
+import fcntl
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from cnn_jax import experiment
+from cnn_jax.errors import RunError, UsageError
+from cnn_jax.files import read_json, write_json
+from cnn_jax.text import shown
+
+Status = Literal["running", "finished", "diverged", "interrupted", "pruned", "failed"]
+
+
+class RunDirectory:
+    """The files of a run by name.
+
+    Attributes:
+        path: the directory, absolute.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = pathlib.Path(path).expanduser().resolve()
+
+    @property
+    def checkpoints(self) -> pathlib.Path:
+        """Where states are."""
+        return self.path / "checkpoints"
+
+    @property
+    def figures(self) -> pathlib.Path:
+        """Where figures are."""
+        return self.path / "figures"
+
+    def exists(self) -> bool:
+        """Returns whether a run was started here.
+
+        Raises:
+            UsageError: the directory may not be read.
+        """
+        try:
+            return (self.path / "config.json").exists()
+        except OSError as e:
+            raise UsageError(f"--workdir={shown(self.path)} cannot be used: {e.strerror}") from e
+
+    def check_exists(self) -> None:
+        """Raises UsageError where no run was started here."""
+        if not self.exists():
+            raise UsageError(
+                f"{shown(self.path)} is not a run directory (it has no config.json); "
+                "give --workdir the directory that a training run named at its start"
+            )
+
+    def config(self) -> experiment.Experiment:
+        """Returns the run's experiment."""
+        try:
+            return experiment.from_dict(read_json(self.path / "config.json"))
+        except UsageError as e:
+            raise RunError(f"{self.path / 'config.json'}: {e}") from e
+
+    def read(self, name: str, default: Any = None) -> Any:
+        """Returns the contents of `name`.json, or the default where there is none."""
+        path = self.path / f"{name}.json"
+        return read_json(path) if path.exists() else default
+
+    def write(self, name: str, value: Any) -> None:
+        """Writes `name`.json."""
+        write_json(self.path / f"{name}.json", value)
+
+    def trained_seconds(self) -> float:
+        """Returns how long the run was trained, in seconds."""
+        history = self.read("history", [])
+        return history[-1]["seconds"] if history else 0.0
+
+    def status(self) -> Status | None:
+        """Returns the status last written."""
+        return self.read("status", {}).get("status")
+
+    def create(self) -> None:
+        """Makes the directory.
+
+        Raises:
+            UsageError: it holds other files, or cannot be made or written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            others = [x.name for x in self.path.iterdir() if not x.name.startswith(".")]
+        except OSError as e:
+            raise UsageError(f"--workdir={shown(self.path)} cannot be used: {e.strerror}") from e
+        if others and not self.exists():
+            some = ", ".join(sorted(others)[:3])
+            raise UsageError(
+                f"--workdir={shown(self.path)} holds other files ({some}); "
+                "give a new or an empty directory"
+            )
+        if not os.access(self.path, os.W_OK):
+            raise UsageError(f"--workdir={shown(self.path)} is not writable")
+
+    def is_locked(self) -> bool:
+        """Returns whether a process is writing here."""
+        try:
+            with open(self.path / ".lock") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the right to write here; the system takes it back whenever the process ends.
+
+        Raises:
+            UsageError: another process holds it.
+        """
+        with open(self.path / ".lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as e:
+                raise UsageError(
+                    f"another process is training in {shown(self.path)}; "
+                    "wait for it, stop it, or give another --workdir"
+                ) from e
+            yield
+
+
+def new_directory(name: str) -> RunDirectory:
+    """Returns a directory that is not there yet: runs/NAME-DATE-TIME below the current folder."""
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    base = pathlib.Path("runs") / f"{name}-{stamp}"
+    path, number = base, 1
+    while path.exists():
+        number += 1
+        path = base.with_name(f"{base.name}-{number}")
+    return RunDirectory(path)

@@ -1,0 +1,189 @@
+"""Figures of the data before training, of an epoch, and of an evaluation.
+
+The functions import `reporting.figures` themselves, since Matplotlib takes half a second to load.
+"""
+
+import pathlib
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from cnn_jax import experiment, text
+from cnn_jax.data import Data, DataInfo, Split, batches
+from cnn_jax.evaluation.evaluator import Evaluation
+from cnn_jax.reporting.tensorboard import EventWriter
+from cnn_jax.runs.directory import RunDirectory
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def write_texts(
+    step: int,
+    config: experiment.Experiment,
+    command: Sequence[str] | None,
+    events: EventWriter,
+) -> None:
+    """Writes the configuration and the command of this start to TensorBoard's TEXT.
+
+    Args:
+        step: the step at which TensorBoard shows the texts.
+        config: the experiment.
+        command: the command line of this start: Python, script, arguments; None: there is none.
+        events: the event file.
+    """
+    events.text(step, "configuration", f"```json\n{experiment.to_json(config)}\n```")
+    if command:
+        line = shlex.join(text.as_typed(command))
+        events.text(step, "command", f"```sh\n{line}\n```")
+
+
+def write_data_figures(data: Data, folder: pathlib.Path, events: EventWriter) -> None:
+    """Draws 25 training images, and the examples in each class with the channel statistics.
+
+    Args:
+        data: the data set; its validation and test images are not read.
+        folder: receives data_images.png and data_classes.png.
+        events: receives the same figures.
+    """
+    from cnn_jax.reporting import figures
+
+    split, info = data.splits["train"], data.info
+    chosen = np.sort(batches.epoch_order(0, 0, len(split.labels))[:25])
+    drawn = {
+        "images": figures.image_grid(
+            as_pixels(split.images[chosen]), split.labels[chosen], info.class_names
+        ),
+        "classes": figures.class_counts(info.class_counts, info.class_names, info.mean, info.std),
+    }
+    for name, figure in drawn.items():
+        figures.save(figure, folder / f"data_{name}.png")
+        events.figure(0, f"data/{name}", figure)
+
+
+def write_figures(
+    step: int,
+    params: Any,
+    found: Evaluation,
+    split: Split,
+    info: DataInfo,
+    events: EventWriter,
+) -> None:
+    """Writes confusion matrix, predictions and first-layer filters to TensorBoard.
+
+    Args:
+        step: the training steps made so far.
+        params: the parameters, whose first convolution is drawn.
+        found: the result of the validation.
+        split: the examples that were validated on, as images.
+        info: the data set's class names.
+        events: the event file.
+    """
+    from cnn_jax.reporting import figures
+
+    matrix = figures.confusion_matrix(found.confusion, info.class_names)
+    events.figure(step, "validation/confusion_matrix", matrix)
+    events.figure(step, "validation/predictions", predictions_figure(found, split, info))
+    kernel = first_kernel(params)
+    if kernel is not None:
+        events.figure(step, "filters/first_convolution", figures.filters(kernel))
+
+
+def first_kernel(params: Any) -> np.ndarray | None:
+    """Returns the first convolution's kernel [height, width, in, out], or None."""
+    for leaf in jax.tree.leaves(params):
+        if leaf.ndim == 4:
+            return np.asarray(leaf)
+    return None
+
+
+def as_pixels(images: np.ndarray) -> np.ndarray:
+    """Returns images that can be drawn, uint8 [n, height, width, 1 or 3].
+
+    Floats are scaled so that their smallest value is black and their largest white. Of images with
+    another number of channels the first one is drawn, in grey.
+    """
+    if images.shape[-1] not in (1, 3):
+        images = images[..., :1]
+    if images.dtype == np.uint8:
+        return images
+    low, high = float(images.min()), float(images.max())
+    return np.round((images - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
+
+
+def predictions_figure(found: Evaluation, split: Split, info: DataInfo) -> "Figure":
+    """Returns the 5 x 5 grid of predictions of examples spread over the split."""
+    from cnn_jax.reporting import figures
+
+    chosen = np.linspace(0, len(split.labels) - 1, min(25, len(split.labels))).astype(int)
+    p = found.probabilities[chosen]
+    return figures.prediction_grid(
+        as_pixels(split.images[chosen]),
+        split.labels[chosen],
+        p.argmax(axis=1),
+        p.max(axis=1),
+        info.class_names,
+    )
+
+
+def save_training_curves(history: Sequence[Mapping[str, Any]], folder: pathlib.Path) -> None:
+    """Draws loss and accuracy of every epoch as training_curves.png."""
+    from cnn_jax.reporting import figures
+
+    figures.save(figures.training_curves(history), folder / "training_curves.png")
+
+
+def save_evaluation(
+    name: str,
+    found: Evaluation,
+    split: Split,
+    info: DataInfo,
+    history: Sequence[Mapping[str, Any]],
+    directory: RunDirectory,
+) -> list[pathlib.Path]:
+    """Draws an evaluation, and the training curves once more; returns the files.
+
+    Args:
+        name: what the names of the files begin with: the split, and its views.
+        found: the result of the evaluation.
+        split: the examples that were evaluated, as images.
+        info: the data set's class names.
+        history: one record an epoch; where it is empty no curves are drawn.
+        directory: the run directory, whose figures/ receives the files.
+    """
+    from cnn_jax.reporting import figures
+
+    drawn = {
+        f"{name}_confusion_matrix": figures.confusion_matrix(found.confusion, info.class_names),
+        f"{name}_predictions": predictions_figure(found, split, info),
+    }
+    if history:
+        drawn["training_curves"] = figures.training_curves(history)
+    paths = []
+    for stem, figure in drawn.items():
+        paths.append(directory.figures / f"{stem}.png")
+        figures.save(figure, paths[-1])
+    return paths
+
+
+def projector_columns(
+    probabilities: np.ndarray, split: Split, info: DataInfo
+) -> dict[str, list[str]]:
+    """Returns {column: n texts}, which TensorBoard's PROJECTOR colours and searches by.
+
+    Args:
+        probabilities: float [n, classes].
+        split: the n examples.
+        info: the data set's class names.
+    """
+    predicted = probabilities.argmax(axis=1)
+    right = predicted == split.labels
+    return {
+        "label": [info.class_names[i] for i in split.labels],
+        "predicted": [info.class_names[i] for i in predicted],
+        "confidence": [f"{p:.4f}" for p in probabilities.max(axis=1)],
+        "outcome": np.where(right, "right", "wrong").tolist(),
+    }

@@ -1,0 +1,280 @@
+"""The recorder: the one writer of a run directory, and the only place that asks who may write."""
+
+import contextlib
+import datetime
+import os
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jax.sharding import NamedSharding
+
+from cnn_jax import distributed, experiment, runtime, text
+from cnn_jax.data import Data, DataInfo, Split
+from cnn_jax.errors import RunError
+from cnn_jax.evaluation.evaluator import Evaluation
+from cnn_jax.experiment import Experiment
+from cnn_jax.reporting import projector, tensorboard
+from cnn_jax.runs import environment, figures, stored
+from cnn_jax.runs.checkpoints import Checkpoints
+from cnn_jax.runs.directory import RunDirectory, Status
+
+# (meta of a checkpoint) -> the shapes of the state that was saved with it.
+AbstractState = Callable[[dict[str, Any]], Any]
+
+
+def is_writer() -> bool:
+    """Returns whether this process is the one that writes files and prints."""
+    return distributed.is_primary()
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def set_status(directory: RunDirectory, status: Status, **details: Any) -> None:
+    """Writes status.json."""
+    values = {"status": status, "time": _now(), "pid": os.getpid(), **details}
+    directory.write("status", values)
+
+
+def mark_pruned(directory: RunDirectory, epochs: int) -> None:
+    """Records that a sweep stopped the run early, after this number of epochs."""
+    set_status(directory, "pruned", epochs=epochs)
+
+
+def update_result(directory: RunDirectory, key: str, value: Any) -> None:
+    """Replaces one part of result.json and keeps the others."""
+    directory.write("result", {**directory.read("result", {}), key: value})
+
+
+def add_evaluation(directory: RunDirectory, split: str, record: dict[str, Any]) -> None:
+    """Writes the evaluation of a split to result.json."""
+    if is_writer():
+        evaluations = directory.read("result", {}).get("evaluation", {})
+        update_result(directory, "evaluation", {**evaluations, split: record})
+
+
+def best_of(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the record of the epoch with the best validation accuracy, of equals the first."""
+    return max(history, key=lambda record: record["validation_accuracy"])
+
+
+class Recorder:
+    """Writes the directory of one run, from its begin to its end.
+
+    Use it in a `with`: it holds the directory's lock, and records how the run ended.
+
+    Args:
+        directory: the run directory; it is made where it is not there.
+        config: the experiment.
+        info: what is known of the data.
+
+    Attributes:
+        directory: the run directory.
+        path: its path.
+        writes: whether this process writes; another one of the same run only takes part in saving
+            checkpoints.
+    """
+
+    def __init__(self, directory: RunDirectory, config: Experiment, info: DataInfo):
+        self.directory, self.path, self.writes = directory, directory.path, is_writer()
+        self._config, self._info = config, info
+        self._stack = contextlib.ExitStack()
+        self._saved = Checkpoints(directory.checkpoints, config.checkpoint.keep)
+        self._events: tensorboard.EventWriter | None = None
+
+    def __enter__(self) -> "Recorder":
+        self.directory.create()
+        if self.writes:
+            self._stack.enter_context(self.directory.locked())
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        with self._stack:
+            try:
+                if error is None:
+                    self._saved.close()
+                else:  # what went wrong first is what is said
+                    with contextlib.suppress(RunError):
+                        self._saved.close()
+            finally:
+                if self._events is not None:
+                    self._events.close("finished" if error is None else "interrupted")
+                if error is not None:
+                    self._fail(error)
+
+    def begin(self, about_weights: dict[str, Any] | None, code: dict[str, Any]) -> None:
+        """Writes what is trained, on what data, from which weights, where and how.
+
+        Args:
+            about_weights: what weights.json is to say, where the run starts from weights.
+            code: what code.json is to say of a user's own code; {}: there is none.
+        """
+        if not self.writes:
+            return
+        self.directory.write("config", experiment.to_dict(self._config))
+        self.directory.write("data", self._info.to_dict())
+        if about_weights is not None:
+            self.directory.write("weights", about_weights)
+        if code:
+            self.directory.write("code", code)
+        starts = self.directory.read("environment", [])
+        self.directory.write(
+            "environment", [*starts, {"time": _now(), **environment.environment()}]
+        )
+        set_status(self.directory, "running")
+
+    def restore(
+        self, abstract_state: AbstractState, sharding: NamedSharding
+    ) -> tuple[Any, dict[str, Any]] | None:
+        """Returns (state, meta) of the newest whole checkpoint, or None.
+
+        Raises:
+            RunError: there are checkpoints, and every one is damaged.
+        """
+        restored = self._saved.restore_latest(abstract_state, sharding)
+        if restored is not None and self.writes:
+            # A kill leaves the file ahead of the state or behind it.
+            self.directory.write("history", restored[1]["history"])
+        return restored
+
+    def start(self, data: Data, step: int, resumed: bool) -> None:
+        """Opens the curves, and writes texts; at a run's first start the figures of its data.
+
+        Args:
+            data: the images of the run.
+            step: the step that the run goes on from.
+            resumed: whether it goes on from a checkpoint.
+        """
+        if not self.writes:
+            return
+        # A run that was killed before its first checkpoint starts again: its points are void.
+        void_after = step if resumed else -1 if any(self._event_files()) else None
+        self._events = tensorboard.EventWriter(
+            self.directory.path,
+            experiment.flatten(self._config),
+            void_after,
+            experiment.setting_name(self._config),
+            experiment.difference(Experiment(), self._config).keys() - {"name"},
+        )
+        starts = self.directory.read("environment", [])
+        command = starts[-1]["command"] if starts else None
+        figures.write_texts(step, self._config, command, self._events)
+        if not resumed:
+            figures.write_data_figures(data, self.directory.figures, self._events)
+
+    def _event_files(self) -> list[pathlib.Path]:
+        return list(self.directory.path.glob("events.out.*"))
+
+    def point(self, step: int, values: dict[str, float | None]) -> None:
+        """Writes one point of some curves."""
+        if self._events is not None:
+            self._events.scalars(step, values)
+
+    def epoch_figures(
+        self, step: int, epoch: int, last: bool, params: Any, found: Evaluation, split: Split
+    ) -> None:
+        """Writes the figures of an epoch, where the settings ask for them."""
+        every = self._config.logging.figures_every
+        if self._events is not None and every is not None and (epoch % every == 0 or last):
+            figures.write_figures(step, params, found, split, self._info, self._events)
+
+    def add_result(self, key: str, value: Any) -> None:
+        """Replaces one part of result.json."""
+        if self.writes:
+            update_result(self.directory, key, value)
+
+    def add_feature_seconds(self, stages: int, seconds: float) -> None:
+        """Adds the seconds that caching the features of frozen stages took at this start."""
+        before = self.directory.read("result", {}).get("features", {"seconds": 0.0})["seconds"]
+        self.add_result("features", {"stages": stages, "seconds": before + seconds})
+
+    def save(self, step: int, state: Any, meta: dict[str, Any], total_steps: int) -> None:
+        """Saves a state in the background, and with it history and status.
+
+        Raises:
+            RunError: this or the save before it did not reach the disk.
+        """
+        if self._events is not None:
+            self._events.flush()
+        config = experiment.to_dict(self._config)
+        self._saved.save(step, state, {**meta, "config": config, "data_digest": self._info.digest})
+        if self.writes:
+            self.directory.write("history", meta["history"])
+            set_status(self.directory, "running", step=step, steps=total_steps)
+
+    def projector_examples(self, available: int) -> int:
+        """Returns the number of validation images whose features `projector` wants."""
+        return min(self._config.logging.projector_images, available)
+
+    def projector(self, features: np.ndarray, probabilities: np.ndarray, split: Split) -> None:
+        """Writes the features of some images for TensorBoard's projector."""
+        if self.writes:
+            columns = figures.projector_columns(probabilities, split, self._info)
+            images = figures.as_pixels(split.images)
+            projector.write(self.directory.path, features, images, columns)
+
+    def finish(self, history: list[dict[str, Any]], flops: int) -> None:
+        """Writes the result: result.json, the curves as a figure, and the status."""
+        self._saved.wait()
+        if self._events is not None:
+            self._events.close("finished")
+        if not self.writes:
+            return
+        last, best = history[-1], best_of(history)
+        self.add_result(
+            "training",
+            {
+                "epochs": len(history),
+                "steps": last["step"],
+                "seconds": last["seconds"],
+                "last_validation_accuracy": last["validation_accuracy"],
+                "best_validation_accuracy": best["validation_accuracy"],
+                "best_epoch": best["epoch"],
+                "flops": flops,
+                "peak_memory_bytes": runtime.peak_memory(),
+            },
+        )
+        figures.save_training_curves(history, self.directory.figures)
+        set_status(self.directory, "finished", step=last["step"], steps=last["step"])
+
+    def interrupted(self, step: int, total_steps: int) -> None:
+        """Records that the run was asked to stop; its state is on disk when this returns."""
+        self._saved.wait()
+        if self._events is not None:
+            self._events.close("interrupted")
+        if self.writes:
+            set_status(self.directory, "interrupted", step=step, steps=total_steps)
+
+    def diverged(self, step: int, last_good: int) -> None:
+        """Records that the run is lost since a step."""
+        if self._events is not None:
+            self._events.close("diverged")
+        if self.writes:
+            set_status(self.directory, "diverged", step=step, last_checkpoint=last_good)
+
+    def last_good_state(self, step: int) -> str:
+        """Returns where the last finite state is, in words."""
+        kept = f"checkpoint of step {step}" if step else "no checkpoint"
+        return f"{kept} in {text.shown(self.directory.checkpoints)}"
+
+    def _fail(self, error: BaseException) -> None:
+        """Records that the run ended early, unless whoever ended it has said more."""
+        # The disk may be full, which must not hide the first error.
+        with contextlib.suppress(OSError, RunError):
+            if not self.writes or self.directory.status() != "running":
+                return
+            if isinstance(error, KeyboardInterrupt):
+                set_status(self.directory, "interrupted")
+                go_on = text.command_line("train", self.directory.path)
+                print(f"go on with: {go_on}", file=sys.stderr)
+            else:
+                reason = getattr(error, "for_command_line", str(error))
+                set_status(self.directory, "failed", error=f"{type(error).__name__}: {reason}")
+
+    def best_variables(self, checkpoint: str = "best") -> tuple[dict[str, Any], int]:
+        """Returns (variables on the host, step) of the best checkpoint, or of another."""
+        return stored.load_variables(self.directory.checkpoints, checkpoint)

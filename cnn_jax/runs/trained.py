@@ -1,0 +1,289 @@
+"""A trained network as a value: what `train` returns, and `load` makes of a run directory."""
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnn_jax import cpu, data, distributed, experiment, text
+from cnn_jax.assembly import Assembly, assemble
+from cnn_jax.data import Data, DataInfo, Split, arrays
+from cnn_jax.data.batches import Feed
+from cnn_jax.errors import UsageError
+from cnn_jax.evaluation import metrics
+from cnn_jax.evaluation.evaluator import Evaluation, Evaluator
+from cnn_jax.evaluation.predictions import Images, Predictions, image_batches
+from cnn_jax.experiment import Experiment
+from cnn_jax.losses import Loss
+from cnn_jax.runs import changes, code, stored
+from cnn_jax.runs.directory import RunDirectory
+
+
+class Run:
+    """A trained network, with all that belongs to it.
+
+    Args:
+        config: the experiment.
+        assembly: the model, its preprocessing and its loss.
+        info: what is known of the data it was trained on.
+        history: one record an epoch.
+        variables: returns (variables, step): those with the best validation accuracy, unless
+            another checkpoint was asked for. It is called once, when they are first wanted.
+        directory: the run directory, or None.
+        data: the data, where they are at hand.
+
+    Attributes:
+        experiment: all settings.
+        data_info: classes, image shape, channel statistics and sizes of the splits.
+        history: one record an epoch: losses, accuracies, learning rate, seconds.
+        directory: the run directory, or None.
+    """
+
+    def __init__(
+        self,
+        config: Experiment,
+        assembly: Assembly,
+        info: DataInfo,
+        history: list[dict[str, Any]],
+        variables: Callable[[], tuple[dict[str, Any], int]],
+        directory: Path | None = None,
+        data: Data | None = None,
+    ):
+        self.experiment = config
+        self.data_info = info
+        self.history = history
+        self.directory = directory
+        self._assembly, self._load, self._data = assembly, variables, data
+        self._jitted: dict[Any, Any] = {}
+
+    def __repr__(self) -> str:
+        where = "" if self.directory is None else f" in {text.shown(self.directory)}"
+        epochs = text.plural(len(self.history), "epoch")
+        return f"<Run of {self.experiment.model.name} on {self.data_info.name}, {epochs}{where}>"
+
+    @property
+    def model(self) -> nn.Module:
+        """The Linen module: `run.model.apply(run.variables, x)` takes preprocessed images."""
+        return getattr(self._assembly.model, "module", self._assembly.model)
+
+    @functools.cached_property
+    def _loaded(self) -> tuple[dict[str, Any], int]:
+        variables, step = self._load()
+        return distributed.put(variables, distributed.replicated(distributed.make_mesh())), step
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The model's variables: params (the moving average where there is one), batch_stats."""
+        return self._loaded[0]
+
+    @property
+    def step(self) -> int:
+        """The step at which the variables were saved."""
+        return self._loaded[1]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the outputs."""
+        return self.data_info.class_names
+
+    def preprocess(self, images: jax.Array | np.ndarray) -> jax.Array:
+        """Scales stored images as the model takes them, without augmentation."""
+        return self._assembly.preprocess(jnp.asarray(images), None)
+
+    def logits(self, images: Images) -> np.ndarray:
+        """Returns the logits of images, float32 [n, outputs].
+
+        Args:
+            images: an array as the run's data are stored, uint8 [n, height, width, channels] of the
+                run's height and width; or paths of image files, which are resized.
+
+        Raises:
+            UsageError: the images have another shape or type than the run's.
+            RunError: a file cannot be read as an image.
+        """
+
+        def forward(variables: Any, images: jax.Array) -> Any:
+            return self._assembly.model.apply(variables, self.preprocess(images))
+
+        return self._map("logits", forward, images)
+
+    def predict(self, images: Images) -> Predictions:
+        """Classifies images; see `logits` for the argument and the errors."""
+
+        def forward(variables: Any, images: jax.Array) -> Any:
+            logits: Any = self._assembly.model.apply(variables, self.preprocess(images))
+            return metrics.probabilities(logits)
+
+        p = self._map("probabilities", forward, images)
+        labels = np.argsort(-p, axis=1, kind="stable")[:, 0]
+        names = self.class_names
+        return Predictions(tuple(names[i] for i in labels), labels, p, names)
+
+    def features(self, images: Images, layer: str | None = None) -> np.ndarray:
+        """Returns the output of a layer, float32 [n, ...].
+
+        Args:
+            images: as those of `logits`.
+            layer: a stage of the backbone, such as "block4"; or the path of any module, such as
+                "backbone/block4/conv1" or, in a module of your own, "Conv_0". None: the features
+                that the head takes.
+
+        Raises:
+            UsageError: there is no such layer, or as `logits`.
+        """
+        model, names = self._assembly.model, self._assembly.model.stage_names
+        if layer is None or layer in names:
+            stop = None if layer is None else names.index(layer) + 1
+
+            def forward(variables: Any, images: jax.Array) -> Any:
+                x = self.preprocess(images)
+                found: Any = model.apply(variables, x, stop=stop, method=model.forward_features)
+                return found.astype(jnp.float32)
+
+        else:
+
+            def forward(variables: Any, images: jax.Array) -> Any:
+                x = self.preprocess(images)
+                return self._captured(variables, x, layer)[layer].astype(jnp.float32)
+
+            shape = (1, *self._assembly.image_shape)
+            image = jax.ShapeDtypeStruct(shape, self._assembly.image_dtype)
+            known = jax.eval_shape(
+                lambda v, x: self._captured(v, self.preprocess(x)), self.variables, image
+            )
+            if layer not in known:
+                there = [*filter(None, names), *known]
+                tip = text.did_you_mean(layer, there)
+                raise UsageError(f"there is no layer {layer!r}{tip}; there are {', '.join(there)}")
+        return self._map(("features", layer), forward, images)
+
+    def _captured(self, variables: Any, x: jax.Array, only: str | None = None) -> dict[str, Any]:
+        """Returns {path: output} of every module that was called, or of one of them."""
+        found: dict[str, Any] = {}
+
+        def record(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+            result = call(*args, **kwargs)
+            path = "/".join(context.module.path)
+            if context.method_name == "__call__" and path and isinstance(result, jax.Array):
+                found[path] = result
+            return result
+
+        with nn.intercept_methods(record):
+            self._assembly.model.apply(variables, x)
+        return found if only is None else {only: found[only]}
+
+    def evaluate(
+        self,
+        split: str | Split | tuple[Any, Any] | None = None,
+        *,
+        views: str = "one",
+        batch_size: int | None = None,
+    ) -> Evaluation:
+        """Measures the network on a split.
+
+        Args:
+            split: "test", "validation" or "train" of the run's own data, which are loaded where
+                they are not at hand; a Split; or (images, labels). None: test where the data have
+                it, else validation.
+            views: "one", "mirror" or "mirror_translate": over which views of each image logits are
+                averaged.
+            batch_size: examples in one step; None: the experiment's.
+
+        Returns:
+            Loss, accuracy, confusion matrix, and the probabilities of every example.
+
+        Raises:
+            UsageError: there is no such split, or the images are not like the run's.
+            RunError: the data are not those that the run was trained on.
+        """
+        chosen = self.split(split) if split is None or isinstance(split, str) else split
+        if isinstance(chosen, tuple):
+            chosen = arrays.make_split(*chosen, like=self.data_info)
+        mesh = distributed.make_mesh()
+        size = batch_size or self.experiment.dataset.eval_batch_size
+        key = ("evaluate", size, views)
+        if key not in self._jitted:
+            self._jitted[key] = Evaluator(self._assembly, size, mesh, views=views)
+        feed = Feed(chosen, mesh, self.experiment.dataset.resident_limit)
+        return self._jitted[key](self.variables, feed)
+
+    def split(self, name: str | None = None) -> Split:
+        """Returns a split of the run's own data; see `evaluate`."""
+        if self._data is None or (name in (None, "test") and "test" not in self._data.splits):
+            self._data = self._load_data()
+        return self._data.splits[self.split_name(name)]
+
+    def split_name(self, name: str | None = None) -> str:
+        """Returns the name itself; of None "test" where the data have it, else "validation"."""
+        splits = self._data.splits if self._data is not None else self.data_info.sizes
+        name = name or ("test" if "test" in splits else "validation")
+        if name not in splits:
+            raise UsageError(f"--split={name}: {self.data_info.name} has {', '.join(splits)} only")
+        return name
+
+    def _load_data(self) -> Data:
+        if self._data is not None and self._data.section is None:  # given as arrays
+            return self._data
+        loaded = data.load(self.experiment.dataset)
+        if self.directory is not None:
+            changes.check_same_data(RunDirectory(self.directory), loaded.info)
+        return loaded
+
+    def _map(self, key: Any, forward: Callable[..., Any], images: Images) -> np.ndarray:
+        """Applies a function to images in batches, the last one filled up."""
+        if key not in self._jitted:
+            self._jitted[key] = jax.jit(forward, compiler_options=cpu.compiler_options())
+        jitted, found = self._jitted[key], []
+        for part, count in image_batches(images, self.data_info):
+            found.append(np.asarray(jitted(self.variables, part))[:count])
+        return np.concatenate(found)
+
+
+def load(
+    directory: str | os.PathLike[str],
+    checkpoint: str | int = "best",
+    *,
+    model: nn.Module | None = None,
+    loss: Loss | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Run:
+    """Returns the trained network of a run directory.
+
+    Args:
+        directory: the run directory, of this version or an older one.
+        checkpoint: "best" by validation accuracy, "last", or a step.
+        model: the user's own module that the run was trained with, where it was given as a value.
+        loss: the user's own loss, likewise.
+        settings: {dotted path: value} of settings that may differ from the run's, such as
+            {"dataset.path": "moved/photos"}.
+
+    Raises:
+        UsageError: this is no run directory, it has no such checkpoint, the run needs code that is
+            not there, or a setting may not change.
+        RunError: a file of the directory cannot be read.
+    """
+    where = RunDirectory(directory)
+    where.check_exists()
+    config = changes.check_unchanged(where, experiment.replace(where.config(), settings or {}))
+    code.check(where.read("code"), model, loss)
+    described = where.read("data")
+    if described is None:
+        raise UsageError(f"the run in {text.shown(where.path)} has not begun to train yet")
+    info = DataInfo.from_dict(described)
+    assembly = assemble(config, info, where.read("weights"), model=model, loss=loss)
+    which = str(checkpoint)
+    stored.candidates(where.checkpoints, which)  # refuses now what is not there
+    return Run(
+        config,
+        assembly,
+        info,
+        where.read("history", []),
+        lambda: stored.load_variables(where.checkpoints, which),
+        where.path,
+    )

@@ -1,0 +1,96 @@
+"""Pretrained weights from anywhere: the catalogue, a file, or the directory of a run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from cnn_jax import experiment, models, trees
+from cnn_jax.data import scaling
+from cnn_jax.errors import RunError, UsageError
+from cnn_jax.pretrained import weights
+from cnn_jax.pretrained.weights import Weights
+from cnn_jax.runs import stored
+from cnn_jax.runs.directory import RunDirectory
+
+
+def load(source: str, model: str, include: str | None = None) -> Weights:
+    """Reads the weights of a model.
+
+    Args:
+        source: the value of `--transfer.weights`: "imagenet", a path that `pretrained.weights.load`
+            takes, or that of a run directory.
+        model: the registered model to read them for.
+        include: the pattern that `pretrained.weights.merge` is going to select with.
+
+    Raises:
+        UsageError: the path does not exist, or holds no weights of this model.
+        RunError: the file or the run is damaged, or could not be downloaded.
+    """
+    path = Path(source).expanduser()
+    if source != "imagenet" and path.is_dir():
+        return from_run(path, model)
+    return weights.load(source, model, include)
+
+
+def from_run(path: Path, model: str) -> Weights:
+    """Reads the best parameters and batch statistics of a run directory.
+
+    The scaling is the run's `dataset.normalize` if it is fixed, that is, has no numbers that come
+    from the run's data. For "auto" it is the scaling of the weights that the run started from, or
+    "unit" if it started from none; nobody knows the scaling of float images, which was done before
+    they were given. The options are those of the run's model.
+
+    Raises:
+        UsageError: the directory is no run, or a run of another model.
+        RunError: its configuration or checkpoint cannot be read.
+    """
+    config = path / "config.json"
+    if not config.is_file():
+        raise UsageError(f"--transfer.weights: {path} is not a run directory (no config.json)")
+    try:
+        trained = experiment.from_dict(json.loads(config.read_text()))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{config} cannot be read: {error}") from error
+    if trained.model.name != model:
+        raise UsageError(
+            f"{path} is a run of {trained.model.name}; transfer from it with "
+            f"--model.name={trained.model.name}, not {model}"
+        )
+
+    variables, _ = stored.load_variables(path.resolve() / "checkpoints")
+    arrays = {
+        name.partition("/")[2]: np.asarray(array)
+        for name, array in trees.flatten(variables).items()
+    }
+    directory = RunDirectory(path)
+    about = directory.read("weights") or {}
+    images = (directory.read("data") or {}).get("dtype", "uint8")
+    normalize, reason = trained.dataset.normalize, "the run's"
+    if normalize == "auto" and about.get("preprocessing"):
+        normalize, reason = about["preprocessing"], "by the weights that the run started from,"
+    elif normalize == "auto" and trained.transfer.weights is None and images == "uint8":
+        normalize = "unit"
+    known = scaling.is_fixed(normalize) and images == "uint8"
+    # The options that change the function itself; None in the settings means the weights' or the
+    # model's own.
+    entry = models.REGISTRY.get(model)
+    options = {
+        name: value
+        for name, value in (entry.options if entry else {}).items()
+        if name in ("bottleneck_stride", "local_response_norm")
+    }
+    given = trained.model.options()
+    for name in options:
+        if given[name] is not None:
+            options[name] = given[name]
+        options[name] = about.get("options", {}).get(name, options[name])
+    return Weights(
+        arrays=arrays,
+        source=str(path),
+        sha256=stored.digest(arrays),
+        preprocessing=normalize if known else None,
+        preprocessing_reason=f"{reason} --dataset.normalize={normalize}",
+        classes=weights.head_outputs(arrays),
+        options=options,
+    )

@@ -1,0 +1,252 @@
+"""The sections of an Experiment: every setting with its type, default, bounds and plain sentence.
+
+Flags and the saved `config.json` follow from these fields.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+from cnn_jax import patterns
+from cnn_jax.settings import setting
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Which images, how they are split, batched, scaled and augmented."""
+
+    name: str = setting("digits", "digits, cifar10, cats_vs_dogs, folder, or any other TFDS name")
+    path: str | None = setting(
+        None, "the folder of images, for --dataset.name=folder", resumable=True
+    )
+    data_dir: str | None = setting(
+        None,
+        "where prepared TFDS directories are; none: $TFDS_DATA_DIR, else ~/tensorflow_datasets",
+        resumable=True,
+    )
+    image_size: int | None = setting(
+        None, "images are resized to this height and width, in pixels; none: as stored", minimum=1
+    )
+    train_examples: int | None = setting(
+        None, "train on this many examples only, class by class in proportion; none: all", minimum=1
+    )
+    validation_split: str | None = setting(
+        None,
+        "the split to validate on; none: 'validation' where there is one, else a part of 'train'",
+    )
+    validation_fraction: float = setting(
+        0.1, "share of 'train' held out for validation where no split serves it", above=0, below=1
+    )
+    test_fraction: float = setting(
+        0.1,
+        "share of 'train' held out for testing where the data has only 'train'",
+        minimum=0,
+        below=1,
+    )
+    batch_size: int = setting(64, "examples in one training step, over all devices", minimum=1)
+    eval_batch_size: int = setting(
+        500, "examples in one evaluation step, over all devices", minimum=1, resumable=True
+    )
+    normalize: Literal["auto", "unit", "symmetric", "standardize", "caffe", "torch", "none"] = (
+        setting(
+            "auto",
+            "auto: the scaling that belongs to --transfer.weights, else unit; unit: x/255; "
+            "symmetric: x/127.5 - 1; standardize: (x - mean) / std per channel of 'train'; caffe: "
+            "BGR less ImageNet's means; torch: ImageNet's mean and std; none: pixels as they are",
+        )
+    )
+    flip: bool = setting(False, "mirror each training image left to right with probability 1/2")
+    alternate_flip: bool = setting(
+        False,
+        "mirror each training image in every other epoch, rather than by chance; which of them in "
+        "the first is drawn once",
+    )
+    crop_padding: int = setting(
+        0, "pad training images by this number of reflected pixels, then crop at random", minimum=0
+    )
+    cutout: int = setting(
+        0, "blank a random square of this side, in pixels, in training images", minimum=0
+    )
+    on_error: Literal["refuse", "skip"] = setting(
+        "refuse", "what to do with an image that cannot be read: stop and name it, or skip it"
+    )
+    resident_limit: float = setting(
+        2.0,
+        "data of up to this size in GiB is kept on the devices, larger data is streamed from disk",
+        minimum=0,
+        resumable=True,
+    )
+
+    @property
+    def augments(self) -> bool:
+        """Whether training images differ from epoch to epoch."""
+        return bool(self.flip or self.alternate_flip or self.crop_padding or self.cutout)
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Which network."""
+
+    name: str = setting("lenet5", "a registered model")
+    head: Literal["default", "pooled", "pooled_dense128"] = setting(
+        "default",
+        "default: the model's own; pooled: global average pooling, dropout, logits; "
+        "pooled_dense128: the same with a Dense of 128 before the logits",
+    )
+    dropout_rate: float | None = setting(
+        None,
+        "share of units dropped where the model has dropout; none: its own",
+        minimum=0,
+        below=1,
+    )
+    bottleneck_stride: Literal["3x3", "1x1"] | None = setting(
+        None,
+        "the convolution of a ResNet's bottleneck that has the stride; none: what the weights "
+        "were trained with, else 3x3 (v1.5)",
+    )
+    auxiliary: bool | None = setting(
+        None,
+        "GoogLeNet's auxiliary classifiers in training; none: on, unless --model.head is given",
+    )
+    local_response_norm: bool | None = setting(
+        None, "AlexNet's normalisation across channels; none: off"
+    )
+    width: float | None = setting(
+        None, "airbench's filters, as a multiple of its own; none: 1", above=0
+    )
+
+    def options(self) -> dict[str, Any]:
+        """Returns all but name and head, as `models.create` takes them."""
+        values = dataclasses.asdict(self)
+        return {name: v for name, v in values.items() if name not in ("name", "head")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+    """Which pretrained weights to start from, and which parameters stay as they are."""
+
+    weights: str | None = setting(
+        None,
+        "imagenet, or the path of a Keras HDF5 file, of a safetensors file with torchvision's "
+        "names, or of a run directory; none: random initialisation",
+    )
+    include: str | None = setting(
+        None, "load the parameters whose path matches this pattern only; none: the backbone"
+    )
+    freeze: str = setting(
+        "none",
+        "none, backbone, or a pattern of paths that stay as they are, such as block[1-4]",
+    )
+    unfreeze: str | None = setting(
+        None, "EPOCH:PATTERN,... sets parameters free from an epoch on, such as 3:block5,6:block4"
+    )
+    lr_scale: str | None = setting(
+        None, "PATTERN:FACTOR,... scales the learning rate, such as block5:0.1,block4:0.01"
+    )
+    cache_features: bool = setting(
+        True, "compute the features of stages that stay frozen once, where nothing augments them"
+    )
+    cache_views: int = setting(
+        0, "with augmentation, cache this number of views of each image and cycle", minimum=0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """How parameters follow the gradient."""
+
+    name: Literal["adam", "adamw", "sgd", "muon", "own"] = setting(
+        "adam",
+        "sgd has Nesterov momentum; muon: nearly orthogonal updates of convolution kernels, whose "
+        "norm it keeps, and sgd for all else; own: one given in Python",
+    )
+    learning_rate: float = setting(1e-3, "the peak learning rate", above=0)
+    momentum: float = setting(0.9, "of sgd, also beside muon, whose own is 0.6", minimum=0, below=1)
+    weight_decay: float = setting(
+        0.0,
+        "decay of kernels: decoupled for adamw, added to the gradient for sgd; for muon of all but "
+        "its kernels, and the same whatever --transfer.lr_scale says",
+        minimum=0,
+    )
+    schedule: Literal["constant", "cosine", "triangular", "step"] = setting(
+        "constant",
+        "learning rate over the run: constant, cosine to 0, linear up then linear to 0, or a tenth "
+        "of it from each of the milestones on",
+    )
+    milestones: str | None = setting(
+        None, "shares of the run at which 'step' falls, such as 0.5,0.75; none: 0.5,0.75"
+    )
+    warmup_epochs: float = setting(
+        0.0, "epochs of linear warm-up (the rising side of 'triangular')", minimum=0
+    )
+    clip_norm: float | None = setting(
+        None, "gradients of a larger global norm are scaled down to it; none: no clipping", above=0
+    )
+    ema_decay: float | None = setting(
+        None,
+        "evaluate an exponential moving average of the parameters, of this decay a step; none: no",
+        above=0,
+        below=1,
+    )
+
+    @property
+    def milestone_shares(self) -> tuple[float, ...]:
+        """The milestones as shares of the run, ascending; none for other schedules."""
+        if self.schedule != "step":
+            return ()
+        return (0.5, 0.75) if self.milestones is None else patterns.parse_shares(self.milestones)
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """How long, with which loss, in which precision."""
+
+    epochs: int = setting(5, "passes over the training split", minimum=1)
+    loss: str = setting(
+        "cross_entropy",
+        "cross_entropy, binary_cross_entropy (two classes, one logit), or the name of a registered "
+        "loss; all from logits",
+    )
+    label_smoothing: float = setting(
+        0.0, "share of the target spread evenly over all classes", minimum=0, below=1
+    )
+    precision: Literal["float32", "bfloat16"] = setting(
+        "float32", "of activations and gradients; parameters are float32 always"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """When the state is saved, and what is kept."""
+
+    every_steps: int | None = setting(
+        None,
+        "steps between saves within an epoch; none: save after every epoch only",
+        minimum=1,
+        resumable=True,
+    )
+    keep: int = setting(
+        2, "the newest checkpoints kept, besides the best by validation", minimum=1, resumable=True
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Logging:
+    """What is written while training."""
+
+    every_steps: int | None = setting(
+        None, "steps between points of the training curves; none: 20 points an epoch", minimum=1
+    )
+    figures_every: int | None = setting(
+        1,
+        "epochs between figures (predictions, confusion, filters) in TensorBoard, which take about "
+        "a second; none: no figures",
+        minimum=1,
+        resumable=True,
+    )
+    projector_images: int = setting(
+        1000,
+        "validation images whose features TensorBoard's PROJECTOR shows at the end; 0: none",
+        minimum=0,
+        maximum=10_000,
+        resumable=True,
+    )

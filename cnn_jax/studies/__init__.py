@@ -1,0 +1,1 @@
+"""Studies of many runs: compare, report, advise and sweep."""

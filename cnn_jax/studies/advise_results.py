@@ -1,0 +1,214 @@
+"""The results of `advise`: what the runs reached, the tables, and the files."""
+
+import dataclasses
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from cnn_jax.reporting import figures, tables
+from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.studies.advise_plan import Cost, Trial
+from cnn_jax.studies.comparison import Cell, Recommendation, gigaflops, recommend
+
+TITLES = {"epochs": "Equal epochs", "flops": "Equal FLOPs"}
+FILES = ("advise.md", "advise.json", "figures/advise.png")
+
+_HEADERS = ["strategy", "images", "epochs", "validation accuracy", "GFLOPs", "seconds"]
+_ALIGN = "lrrlrr"
+
+
+class Outcome(NamedTuple):
+    """The result of one run.
+
+    Attributes:
+        accuracy: the validation accuracy after the last epoch; None where the run diverged.
+        training_seconds: the seconds of steps, evaluations and checkpoints.
+        feature_seconds: the seconds of computing the frozen features; next to 0 where they were in
+            the cache.
+    """
+
+    accuracy: float | None
+    training_seconds: float
+    feature_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """The seconds of the whole run."""
+        return self.training_seconds + self.feature_seconds
+
+
+class Advice(NamedTuple):
+    """The comparison of strategies.
+
+    Attributes:
+        cells: {budget: one cell for each strategy and size}.
+        recommendations: {budget: the recommendation at the largest size}.
+    """
+
+    cells: dict[str, list[Cell]]
+    recommendations: dict[str, Recommendation]
+
+    @property
+    def recommended(self) -> tuple[str, int] | None:
+        """(strategy, epochs) of the first budget that recommends one."""
+        for budget, recommendation in self.recommendations.items():
+            for cell in reversed(self.cells[budget]):  # the largest size of a strategy comes last
+                if cell.strategy == recommendation.strategy:
+                    return cell.strategy, cell.epochs
+        return None
+
+    def sentence(self, budget: str) -> tuple[str, str]:
+        """Returns the strategy that a budget recommends, or "nothing", and why."""
+        recommendation = self.recommendations[budget]
+        return recommendation.strategy or "nothing", recommendation.text
+
+
+def read_outcome(directory: RunDirectory) -> Outcome:
+    """Returns the result of a run that has ended, read from its directory."""
+    history = directory.read("history", [])
+    diverged = directory.status() == "diverged"
+    return Outcome(
+        accuracy=None if diverged else history[-1]["validation_accuracy"],
+        training_seconds=directory.trained_seconds(),
+        feature_seconds=directory.read("result", {}).get("features", {}).get("seconds", 0.0),
+    )
+
+
+def summarise(
+    outcomes: Mapping[Trial, Outcome],
+    costs: Mapping[int, Mapping[str, Cost]],
+    epochs: Mapping[str, Mapping[int, Mapping[str, int]]],
+    validation_images: int,
+) -> Advice:
+    """Returns the comparison of all runs.
+
+    Args:
+        outcomes: the result of every run.
+        costs: the cost of each strategy at each size, {size: {strategy: cost}}.
+        epochs: the epochs of each run, {budget: {size: {strategy: epochs}}}; sizes ascend.
+        validation_images: the number of images that the accuracies were measured on.
+    """
+    cells: dict[str, list[Cell]] = {}
+    for budget, by_size in epochs.items():
+        largest = max(by_size)
+        cells[budget] = [
+            _cell(Trial(strategy, size, by_size[size][strategy], 0), costs[size], outcomes)
+            for strategy in by_size[largest]
+            for size in by_size
+        ]
+    recommendations = {
+        budget: recommend(
+            [cell for cell in found if cell.images == max(epochs[budget])], validation_images
+        )
+        for budget, found in cells.items()
+    }
+    return Advice(cells, recommendations)
+
+
+def _cell(kind: Trial, costs: Mapping[str, Cost], outcomes: Mapping[Trial, Outcome]) -> Cell:
+    """Returns the cell of all runs with a trial's strategy, size and epochs."""
+    runs = [outcome for trial, outcome in outcomes.items() if trial[:3] == kind[:3]]
+    # The run that came first computed the features, and all others found them in the cache.
+    feature_seconds = max(
+        outcome.feature_seconds for trial, outcome in outcomes.items() if trial[:2] == kind[:2]
+    )
+    return Cell(
+        strategy=kind.strategy,
+        images=kind.images,
+        epochs=kind.epochs,
+        accuracies=tuple(run.accuracy for run in runs if run.accuracy is not None),
+        diverged=sum(run.accuracy is None for run in runs),
+        flops=costs[kind.strategy].of(kind.epochs),
+        seconds=statistics.fmean(run.training_seconds for run in runs) + feature_seconds,
+    )
+
+
+def table(cells: Sequence[Cell], markdown: bool = False) -> str:
+    """Returns the cells of a budget as a table of plain text or of Markdown."""
+    rows = [
+        [
+            cell.strategy,
+            f"{cell.images:,}",
+            f"{cell.epochs:,}",
+            cell.text,
+            gigaflops(cell.flops),
+            f"{cell.seconds:,.1f}",
+        ]
+        for cell in cells
+    ]
+    return (tables.markdown if markdown else tables.table)(rows, _HEADERS, _ALIGN)
+
+
+def write(
+    directory: RunDirectory,
+    advice: Advice,
+    outcomes: Mapping[Trial, Outcome],
+    notes: Sequence[str],
+    preset: str,
+    subject: str,
+) -> None:
+    """Writes advise.json, advise.md and figures/advise.png.
+
+    Args:
+        directory: where they go.
+        advice: the comparison.
+        outcomes: the result of every run.
+        notes: a sentence on each strategy that was left out.
+        preset: the name of the preset.
+        subject: what was trained, "MODEL on DATA".
+    """
+    directory.write("advise", _record(advice, outcomes, notes))
+    page = _markdown(advice, notes, preset, subject)
+    (directory.path / "advise.md").write_text(page)
+    panels = {TITLES[budget]: _lines(cells) for budget, cells in advice.cells.items()}
+    figures.save(figures.learning_curves(panels), directory.figures / "advise.png")
+
+
+def _record(
+    advice: Advice, outcomes: Mapping[Trial, Outcome], notes: Sequence[str]
+) -> dict[str, Any]:
+    """Returns the contents of advise.json."""
+    budgets = {}
+    for budget, cells in advice.cells.items():
+        records = []
+        for cell in cells:
+            spread = {"mean": cell.mean, "std": cell.std} if cell.accuracies else {}
+            records.append({**dataclasses.asdict(cell), **spread})
+        recommendation = dataclasses.asdict(advice.recommendations[budget])
+        budgets[budget] = {"cells": records, "recommendation": recommendation}
+    runs = [
+        {"run": f"runs/{trial.name}", **trial._asdict(), **outcome._asdict()}
+        for trial, outcome in outcomes.items()
+    ]
+    return {"notes": list(notes), "budgets": budgets, "runs": runs}
+
+
+def _markdown(advice: Advice, notes: Sequence[str], preset: str, subject: str) -> str:
+    """Returns the text of advise.md."""
+    paragraphs = [
+        f"# Freeze or fine-tune? {subject}",
+        f"Preset `{preset}`. Validation accuracy is that after the last epoch, mean ± sample "
+        "standard deviation over the seeds. GFLOPs are of one run: the cached stages once for "
+        "every training image, then the steps. Seconds are of this machine, evaluations included; "
+        "features that were in the cache before cost none.",
+        *notes,
+        "![Validation accuracy against training images](figures/advise.png)",
+    ]
+    for budget, cells in advice.cells.items():
+        strategy, reason = advice.sentence(budget)
+        paragraphs += [
+            f"## {TITLES[budget]}",
+            table(cells, markdown=True),
+            f"**Recommended: {strategy}.** {reason}",
+        ]
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def _lines(cells: Sequence[Cell]) -> dict[str, list[tuple[int, float, float]]]:
+    """Returns {strategy: (images, mean, deviation) of each size} for the figure."""
+    lines: dict[str, list[tuple[int, float, float]]] = {}
+    for cell in cells:
+        if cell.accuracies:
+            point = (cell.images, cell.mean, cell.std or 0.0)
+            lines.setdefault(cell.strategy, []).append(point)
+    return lines

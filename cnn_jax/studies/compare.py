@@ -1,0 +1,169 @@
+"""Compares runs: seeds folded, the settings that differ, and what is a tie with the best.
+
+The runs are given by their directories, or by a directory above them, such as that of a sweep.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cnn_jax.errors import UsageError
+from cnn_jax.reporting import figures, tables
+from cnn_jax.studies import summaries
+from cnn_jax.studies.comparison import gigaflops
+from cnn_jax.studies.groups import Group, differing, group, keep, rank
+from cnn_jax.studies.judging import judge
+from cnn_jax.studies.summaries import METRICS
+from cnn_jax.studies.ttest import SIGNIFICANCE
+
+EXPLANATION = (
+    "Validation accuracy is that of the last epoch, mean ± sample standard deviation over n seeds; "
+    f"a tie is a t-test with p >= {SIGNIFICANCE:g}, paired where the seeds are the same, else "
+    "Welch's. Runs that have not finished are not judged."
+)
+# The words of a sweep for the statuses that it calls otherwise.
+_STATES = {"finished": "complete", "failed": "fail"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Groups of runs side by side.
+
+    Attributes:
+        groups: sorted and judged; at least one.
+        settings: the paths of the settings in which they differ.
+    """
+
+    groups: tuple[Group, ...]
+    settings: tuple[str, ...]
+
+    @property
+    def judged(self) -> bool:
+        """Whether any group could be compared to another."""
+        return any(each.note for each in self.groups)
+
+
+def compare(
+    paths: Sequence[str],
+    where: str | None = None,
+    sort: str | None = None,
+    left_out: Callable[[str], None] = lambda _: None,
+) -> Comparison:
+    """Returns the runs in some directories, grouped, chosen, sorted and judged.
+
+    Args:
+        paths: run directories, or directories above them.
+        where: which groups to keep; see `groups.keep`.
+        sort: what to sort the groups by; see `groups.rank`.
+        left_out: takes a sentence on each config.json that is not of a run.
+
+    Raises:
+        UsageError: there are no runs, or a condition or a name is not legal.
+        RunError: a path has a config.json that is not of a run.
+    """
+    everything = group(summaries.find(paths, left_out))
+    groups = judge(rank(keep(everything, where), sort))
+    if not groups:
+        raise UsageError(f"--where={where} leaves none of {len(everything)} groups of runs")
+    return Comparison(tuple(groups), tuple(differing(groups)))
+
+
+def table(comparison: Comparison, markdown: bool = False) -> str:
+    """Returns the comparison as a table of plain text or of Markdown."""
+    groups, paths = comparison.groups, comparison.settings
+    metrics = [key for key in METRICS if any(each.values(key) for each in groups)]
+    names = len({_name(each) for each in groups}) > 1 or not paths
+    rows = []
+    for each in groups:
+        head = [_name(each)] if names else []
+        settings = [tables.shown(each.settings[path]) for path in paths]
+        epochs = "/".join(map(str, sorted({run.epochs for run in each.runs})))
+        cells = [_cell(each, key) for key in metrics]
+        rows.append([*head, *settings, str(len(each.runs)), epochs, *cells, each.status, each.note])
+    titles = ["n", "epochs", *(METRICS[key][0] for key in metrics), "status", "against the best"]
+    headers = [*(["name"] if names else []), *paths, *titles]
+    return (tables.markdown if markdown else tables.table)(rows, headers)
+
+
+def json_text(comparison: Comparison) -> str:
+    """Returns the comparison as JSON: a list with one object per group."""
+    records = [_record(each, comparison.settings) for each in comparison.groups]
+    return json.dumps(records, indent=2)
+
+
+def csv_text(comparison: Comparison) -> str:
+    """Returns one line per run, as a spreadsheet or pandas reads it."""
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    paths = comparison.settings
+    writer.writerow(
+        ["run", "name", "seed", *paths, "status", "epochs", *METRICS, "against_the_best"]
+    )
+    for each in comparison.groups:
+        for run in each.runs:
+            values = [run.settings[path] for path in paths]
+            metrics = [run.metrics.get(key, "") for key in METRICS]
+            head = [run.path, run.settings["name"], run.settings["seed"]]
+            writer.writerow([*head, *values, run.status, run.epochs, *metrics, each.note])
+    return lines.getvalue()
+
+
+def draw(comparison: Comparison, output: pathlib.Path) -> None:
+    """Writes a figure of accuracy against every setting that differs (.png or .svg).
+
+    Raises:
+        UsageError: the runs differ in no setting.
+        RunError: the file cannot be written.
+    """
+    if not comparison.settings:
+        raise UsageError("--output: the runs differ in no setting, so there is nothing to draw")
+    records = []
+    for each in comparison.groups:
+        spread = each.spread("validation_accuracy")
+        records.append(
+            {
+                "setting": {path: each.settings[path] for path in comparison.settings},
+                "state": _STATES.get(each.status, each.status),
+                "value": spread.mean,
+                "std": spread.std,
+            }
+        )
+    figures.save(figures.sweep(records, list(comparison.settings)), output)
+
+
+def _name(of: Group) -> str:
+    return of.runs[0].settings["name"]
+
+
+def _cell(of: Group, metric: str) -> str:
+    if not of.values(metric):
+        return ""
+    spread = of.spread(metric)
+    if metric == "flops":
+        return gigaflops(int(spread.mean))
+    if metric == "peak_memory":
+        return f"{spread.mean / 2**30:.2f}"
+    if metric == "seconds":
+        return f"{spread.mean:,.0f}"
+    return str(spread)
+
+
+def _record(of: Group, paths: Sequence[str]) -> dict[str, Any]:
+    """Returns a group as JSON shows it."""
+    metrics = {}
+    for key in METRICS:
+        if values := of.values(key):
+            metrics[key] = {**of.spread(key)._asdict(), "values": values}
+    return {
+        "name": _name(of),
+        "settings": {path: of.settings[path] for path in paths},
+        "n": len(of.runs),
+        "status": of.status,
+        "metrics": metrics,
+        "note": of.note,
+        "runs": [str(run.path) for run in of.runs],
+    }

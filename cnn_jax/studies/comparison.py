@@ -1,0 +1,127 @@
+"""Recommends one of several strategies, and says whether its lead is more than noise."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from cnn_jax.studies import seeds
+from cnn_jax.studies.ttest import SIGNIFICANCE, welch
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A strategy at one size of the training set in one budget, over all seeds.
+
+    Attributes:
+        strategy: its name.
+        images: the number of training images.
+        epochs: the epochs of each run.
+        accuracies: the validation accuracy after the last epoch, of each seed that did not diverge.
+        diverged: the number of seeds that diverged.
+        flops: the FLOPs of one run.
+        seconds: the seconds of one run on this machine: the mean of the training, and the frozen
+            features once.
+    """
+
+    strategy: str
+    images: int
+    epochs: int
+    accuracies: tuple[float, ...]
+    diverged: int
+    flops: int
+    seconds: float
+
+    @property
+    def mean(self) -> float:
+        """The mean accuracy; NaN without any."""
+        return seeds.fold(self.accuracies).mean
+
+    @property
+    def std(self) -> float | None:
+        """The sample standard deviation of the accuracies; None of fewer than two."""
+        return seeds.fold(self.accuracies).std
+
+    @property
+    def text(self) -> str:
+        """The accuracy as a person reads it."""
+        failed = f"{self.diverged} diverged" if self.diverged else ""
+        if not self.accuracies:
+            return failed
+        return f"{seeds.fold(self.accuracies)}{f' ({failed})' if failed else ''}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommendation:
+    """The strategy to choose, why, and how sure that is.
+
+    Attributes:
+        strategy: the one recommended; None where every strategy diverged.
+        tied: the strategies that cannot be told from the best one, itself included.
+        text: reason and uncertainty, in sentences.
+    """
+
+    strategy: str | None
+    tied: tuple[str, ...]
+    text: str
+
+
+def gigaflops(flops: float) -> str:
+    """Returns a number of FLOPs in units of 10**9, with at least three digits."""
+    return f"{flops / 1e9:,.0f}" if flops >= 1e11 else f"{flops / 1e9:,.3g}"
+
+
+def recommend(cells: Sequence[Cell], validation_images: int) -> Recommendation:
+    """Returns the cheapest of the strategies that cannot be told from the most accurate one.
+
+    Args:
+        cells: one of each strategy, all of the same budget and size of the training set.
+        validation_images: the number of images that the accuracies were measured on.
+    """
+    lost = [cell.strategy for cell in cells if cell.diverged]
+    left = [cell for cell in cells if not cell.diverged]
+    sentences = [f"Out of the question, as it diverged: {', '.join(lost)}."] if lost else []
+    if not left:
+        return Recommendation(None, (), "Every strategy diverged: lower the learning rate.")
+    best = max(left, key=lambda cell: (cell.mean, -cell.flops))
+    runs = len(best.accuracies)
+    compared = []
+    tied = [best]
+    for cell in left:
+        if cell is best:
+            continue
+        difference = best.mean - cell.mean
+        if runs == 1:
+            same, p = difference == 0, ""
+        else:
+            value = welch(best.accuracies, cell.accuracies, validation_images)
+            same, p = value >= SIGNIFICANCE, f", p = {value:.2g}"
+        compared.append(f"{cell.strategy} is {difference:.4f} behind{p}")
+        if same:
+            tied.append(cell)
+    chosen = min(tied, key=lambda cell: (cell.flops, cell.seconds))
+    sentences.append(f"Most accurate at {best.images:,} images: {best.strategy}, {best.text}.")
+    if compared:
+        test = "" if runs == 1 else f" (Welch's t-test over {runs} seeds)"
+        sentences.append(f"Against it{test}: {'; '.join(compared)}.")
+    if len(tied) > 1:
+        others = " and ".join(cell.strategy for cell in tied if cell is not chosen)
+        sentences.append(
+            f"This is a tie: {chosen.strategy} cannot be told from {others}, "
+            f"and is the cheapest of them ({gigaflops(chosen.flops)} GFLOPs a run)."
+        )
+    elif len(left) > 1 and runs > 1:
+        sentences.append("That is more than the noise of the seeds.")
+    if runs == 1:
+        sentences.append(
+            "With one seed nothing can be said about noise: another seed may turn this around "
+            "(--advise.seeds=3)."
+        )
+    error = 1.96 * math.sqrt(max(best.mean * (1 - best.mean), 0) / validation_images)
+    sentences.append(
+        f"All were measured on the same {validation_images:,} validation images; on new images the "
+        f"accuracy may differ by ±{max(error, 1 / validation_images):.3f} (95 %), whatever the "
+        "seeds."
+    )
+    return Recommendation(
+        chosen.strategy, tuple(cell.strategy for cell in tied), " ".join(sentences)
+    )

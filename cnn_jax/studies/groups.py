@@ -1,0 +1,158 @@
+"""Groups runs that differ in nothing but their seed; chooses and sorts the groups."""
+
+import collections
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from cnn_jax import experiment, text
+from cnn_jax.errors import UsageError
+from cnn_jax.studies import seeds
+from cnn_jax.studies.summaries import METRICS, RunSummary
+
+_CONDITION = re.compile(r"([\w.]+)\s*(<=|>=|!=|=|<|>)\s*(.*)")
+# Settings in which the runs of a group may differ.
+_IGNORED = ("name", "seed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but their seed.
+
+    Attributes:
+        runs: one per seed.
+        settings: the settings that all of them have, and the first one's name and seed.
+        note: how the group compares to the best one; "" where nothing can be said.
+    """
+
+    runs: tuple[RunSummary, ...]
+    settings: dict[str, Any]
+    note: str = ""
+
+    def values(self, metric: str) -> list[float]:
+        """Returns a metric of every run that has it."""
+        return [run.metrics[metric] for run in self.runs if metric in run.metrics]
+
+    def spread(self, metric: str) -> seeds.Spread:
+        """Returns the mean (NaN where no run has it) and the deviation of a metric."""
+        return seeds.fold(self.values(metric))
+
+    @property
+    def status(self) -> str:
+        """The runs' status, or their statuses with the number of runs of each."""
+        counts = collections.Counter(run.status for run in self.runs)
+        if len(counts) == 1:
+            return next(iter(counts))
+        return ", ".join(f"{count} {status}" for status, count in counts.items())
+
+
+def group(runs: Sequence[RunSummary]) -> list[Group]:
+    """Returns the runs grouped by their settings without the seed, in order of appearance.
+
+    A run that repeats settings and seed of another is no further sample of the same group: it
+    starts a group of repetitions.
+    """
+    groups: dict[tuple[str, int], list[RunSummary]] = {}
+    seen: collections.Counter[str] = collections.Counter()
+    for run in runs:
+        settings = {k: v for k, v in run.settings.items() if k not in _IGNORED}
+        repetition = json.dumps(run.settings | {"name": ""}, sort_keys=True)
+        key = json.dumps(settings, sort_keys=True), seen[repetition]
+        seen[repetition] += 1
+        groups.setdefault(key, []).append(run)
+    return [Group(tuple(members), members[0].settings) for members in groups.values()]
+
+
+def differing(groups: Sequence[Group]) -> list[str]:
+    """Returns the settings in which the groups differ, in the order of the Experiment."""
+    return [path for path in _settings() if len({str(g.settings[path]) for g in groups}) > 1]
+
+
+def keep(groups: Sequence[Group], where: str | None) -> list[Group]:
+    """Returns the groups for which every condition holds.
+
+    Args:
+        groups: the groups to choose from.
+        where: conditions on settings, metrics and the status, joined by commas, such as
+            "model.name=mlp,seconds<60"; None: all groups.
+
+    Raises:
+        UsageError: a condition does not have that form, or names nothing that exists.
+    """
+    kept = list(groups)
+    names = [*_settings(), "name", *METRICS, "status"]
+    for condition in where.split(",") if where else []:
+        match = _CONDITION.fullmatch(condition.strip())
+        if match is None:
+            raise UsageError(
+                f"--where takes NAME=VALUE (also !=, <, <=, >, >=), joined by commas, not "
+                f"{condition!r}"
+            )
+        name, relation, wanted = match.groups()
+        _check_name("--where", name, names)
+        kept = [each for each in kept if _holds(_value(each, name), relation, wanted)]
+    return kept
+
+
+def rank(groups: Sequence[Group], by: str | None) -> list[Group]:
+    """Returns the groups sorted: by a metric the best first, by a setting ascending.
+
+    Args:
+        groups: the groups to sort; those without a value come last.
+        by: a metric or a setting; "-NAME" turns the order around; None: validation accuracy.
+
+    Raises:
+        UsageError: there is no such setting or metric.
+    """
+    name = (by or "validation_accuracy").removeprefix("-")
+    _check_name("--sort", name, [*_settings(), "name", *METRICS])
+    have = [each for each in groups if not _missing(_value(each, name))]
+    rest = [each for each in groups if _missing(_value(each, name))]
+    numeric = all(isinstance(_value(each, name), int | float) for each in have)
+    have.sort(key=lambda each: _value(each, name) if numeric else str(_value(each, name)))
+    descending = name in METRICS and METRICS[name][1]
+    if descending != (by or "").startswith("-"):
+        have.reverse()
+    return [*have, *rest]
+
+
+def _settings() -> list[str]:
+    """Returns the settings that are the same in all runs of a group."""
+    return [path for path, _ in experiment.fields() if path not in _IGNORED]
+
+
+def _check_name(flag: str, name: str, names: list[str]) -> None:
+    if name not in names:
+        tip = text.did_you_mean(name, names)
+        raise UsageError(f"{flag}: there is no setting or metric {name!r}{tip}")
+
+
+def _value(of: Group, name: str) -> Any:
+    if name == "status":
+        return of.status
+    return of.spread(name).mean if name in METRICS else of.settings[name]
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _holds(value: Any, relation: str, wanted: str) -> bool:
+    if relation in ("=", "!="):
+        same = str(value).lower() == wanted.lower()
+        if not same and isinstance(value, int | float) and not isinstance(value, bool):
+            try:
+                same = float(value) == float(wanted)
+            except ValueError:
+                same = False
+        return same == (relation == "=")
+    try:
+        a, b = float(value), float(wanted)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"--where: {relation} compares numbers, not {value!r} and {wanted!r}"
+        ) from None
+    return {"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b}[relation]

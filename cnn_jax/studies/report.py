@@ -1,0 +1,47 @@
+"""Makes one HTML page of a run or a sweep, to send to somebody."""
+
+import pathlib
+from collections.abc import Callable
+
+from cnn_jax import text
+from cnn_jax.errors import RunError, UsageError
+from cnn_jax.experiment import Experiment
+from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.studies import report_run, report_sweep
+
+
+def page_of(source: str, question: Callable[[Experiment], str | None] = lambda _: None) -> str:
+    """Returns the page of the run or the sweep in a directory.
+
+    Args:
+        source: the directory.
+        question: returns the question that an experiment's preset asks, or None.
+
+    Raises:
+        UsageError: there is no run and no sweep.
+        RunError: a file in the directory cannot be read.
+    """
+    directory = RunDirectory(source)
+    if not directory.path.is_dir():
+        raise UsageError(f"there is no directory {source}")
+    if directory.exists():
+        return report_run.page_of(directory, question(directory.config()))
+    if directory.read("plan") is not None and directory.read("sweep") is not None:
+        return report_sweep.page_of(directory, question)
+    raise UsageError(
+        f"{text.shown(directory.path)} is neither a run directory nor the directory of a sweep "
+        "that has finished a setting"
+    )
+
+
+def write(page_text: str, output: pathlib.Path) -> None:
+    """Writes a page, and the folder that it belongs in.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(page_text, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{output} cannot be written: {error.strerror}") from error

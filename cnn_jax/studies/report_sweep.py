@@ -1,0 +1,132 @@
+"""The page of a sweep."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cnn_jax import experiment
+from cnn_jax.experiment import Experiment
+from cnn_jax.reporting import page, tables
+from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.studies import groups, judging, report_parts, summaries
+from cnn_jax.studies.sweep.study import OPEN
+
+# The number of settings whose curves are drawn.
+_MOST_CURVES = 3
+
+
+def page_of(directory: RunDirectory, question: Callable[[Experiment], str | None]) -> str:
+    """Returns the page of a sweep, finished or not.
+
+    Args:
+        directory: the directory of the sweep, with plan.json and sweep.json.
+        question: returns the question that an experiment's preset asks, or None; for a plan that
+            does not say it.
+    """
+    plan, records = directory.read("plan"), directory.read("sweep")
+    base = experiment.from_dict(plan["experiment"])
+    complete = sorted((r for r in records if r["state"] == "complete"), key=lambda r: -r["value"])
+    title = f"Sweep of {base.name}: {base.model.name} on {base.dataset.name}"
+    parts = report_parts.title_and_question(title, plan.get("question") or question(base))
+    parts += _summary(plan, records, complete)
+    parts += _scatters(complete)
+    parts += _every_setting(records, complete)
+    parts += _best_curves(directory, complete[:_MOST_CURVES], base.seed)
+    parts += _ties(directory)
+    parts += report_parts.settings(base)
+    if "command" in plan:
+        parts += [page.heading("Do it again"), page.code(plan["command"])]
+    return report_parts.with_figures(title, parts, directory.figures)
+
+
+def _summary(
+    plan: dict[str, Any], records: Sequence[dict[str, Any]], complete: Sequence[dict[str, Any]]
+) -> list[str]:
+    """Returns how was searched, and the key figures."""
+    options = plan["sweep"]
+    parts = [page.paragraph(f"Searched by {options['method']}: {options['space']}")]
+    ended = sum(r["state"] not in OPEN for r in records)
+    planned = plan.get("settings", len(records))
+    if ended < planned:
+        parts.append(page.paragraph(f"It has not ended: {planned - ended} settings are left."))
+    if options["seeds"] == 1:
+        parts.append(
+            page.paragraph("With one seed each, small differences between settings may be chance.")
+        )
+    figures = {
+        "best validation accuracy": f"{complete[0]['value']:.4f}" if complete else "-",
+        "settings": str(ended) if ended == planned else f"{ended} of {planned}",
+        "stopped early": str(sum(r["state"] == "pruned" for r in records)),
+        "diverged": str(sum(r["state"] == "diverged" for r in records)),
+        "seeds each": str(options["seeds"]),
+        "seconds in all": f"{sum(r['seconds'] for r in records):,.0f}",
+    }
+    return [*parts, page.cards(figures)]
+
+
+def _scatters(complete: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns one picture per setting that varies: accuracy against its value."""
+    if len(complete) < 2:
+        return []
+    panels = {}
+    for path in complete[0]["setting"]:
+        points = [
+            (r["setting"][path], r["value"], f"{r['value']:.4f}: {tables.settings(r['setting'])}")
+            for r in complete
+        ]
+        panels[path] = page.scatter(points, path, "validation accuracy")
+    return [page.heading("Accuracy against each setting"), page.choice("of", panels)]
+
+
+def _every_setting(
+    records: Sequence[dict[str, Any]], complete: Sequence[dict[str, Any]]
+) -> list[str]:
+    """Returns the table of all settings, the best first."""
+    paths = list(records[0]["setting"]) if records else []
+    rows = [
+        [
+            r["place"],
+            *("none" if r["setting"][path] is None else r["setting"][path] for path in paths),
+            r["value"],
+            r["std"],
+            r["epochs"],
+            float(r["seconds"]),
+            r["state"],
+        ]
+        for r in [*complete, *(r for r in records if r["state"] != "complete")]
+    ]
+    headers = ["trial", *paths, "validation accuracy", "std", "epochs", "seconds", "state"]
+    return [
+        page.heading("Every setting"),
+        page.paragraph("A click on a column's title sorts by it.", soft=True),
+        page.table(rows, headers),
+    ]
+
+
+def _best_curves(
+    directory: RunDirectory, records: Sequence[dict[str, Any]], seed: int
+) -> list[str]:
+    """Returns validation accuracy over the epochs of the first seed of some settings."""
+    series = {}
+    for record in records:
+        first = RunDirectory(directory.path / "trials" / record["place"] / f"seed{seed}")
+        history = first.read("history", [])
+        if history:
+            series[record["place"]] = [epoch["validation_accuracy"] for epoch in history]
+    if not series:
+        return []
+    curves = page.lines(series, "epoch", "validation accuracy")
+    return [page.heading("Training of the best"), curves]
+
+
+def _ties(directory: RunDirectory) -> list[str]:
+    """Returns a sentence on the settings that cannot be told from the best one."""
+    trials = directory.path / "trials"
+    if not any(trials.rglob("config.json")):
+        return []
+    runs = summaries.find([str(trials)], left_out=lambda _: None)
+    ties = [g for g in judging.judge(groups.group(runs)) if g.note.startswith("tie")]
+    if not ties:
+        return []
+    verb = "settings cannot" if len(ties) > 1 else "setting cannot"
+    sentence = f"{len(ties)} {verb} be told from the best one by a t-test over their seeds."
+    return [page.paragraph(sentence)]

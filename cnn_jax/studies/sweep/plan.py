@@ -1,0 +1,139 @@
+"""The plan of a sweep, which all of its workers follow: plan.json.
+
+The directory of a sweep also holds `study.journal` (the trials, unless another storage has them),
+`study.json` (their name in the storage), `trials/NNNN/seedN` (run directories), `sweep.json` (their
+results so far), and at the end `best.json` (the best setting as an experiment) and
+`figures/sweep.png`.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+from cnn_jax import experiment, text
+from cnn_jax.errors import UsageError
+from cnn_jax.experiment import Experiment
+from cnn_jax.options import Sweep
+from cnn_jax.reporting import tensorboard
+from cnn_jax.runs import code
+from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.studies.judging import VALIDATION_SETTINGS
+from cnn_jax.studies.sweep import space
+from cnn_jax.studies.sweep.study import OWN_FILES, Study
+
+# Fields of Sweep that say how workers are started; they may change between starts.
+START_FIELDS = ("parallel", "launcher", "resources")
+# Fields that older versions had. They made a sweep faster and changed none of its settings.
+_RETIRED_FIELDS = ("vectorize",)
+
+
+class Plan(NamedTuple):
+    """What a sweep was started with.
+
+    Attributes:
+        base: the experiment that all settings vary.
+        options: the sweep; START_FIELDS have their defaults.
+    """
+
+    base: Experiment
+    options: Sweep
+
+
+def read(directory: RunDirectory) -> Plan | None:
+    """Returns the plan of a sweep that was started in a directory, or None.
+
+    Raises:
+        UsageError: the directory holds something else, or the sweep needs code of the user's own
+            that is not loaded.
+    """
+    if directory.exists():
+        raise UsageError(
+            f"--workdir={text.shown(directory.path)} is the directory of a training run; give "
+            "sweep another one"
+        )
+    plan = directory.read("plan")
+    if plan is None or "sweep" not in plan:
+        # Another worker may be about to write the plan, or was killed before it could.
+        if directory.path.exists() and {x.name for x in directory.path.iterdir()} - OWN_FILES:
+            raise UsageError(
+                f"--workdir={text.shown(directory.path)} holds other files; give a new directory"
+            )
+        return None
+    code.check(plan.get("code"))
+    options = {k: v for k, v in plan["sweep"].items() if k not in _RETIRED_FIELDS}
+    return Plan(experiment.from_dict(plan["experiment"]), Sweep(**options))
+
+
+def check_unchanged(directory: RunDirectory, old: Plan, new: Plan) -> None:
+    """Refuses to go on with a sweep in another way than it was started.
+
+    Raises:
+        UsageError: a setting differs that may not change, or there are to be fewer trials.
+    """
+    if new.options.trials < old.options.trials:
+        raise UsageError(
+            f"the sweep in {text.shown(directory.path)} has --sweep.trials={old.options.trials}, "
+            f"which can become more and not {new.options.trials}; leave it out to go on"
+        )
+    changed = [
+        f"--sweep.{field.name}={getattr(old.options, field.name)}, "
+        f"not {getattr(new.options, field.name)}"
+        for field in dataclasses.fields(Sweep)
+        if not field.metadata["resumable"]
+        and getattr(old.options, field.name) != getattr(new.options, field.name)
+    ]
+    changed += [
+        f"another --{path}" for path in experiment.difference(old.base, new.base) if path != "name"
+    ]
+    if changed:
+        raise UsageError(
+            f"the sweep in {text.shown(directory.path)} was started with {changed[0]}; leave it "
+            "out to go on, or give another --workdir"
+        )
+
+
+def start(
+    directory: RunDirectory,
+    base: Experiment,
+    options: Sweep,
+    question: str | None = None,
+    command: str | None = None,
+) -> Study:
+    """Starts a sweep, or joins one that was started with the same plan; returns its study.
+
+    Args:
+        directory: the sweep's directory; it is made where it is not there.
+        base: the experiment that all settings vary.
+        options: the sweep.
+        question: what the sweep asks, for its report.
+        command: the shell command that started it, for its report.
+
+    Raises:
+        UsageError: the space or a setting is not legal, and nothing was written.
+        RunError: the storage cannot be opened.
+    """
+    if options.space is None:
+        raise UsageError(
+            "sweep needs --sweep.space, such as --sweep.space='optimizer.learning_rate="
+            "log(1e-4,1e-1)'"
+        )
+    dimensions = space.parse(options.space, base)
+    # Before anything is written: single values may be legal, and their combinations not.
+    settings = space.planned(options, dimensions, base)
+    directory.path.mkdir(parents=True, exist_ok=True)
+    study = Study(directory.path, options, dimensions, base, settings)
+    with study.locked():
+        plan = directory.read("plan")
+        if plan is None:
+            plan = {"experiment": experiment.to_dict(base), "code": code.describe(base)}
+            plan |= {"question": question, "command": command}
+            varied = [dimension.path for dimension in dimensions]
+            tensorboard.write_sweep(directory.path, experiment.flatten(base), varied)
+        kept = {k: v for k, v in dataclasses.asdict(options).items() if k not in START_FIELDS}
+        directory.write("plan", {**plan, "sweep": kept, "settings": study.wanted})
+    return study
+
+
+def paths_that_change_images(options: Sweep, base: Experiment) -> list[str]:
+    """Returns the settings of the space that change which images are validated on, sorted."""
+    varied = {dimension.path for dimension in space.parse(str(options.space), base)}
+    return sorted(varied & set(VALIDATION_SETTINGS))

@@ -1,0 +1,78 @@
+"""What the study takes from Optuna: storage, sampler, pruners and distributions."""
+
+import pathlib
+from typing import Any
+
+from cnn_jax.errors import UsageError
+from cnn_jax.studies.sweep.dimension import Dimension
+
+
+def optuna() -> Any:
+    """Returns the module, which tells only warnings.
+
+    Raises:
+        UsageError: Optuna is not installed.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise UsageError(
+            "sweep needs Optuna, which is not installed: pip install 'cnn_jax[sweep]'"
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def storage(address: str | None, journal: pathlib.Path) -> Any:
+    """Returns the storage at an address, or in a journal file where there is no address."""
+    if address is not None:
+        return address
+    storages = optuna().storages
+    return storages.JournalStorage(storages.journal.JournalFileBackend(str(journal)))
+
+
+def distribution(dimension: Dimension) -> Any:
+    """Returns the distribution that Optuna draws a dimension's values from."""
+    distributions = optuna().distributions
+    if dimension.kind == "choice":
+        return distributions.CategoricalDistribution(dimension.choices)
+    if dimension.kind == "int":
+        return distributions.IntDistribution(int(dimension.low), int(dimension.high))
+    return distributions.FloatDistribution(
+        dimension.low, dimension.high, log=dimension.kind == "log"
+    )
+
+
+def pruner(name: str) -> Any:
+    """Returns the rule, a value of `Sweep.prune`, that stops settings early."""
+    pruners = optuna().pruners
+    if name == "asha":
+        return _best_third()
+    if name == "median":
+        return pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=0)
+    return pruners.NopPruner()
+
+
+def _best_third() -> Any:
+    """Returns ASHA (arXiv:1810.05934): after 1, 3, 9, ... epochs the best third goes on.
+
+    Optuna's own pruner compares a setting that was taken over with its own earlier attempt.
+    """
+    module = optuna()
+
+    class BestThird(module.pruners.BasePruner):
+        def prune(self, study: Any, trial: Any) -> bool:
+            epoch = trial.last_step
+            rung = epoch or 0
+            while rung and rung % 3 == 0:
+                rung //= 3
+            if rung != 1:
+                return False
+            reached = sorted(
+                each.intermediate_values[epoch]
+                for each in study.get_trials(deepcopy=False)
+                if epoch in each.intermediate_values and each.state != module.trial.TrialState.FAIL
+            )
+            return trial.intermediate_values[epoch] < reached[-max(1, len(reached) // 3)]
+
+    return BestThird()

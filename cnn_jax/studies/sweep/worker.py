@@ -1,0 +1,211 @@
+"""A worker: takes a setting, trains it with every seed in processes of their own, records it."""
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+
+from cnn_jax import experiment, text
+from cnn_jax.errors import RunError, UsageError
+from cnn_jax.experiment import Experiment
+from cnn_jax.reporting import tables
+from cnn_jax.runs import recorder
+from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.studies import seeds
+from cnn_jax.studies.sweep import processes
+from cnn_jax.studies.sweep.study import Study
+from cnn_jax.studies.sweep.trial import LostError, Trial
+
+HEARTBEAT_SECONDS = 5.0
+_OVER = ("finished", "diverged")  # runs that need no more training
+
+
+@dataclasses.dataclass(frozen=True)
+class Worker:
+    """How one process works on a sweep.
+
+    Attributes:
+        study: the study that settings are taken from.
+        base: the experiment that all settings vary.
+        say: takes each line to show.
+        stop: returns whether to give the setting back and leave.
+        program: the words that start the command line; see `processes.program`.
+        machine_flags: flags for every run: where and how to compute, and which code to load.
+    """
+
+    study: Study
+    base: Experiment
+    say: Callable[[str], None]
+    stop: Callable[[], bool]
+    program: Sequence[str]
+    machine_flags: Sequence[str] = ()
+
+    def work(self) -> None:
+        """Tries settings until none is left, and waits for those that other workers may yet lose.
+
+        Raises:
+            Stopped: `stop` said so; the setting was given back.
+        """
+        while True:
+            trial = self.study.take()
+            if trial is None:
+                if not self.study.running():
+                    return
+                processes.pause(HEARTBEAT_SECONDS, self.stop)
+                continue
+            self.say(f"trial {trial.place}  {tables.settings(trial.setting)}")
+            try:
+                outcome = self._try(trial)
+            except BaseException:
+                trial.release()
+                raise
+            self.study.write_records()
+            self.say(f"           {outcome}")
+
+    def _try(self, trial: Trial) -> str:
+        """Trains a setting with every seed, records the result, and returns it in a few words."""
+        try:
+            runs = self._runs(trial)
+            pruned = False
+            for directory, config in runs.items():
+                pruned = self._train(trial, directory, config)
+                if pruned or directory.status() != "finished":
+                    break
+            return _record(trial, list(runs), pruned)
+        except UsageError as error:  # a combination, or a value that only the data could refuse
+            trial.refuse(error.for_command_line)
+            return f"left out: {error.for_command_line}"
+        except LostError:
+            return "this worker was silent for too long; another has taken over its setting"
+
+    def _runs(self, trial: Trial) -> dict[RunDirectory, Experiment]:
+        """Returns the experiment of every seed of a setting, by its directory.
+
+        Raises:
+            UsageError: the setting is not legal.
+            RunError: a directory holds a run of another setting.
+        """
+        # TensorBoard's tables cut names off at their ends, and know a group by its runs' name.
+        name = f"{trial.place}-{self.study.directory.name}"
+        first, count = self.base.seed, self.study.options.seeds
+        runs = {
+            RunDirectory(trial.directory / f"seed{seed}"): experiment.replace(
+                self.base, {**trial.setting, "seed": seed, "name": name}
+            )
+            for seed in range(first, first + count)
+        }
+        for directory, config in runs.items():
+            if not directory.exists():
+                continue
+            if experiment.difference(directory.config(), config).keys() - {"name"}:
+                raise RunError(
+                    f"{text.shown(directory.path)} holds a run of another setting: the sweep's "
+                    "storage is not the one it was started with; give that one, or another "
+                    "--workdir"
+                )
+        return runs
+
+    def _train(self, trial: Trial, directory: RunDirectory, config: Experiment) -> bool:
+        """Trains one run to its end in a process of its own; returns whether it was pruned.
+
+        Raises:
+            Stopped: `stop` said so; the run has saved its state.
+            UsageError: the run was refused.
+        """
+        reported = 0
+        # The first seed decides whether the setting is worth the others.
+        decides = config.seed == self.base.seed
+
+        def report() -> bool:
+            """Reports the epochs that are new; returns whether to stop here."""
+            nonlocal reported
+            history = directory.read("history", []) if decides else []
+            for record in history[reported:]:
+                reported += 1
+                last = reported == config.train.epochs
+                if trial.report(record["epoch"], record["validation_accuracy"]) and not last:
+                    return True
+            return False
+
+        beat = _every(HEARTBEAT_SECONDS, trial.beat)
+        # A run whose worker was killed may go on, and holds its directory.
+        processes.wait_until(lambda: not directory.is_locked(), self.stop, beat)
+        if directory.status() in _OVER:
+            report()
+            return False
+        path = trial.directory / f"{directory.path.name}.json"
+        path.write_text(experiment.to_json(config))
+        command = [*self.program, "train", f"--config={path}", "--quiet"]
+        command += [f"--workdir={directory.path}", *self.machine_flags]
+        code = processes.run(command, _log(trial), report, self.stop, beat)
+        if code == UsageError.exit_code:
+            raise UsageError(_last_error(_log(trial)))
+        return code is None or report()
+
+
+def wait(study: Study, alive: Callable[[], int], stop: Callable[[], bool]) -> int:
+    """Waits until other workers have tried all settings, or have all ended.
+
+    Args:
+        study: the study that they take settings from.
+        alive: returns how many of them there are.
+        stop: returns whether to wait no longer.
+
+    Returns:
+        The number of settings that are left.
+
+    Raises:
+        Stopped: `stop` said so.
+    """
+    while (left := study.left()) and alive():
+        processes.pause(1.0, stop)
+    return left
+
+
+def _record(trial: Trial, directories: Sequence[RunDirectory], pruned: bool) -> str:
+    """Records the result of a setting, read from its runs; returns it in a few words."""
+    seconds = sum(directory.trained_seconds() for directory in directories)
+    values: list[float] = []
+    if pruned:
+        epochs = len(directories[0].read("history", []))
+        recorder.mark_pruned(directories[0], epochs)
+        trial.prune(seconds)
+        return f"stopped after {text.plural(epochs, 'epoch')}: others did better by then"
+    for directory in directories:
+        status = directory.status()
+        if status == "diverged":
+            trial.diverge(seconds)
+            return "diverged"
+        if status != "finished":
+            reason = directory.read("status", {}).get("error", f"status {status}")
+            again = trial.fail(str(reason))
+            tip = "will be tried again" if again else "given up, after the last attempt"
+            return f"crashed, {tip}: see {text.shown(_log(trial))}"
+        values.append(directory.read("history")[-1]["validation_accuracy"])
+    trial.finish(values, seconds)
+    return f"validation accuracy {seeds.fold(values)}, {seconds:.0f} s"
+
+
+def _log(trial: Trial) -> pathlib.Path:
+    """Returns the file for the output of a setting's programs."""
+    return trial.directory / "log.txt"
+
+
+def _last_error(log: pathlib.Path) -> str:
+    """Returns the error message of the last of a setting's programs, or where to look."""
+    lines = log.read_text(errors="replace").splitlines()
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return errors[-1] if errors else f"see {text.shown(log)}"
+
+
+def _every(seconds: float, action: Callable[[], None]) -> Callable[[], None]:
+    """Returns a function that runs an action, but not more often than once in some seconds."""
+    last = time.monotonic()
+
+    def maybe() -> None:
+        nonlocal last
+        if time.monotonic() - last > seconds:
+            action()
+            last = time.monotonic()
+
+    return maybe

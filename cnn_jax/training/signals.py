@@ -1,0 +1,48 @@
+"""Stopping a run: signals, and the exception that says that its state is saved."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to stop, has saved its state and can be resumed.
+
+    Attributes:
+        signal_number: the signal that asked.
+        step: the step that was saved.
+        total_steps: the steps of the whole run.
+    """
+
+    def __init__(self, signal_number: int, step: int, total_steps: int):
+        super().__init__(f"stopped at step {step} of {total_steps}; the state is saved")
+        self.signal_number = signal_number
+        self.step = step
+        self.total_steps = total_steps
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Callable[[], int | None]]:
+    """Yields a function that returns the signal which asked to stop, or None.
+
+    A second signal ends the process at once. Only the main thread can receive signals.
+    """
+    received: list[int] = []
+
+    def handle(number: int, frame: Any) -> None:
+        del frame
+        received.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield lambda: received[0] if received else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,251 @@
+"""The order of a run: settings, data, weights, model, plan, state, training, result."""
+
+import contextlib
+import os
+import time
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+import optax
+
+from cnn_jax import cpu, distributed, progress, runtime, text
+from cnn_jax.data import Data, Split
+from cnn_jax.data.batches import Feed
+from cnn_jax.evaluation import evaluator, probe
+from cnn_jax.experiment import Experiment
+from cnn_jax.losses import Loss
+from cnn_jax.runs import changes, code, trained
+from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.runs.recorder import Recorder
+from cnn_jax.runs.trained import Run
+from cnn_jax.runs.unrecorded import Unrecorded
+from cnn_jax.training import costs, loop, profile
+from cnn_jax.training.parts import Parts, Say, name_values, prepare
+from cnn_jax.training.signals import stop_signals
+from cnn_jax.training.state import TrainState, abstract_state
+
+
+def train(
+    config: Experiment,
+    data: Data | None = None,
+    *,
+    workdir: str | os.PathLike[str] | None = None,
+    model: nn.Module | None = None,
+    loss: Loss | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    say: Say | None = None,
+    progress: bool = False,
+    profile_steps: tuple[int, int] | None = None,
+) -> Run:
+    """Trains an experiment, or goes on with the run of a directory; a finished one stays as it is.
+
+    Args:
+        config: the experiment.
+        data: its data; None: those that it names are loaded.
+        workdir: the run directory; None: nothing is written.
+        model: a user's own module in place of the experiment's.
+        loss: a user's own loss, likewise.
+        optimizer: a user's own optimizer, likewise.
+        say: shows a line on what the run is and does; None: nothing is said.
+        progress: whether a bar (on a terminal or in a notebook) or lines show how it goes on.
+        profile_steps: the first and the last step to trace; None: no trace.
+
+    Returns:
+        The trained network, with the variables that had the best validation accuracy.
+
+    Raises:
+        UsageError: settings, data, model and weights do not fit together, or the directory holds
+            another run.
+        RunError: data or weights cannot be read, or training diverged.
+        Interrupted: a signal asked to stop; the state is saved. Without a workdir signals are left
+            alone, and Ctrl-C is a KeyboardInterrupt.
+    """
+    say = say or _silent
+    config = name_values(config, data, model, loss, optimizer)
+    directory = None if workdir is None else RunDirectory(workdir)
+    if directory is not None and directory.exists():
+        code.check(directory.read("code"), model, loss)
+        config = changes.check_unchanged(directory, config)
+        if changes.is_finished(directory, config):
+            return trained.load(directory.path, model=model, loss=loss)
+    values = {"model": model, "loss": loss, "optimizer": optimizer}
+    parts = prepare(config, data, directory, **values, quiet=not progress)
+    profile.check(profile_steps, parts.plan.total_steps)
+
+    with contextlib.ExitStack() as stack:
+        recorder: Recorder | Unrecorded = Unrecorded()
+        if directory is not None:
+            recorder = Recorder(directory, config, parts.data.info)
+        stack.enter_context(recorder)
+        if say is not _silent:
+            _say_begin(say, parts, directory)
+        recorder.begin(parts.about_weights, _code(parts, model, loss))
+        stop_signal: loop.StopSignal = _no_signal
+        if directory is not None:
+            stop_signal = stack.enter_context(stop_signals())
+        history = _train(parts, recorder, say, progress, profile_steps, stop_signal)
+        recorder.finish(history, costs.run_flops(parts.plan, len(history)))
+        return Run(
+            config,
+            parts.plan.assembly,
+            parts.data.info,
+            history,
+            recorder.best_variables,
+            None if directory is None else directory.path,
+            parts.data,
+        )
+
+
+def _no_signal() -> None:
+    """Leaves signals alone."""
+
+
+def _silent(line: str) -> None:
+    """Shows nothing."""
+
+
+def _code(parts: Parts, model: nn.Module | None, loss: Loss | None) -> dict[str, Any]:
+    """Returns the contents of code.json; a module that was given is told by its parameters."""
+    found = code.describe(parts.config, model, loss)
+    if model is not None:
+        found["model"]["parameters"] = code.parameter_shapes(parts.plan.assembly.shapes)
+    return found
+
+
+def _say_begin(say: Say, parts: Parts, directory: RunDirectory | None) -> None:
+    """Says what is trained, where the results go, on what, and from which weights."""
+    config, info, about = parts.config, parts.data.info, parts.about_weights
+    say(f"run        {config.name}: {config.model.name} on {info.name}")
+    say(f"devices    {runtime.describe_devices()}")
+    say(f"tuning     {cpu.describe()}")
+    if directory is not None:
+        say(f"results    {text.shown(directory.path)}")
+    sizes = ", ".join(f"{name} {size:,}" for name, size in info.sizes.items())
+    say(f"images     {sizes}; {info.image_shape} each")
+    for note in info.notes:
+        say(f"           {note}")
+    if about is not None:
+        say(
+            f"weights    {about['source']}; images scaled as {parts.plan.assembly.normalize} "
+            f"({about['preprocessing_reason']})"
+        )
+    for line in costs.report(parts.plan, config.transfer):
+        say(line)
+
+
+def _train(
+    parts: Parts,
+    recorder: Recorder | Unrecorded,
+    say: Say,
+    shows_progress: bool,
+    profile_steps: tuple[int, int] | None,
+    stop_signal: loop.StopSignal,
+) -> list[dict[str, Any]]:
+    """Trains from the newest checkpoint, or the start, to the end; returns the history."""
+    config, plan, data = parts.config, parts.plan, parts.data
+    restored = recorder.restore(
+        lambda meta: abstract_state(plan, meta["phase"]), distributed.replicated(parts.mesh)
+    )
+    if restored is None:
+        state = parts.first_state()
+        meta: dict[str, Any] = {"phase": 0, "seconds": 0.0, "history": []}
+    else:
+        state, meta = restored
+    step = int(state.step)
+    if step >= plan.total_steps:  # killed between the last checkpoint and the end
+        _project(parts, recorder, state, data.splits["validation"], 0)
+        return meta["history"]
+    if step:
+        say(f"resumed    at step {step} of {plan.total_steps}")
+
+    splits = dict(data.splits)
+    if plan.cached_stages:
+        began = time.monotonic()
+        splits |= parts.cache_features(state.variables(), not shows_progress, say)
+        recorder.add_feature_seconds(plan.cached_stages, time.monotonic() - began)
+    limit = config.dataset.resident_limit
+    feeds = {name: Feed(splits[name], parts.mesh, limit) for name in ("train", "validation")}
+    recorder.start(data, step, restored is not None)
+    if restored is None and plan.cached_stages == len(plan.prefixes):
+        _probe(splits, len(data.info.class_names), recorder, say)
+
+    bar = progress.Progress(
+        plan.total_steps, plan.steps_per_epoch, step, plan.batch_size, quiet=not shows_progress
+    )
+    trace = profile.Trace(recorder.path, profile_steps, step, say)
+    log_every = config.logging.every_steps or max(1, plan.steps_per_epoch // 20)
+    with contextlib.closing(bar), contextlib.closing(trace):
+        state, history = loop.train(
+            plan,
+            state,
+            meta,
+            seed=config.seed,
+            hyper=parts.hyperparameters(),
+            mesh=parts.mesh,
+            splits=data.splits,
+            feeds=feeds,
+            evaluate=parts.evaluator(),
+            schedule=loop.Schedule(log_every, config.checkpoint.every_steps),
+            recorder=recorder,
+            bar=bar,
+            trace=trace,
+            stop_signal=stop_signal,
+        )
+    _project(parts, recorder, state, splits["validation"], plan.cached_stages)
+    return history
+
+
+def _probe(
+    splits: dict[str, Split], classes: int, recorder: Recorder | Unrecorded, say: Say
+) -> None:
+    """Records the accuracy of a linear classifier in closed form on the backbone's features."""
+    began = time.monotonic()
+    train, validation = splits["train"], splits["validation"]
+    found = probe.ridge_probe(
+        train.images, train.labels, validation.images, validation.labels, classes
+    )
+    seconds = time.monotonic() - began
+    say(
+        f"probe      ridge on the frozen features: validation accuracy "
+        f"{found.accuracy:.4f} (penalty {found.penalty:.3g}), in {seconds:.1f} s"
+    )
+    recorder.point(0, {"validation/probe_accuracy": found.accuracy})
+    recorder.add_result("probe", {**found._asdict(), "seconds": seconds})
+
+
+def _project(
+    parts: Parts,
+    recorder: Recorder | Unrecorded,
+    state: TrainState,
+    validation: Split,
+    start: int,
+) -> None:
+    """Writes the features of some validation images for TensorBoard's projector.
+
+    Args:
+        parts: the model and the images.
+        recorder: writes them.
+        state: the last state.
+        validation: the validation split as images, or as the input of a stage.
+        start: that stage; 0: it holds images.
+    """
+    count = recorder.projector_examples(len(validation.labels))
+    if count == 0:
+        return
+    chosen = np.linspace(0, len(validation.labels) - 1, count).astype(int)
+    dataset = parts.config.dataset
+    found = evaluator.embed(
+        parts.plan.assembly,
+        parts.mesh,
+        state.variables(),
+        _take(validation, chosen),
+        batch_size=dataset.eval_batch_size,
+        resident_limit=dataset.resident_limit,
+        start=start,
+    )
+    recorder.projector(*found, _take(parts.data.splits["validation"], chosen))
+
+
+def _take(split: Split, chosen: np.ndarray) -> Split:
+    return Split(split.images[chosen], split.labels[chosen], [split.ids[int(i)] for i in chosen])

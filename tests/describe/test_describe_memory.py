@@ -1,0 +1,79 @@
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+from cnn_jax import layers, models
+from cnn_jax.describe.memory import memory_estimate
+from cnn_jax.models import Classifier, own
+from cnn_jax.models.classifier import DenseHead
+
+
+class Normalized(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        return layers.ConvBatchNorm(8, (3, 3), name="conv")(x, train)
+
+
+def test_memory_estimate():
+    model, shape = models.create("lenet5", 10), (32, 32, 1)
+    estimate = memory_estimate(model, shape, batch_size=7, optimizer_slots=2)
+    maps = 28 * 28 * 6 + 14 * 14 * 6 + 10 * 10 * 16 + 5 * 5 * 16
+    assert estimate == {
+        "parameters": 4 * 61_706,
+        "batch_stats": 0,
+        "gradients": 4 * 61_706,
+        "optimizer": 8 * 61_706,
+        "activations": 4 * 7 * (32 * 32 + maps + 120 + 84 + 10),
+        "activation_gradients": 4 * 7 * (28 * 28 * 6 + 14 * 14 * 6),
+        "total": estimate["total"],
+    }
+    assert 2 * estimate["total"] == sum(estimate.values())
+    half = memory_estimate(model, shape, 7, optimizer_slots=2, dtype_bytes=2)
+    assert half["activations"] * 2 == estimate["activations"]
+    assert half["parameters"] == estimate["parameters"]
+    norm = memory_estimate(Classifier(Normalized(), DenseHead(3)), (8, 8, 3), 1, optimizer_slots=0)
+    assert norm["batch_stats"] == 4 * 2 * 8
+    assert norm["optimizer"] == 0
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the workspace is another elsewhere")
+@pytest.mark.parametrize("name", ["lenet5", "study_cnn"])
+def test_memory_estimate_is_within_a_factor_of_two_of_xlas(name):
+    model, shape = models.create(name, 10), models.REGISTRY[name].input_shape
+    images = jax.ShapeDtypeStruct((50, *shape), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+
+    def loss(variables, images):
+        logits: Any = model.apply(variables, images)
+        return jax.nn.logsumexp(logits).sum() - logits[:, 0].sum()
+
+    analysis = jax.jit(jax.grad(loss)).lower(variables, images).compile().memory_analysis()
+    assert analysis is not None
+    estimate = memory_estimate(model, shape, batch_size=50, optimizer_slots=0)
+    ours = estimate["activations"] + estimate["activation_gradients"]
+    assert 0.5 < ours / analysis.temp_size_in_bytes < 2
+
+
+class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array, _: None) -> tuple[jax.Array, None]:
+        return nn.relu(nn.Dense(16)(x)), None
+
+
+class Scanned(nn.Module):
+    """Five dense layers of 16 units, with one name."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = x.reshape(x.shape[0], -1)
+        stack = nn.scan(Block, {"params": 0}, split_rngs={"params": True}, length=5)
+        return nn.Dense(3)(stack()(x, None)[0])
+
+
+def test_a_scan_holds_the_output_of_every_iteration():
+    estimate = memory_estimate(own.adapt(Scanned()), (2, 2, 4), 7, optimizer_slots=1)
+    assert estimate["parameters"] == 4 * (5 * (16 * 16 + 16) + 16 * 3 + 3)
+    assert estimate["activations"] == 4 * 7 * (16 + 5 * 16 + 3)

@@ -1,0 +1,162 @@
+"""Runs side by side: folded, chosen, sorted, judged, printed."""
+
+import json
+from typing import Any
+
+import pytest
+
+from cnn_jax import experiment
+from cnn_jax.cli import compare, flags
+from cnn_jax.errors import RunError, UsageError
+from cnn_jax.experiment import Experiment
+from cnn_jax.runs import recorder
+from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.studies import summaries
+
+
+def make(path, accuracies, seed=0, status: Any = "finished", test=None, **settings):
+    changes = {name.replace("__", "."): value for name, value in settings.items()}
+    directory = RunDirectory(path)
+    directory.create()
+    config = experiment.replace(Experiment(name="made"), {"seed": seed, **changes})
+    directory.write("config", experiment.to_dict(config))
+    directory.write("data", {"sizes": {"validation": 1000}})
+    recorder.set_status(directory, status)
+    directory.write(
+        "history",
+        [
+            {"epoch": i, "validation_accuracy": accuracy, "seconds": 10.0 * i}
+            for i, accuracy in enumerate(accuracies, start=1)
+        ],
+    )
+    if test is not None:
+        recorder.update_result(directory, "evaluation", {"test": {"accuracy": test}})
+    return path
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for seed, (a, b, c) in enumerate([(0.90, 0.80, 0.901), (0.91, 0.81, 0.908), (0.92, 0.79, 0.9)]):
+        make(tmp_path / f"a{seed}", [0.5, a], seed, test=a - 0.01, model__name="lenet5")
+        make(tmp_path / f"b{seed}", [0.85, b], seed, model__name="mlp")
+        make(tmp_path / f"deep/c{seed}", [c], seed, model__name="mnist_cnn")
+    make(tmp_path / "d", [], status="diverged", model__name="mlp", optimizer__learning_rate=9.0)
+    return tmp_path
+
+
+def compared(capsys, *arguments):
+    assert compare.run_command(flags.parse(["compare", *map(str, arguments)])) == 0
+    return capsys.readouterr().out
+
+
+def test_seeds_are_folded_and_only_what_differs_is_shown(tree, capsys):
+    text = compared(capsys, tree)
+    lines = text.splitlines()
+    assert lines[0].split()[:3] == ["model.name", "optimizer.learning_rate", "n"]
+    rows = {line.split()[0] + line.split()[1]: line for line in lines[2:6]}
+    assert "0.9100 ± 0.0100  0.9100 ± 0.0100  0.9000 ± 0.0100" in " ".join(
+        rows["lenet50.001"].replace("   ", "  ").split("  ")
+    ).replace("0.0100 0", "0.0100  0")
+    assert rows["lenet50.001"].endswith("best")
+    assert "tie (p = " in rows["mnist_cnn0.001"]
+    assert "less (p = " in rows["mlp0.001"]
+    assert "diverged" in rows["mlp9"]
+    assert lines[2].startswith("lenet5")  # the best first, what has no accuracy last
+    assert lines[5].split()[1] == "9"
+    assert "paired)" in rows["mlp0.001"]
+
+
+def test_where_and_sort(tree, capsys):
+    text = compared(capsys, tree, "--where=model.name=mlp", "--format=csv")
+    assert len(text.splitlines()) == 5
+    assert {line.split(",")[1] for line in text.splitlines()[1:]} == {"made"}
+    kept = json.loads(
+        compared(capsys, tree, "--where=validation_accuracy>0.85,seconds<15", "--format=json")
+    )
+    assert [len(g["runs"]) for g in kept] == [3]
+    assert kept[0]["settings"] == {}
+    assert kept[0]["metrics"]["validation_accuracy"]["mean"] == pytest.approx(0.903)
+    slow = json.loads(compared(capsys, tree, "--sort=-seconds", "--format=json"))
+    assert slow[0]["metrics"]["seconds"]["mean"] == 20
+    by_name = json.loads(compared(capsys, tree, "--sort=model.name", "--format=json"))
+    names = [g["settings"]["model.name"] for g in by_name]
+    assert names == sorted(names)
+
+
+def test_markdown_and_figure(tree, capsys, tmp_path):
+    output = tmp_path / "figures" / "compare.png"
+    text = compared(capsys, tree, "--format=markdown", f"--output={output}")
+    assert text.startswith("| model.name | optimizer.learning_rate | n |")
+    assert output.read_bytes().startswith(b"\x89PNG")
+    json.loads(compared(capsys, tree, "--format=json", f"--output={output}"))  # and nothing else
+
+
+def test_one_seed_proves_nothing(tmp_path, capsys):
+    make(tmp_path / "a", [0.9], model__name="lenet5")
+    make(tmp_path / "b", [0.5], model__name="mlp")
+    assert "one seed" in compared(capsys, tmp_path)
+
+
+def test_only_finished_runs_are_judged(tmp_path, capsys):
+    for seed in (0, 1):
+        make(tmp_path / f"a{seed}", [0.8 + seed / 100], seed, model__name="lenet5")
+        make(tmp_path / f"b{seed}", [0.7], seed + 1, model__name="mlp")
+        early: Any = ("pruned", "diverged")[seed]
+        make(tmp_path / f"c{seed}", [0.99], seed, status=early, model__name="mnist_cnn")
+    found = json.loads(compared(capsys, tmp_path, "--format=json"))
+    notes = {group["settings"]["model.name"]: group["note"] for group in found}
+    assert notes["lenet5"] == "best"
+    assert notes["mlp"].endswith("Welch)")  # of other seeds
+    assert notes["mnist_cnn"] == ""
+    assert "less" in compared(capsys, tmp_path, "--format=csv")
+
+
+def test_runs_named_twice_count_once(tree, capsys):
+    given = json.loads(compared(capsys, tree / "a0", tree / "a0", "--format=json"))
+    assert given[0]["n"] == 1
+
+
+def test_a_repetition_is_no_sample_of_its_group(tmp_path, capsys):
+    for place, seed in (("a", 0), ("b", 1), ("again", 1)):
+        make(tmp_path / place, [0.9], seed)
+    found = json.loads(compared(capsys, tmp_path, "--format=json"))
+    assert sorted(group["n"] for group in found) == [1, 2]
+
+
+@pytest.mark.parametrize("content", ['{"model_type": "bert"}', "[1]", "not JSON"])
+def test_what_is_no_run_is_left_out_of_a_tree_and_said(tree, capsys, content):
+    (tree / "deep" / "bert").mkdir()
+    (tree / "deep" / "bert" / "config.json").write_text(content)
+    assert compare.run_command(flags.parse(["compare", str(tree), "--format=json"])) == 0
+    output = capsys.readouterr()
+    assert len(json.loads(output.out)) == 4
+    (line,) = output.err.splitlines()
+    assert line.startswith("left out: ")
+    assert "bert/config.json" in line
+    with pytest.raises(RunError, match=r"bert/config\.json"):
+        summaries.find([str(tree / "deep" / "bert")], print)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "compare needs RUN..."),
+        (["nowhere"], "there is no directory nowhere"),
+        (["{}", "--where=model.nam=x"], "did you mean model.name"),
+        (["{}", "--where=model.name"], "NAME=VALUE"),
+        (["{}", "--where=model.name<3"], "compares numbers"),
+        (["{}", "--where=model.name=vgg16"], "leaves none"),
+        (["{}", "--sort=secnds"], "did you mean seconds"),
+        (["{}", "--sort=seed"], "no setting or metric 'seed'"),
+        (["{}", "--where=seed=1"], "no setting or metric 'seed'"),
+        (["{}", "--model.name=mlp"], "compare takes no model.name; name directories, and give"),
+        (["{}/empty"], "there is no run in"),
+    ],
+)
+def test_mistakes_are_one_line(tree, arguments, message):
+    (tree / "empty").mkdir()
+    arguments = [a.replace("{}", str(tree)) for a in arguments]
+    with pytest.raises(UsageError) as error:
+        compare.run_command(flags.parse(["compare", *arguments]))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

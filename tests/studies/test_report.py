@@ -1,0 +1,224 @@
+"""One page of a run or a sweep: what is on it, that it loads nothing, that it stays small."""
+
+import html.parser
+import re
+
+import pytest
+
+from cnn_jax import experiment
+from cnn_jax.cli import flags, report
+from cnn_jax.errors import UsageError
+from cnn_jax.experiment import Experiment
+from cnn_jax.options import Sweep
+from cnn_jax.reporting import page
+from cnn_jax.runs import recorder
+from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.studies import report_parts
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(1000)
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects addresses and checks that every element is closed."""
+
+    VOID = ("meta", "link", "img", "line", "circle", "polyline")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.addresses, self.tags = [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [v for k, v in attrs if k in ("src", "href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def finished(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    directory.write("config", experiment.to_dict(Experiment(name="digits_lenet")))
+    directory.write(
+        "data",
+        {
+            "name": "made <b>",
+            "version": "1",
+            "sizes": {"train": 10, "validation": 5},
+            "image_shape": [8, 8, 1],
+            "notes": ["a note & more"],
+        },
+    )
+    keys = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy")
+    directory.write(
+        "history", [{"epoch": i, "seconds": 2.0 * i, **dict.fromkeys(keys, i / 5)} for i in (1, 2)]
+    )
+    recorder.set_status(directory, "finished")
+    record = {
+        "accuracy": 0.75,
+        "loss": 0.5,
+        "examples": 4,
+        "checkpoint_step": 9,
+        "class_names": ["cat", "<script>"],
+        "confusion_matrix": [[2, 0], [1, 1]],
+        "per_class_accuracy": [1.0, 0.5],
+    }
+    recorder.update_result(directory, "evaluation", {"test": record})
+    directory.figures.mkdir()
+    for name in ("training_curves", "zebra", "data_images"):
+        (directory.figures / f"{name}.png").write_bytes(PNG)
+    return directory
+
+
+def written(directory, capsys, *more):
+    assert report.run_command(flags.parse(["report", str(directory.path), *more])) == 0
+    return capsys.readouterr().out
+
+
+def test_a_run_is_one_file_that_loads_nothing(finished, capsys, tmp_path):
+    output = tmp_path / "new" / "page.html"
+    assert str(output) in written(finished, capsys, f"--output={output}")
+    text = output.read_text()
+    reader = Reader(text)
+    assert reader.addresses
+    assert all(address.startswith("data:") for address in reader.addresses)
+    assert reader.tags.count("img") == 3
+    assert reader.tags.count("svg") == 2
+    assert "made &lt;b&gt;" in text
+    assert "&lt;script&gt;" in text
+    assert reader.tags.count("script") == 1
+    assert "0.7500" in text  # the accuracy on test
+    captions = re.findall("<figcaption>([^<]*)</figcaption></figure>", text)
+    assert captions[-3:] == ["training curves", "data images", "zebra"]
+    assert "digits" in text
+
+
+def test_the_commands_are_those_that_said_something(finished, capsys):
+    starts = []
+    for words in ("--config=a --seed=1", "--workdir=r", "--workdir=r --train.epochs=9"):
+        start = {
+            "command": ["/usr/bin/python3", "launch.py", "train", *words.split()],
+            "packages": {"jax": "1"},
+            **dict.fromkeys(("python", "platform", "processor", "git_commit"), "?"),
+            "cores": 2,
+        }
+        starts.append(start)
+    finished.write("environment", starts)
+    written(finished, capsys)
+    text = (finished.path / "report.html").read_text()
+    assert "launch.py train --config=a --seed=1\n" in text
+    assert "launch.py train --workdir=r --train.epochs=9" in text
+    assert "launch.py train --workdir=r\n" not in text
+    assert "started 3 times" in text
+
+
+@pytest.mark.parametrize(
+    ("script", "typed"),
+    [
+        ("launch.py", "python launch.py train --seed=1"),
+        ("/lib/cnn_jax/__main__.py", "python -m cnn_jax train --seed=1"),
+        ("/bin/cnn-jax", "cnn-jax train --seed=1"),
+    ],
+)
+def test_a_command_is_shown_as_a_person_types_it(finished, capsys, script, typed):
+    start = {
+        "command": ["/usr/bin/python3", script, "train", "--seed=1"],
+        "packages": {"jax": "1"},
+        **dict.fromkeys(("python", "platform", "processor", "git_commit"), "?"),
+        "cores": 2,
+    }
+    finished.write("environment", [start])
+    written(finished, capsys)
+    assert f"<pre>{typed}</pre>" in (finished.path / "report.html").read_text()
+
+
+def test_a_run_whose_name_is_a_file_does_not_run_it(finished, capsys, tmp_path):
+    code = tmp_path / "code.py"
+    code.write_text("raise SystemExit(9)")
+    finished.write("config", experiment.to_dict(Experiment(name=str(code))))
+    written(finished, capsys)
+
+
+def test_pictures_that_would_make_it_too_large_are_named(finished, capsys, monkeypatch):
+    monkeypatch.setattr(report_parts, "MOST_BYTES", 65_000)
+    (finished.figures / "zebra.png").write_bytes(PNG + bytes(40_000))
+    written(finished, capsys)
+    text = (finished.path / "report.html").read_text()
+    assert "Left out for their size: zebra." in text
+    assert len(text.encode()) < 65_000
+
+
+def test_a_sweep_shows_every_setting_and_the_best_first(tmp_path, capsys, finished):
+    directory = RunDirectory(tmp_path / "sweep")
+    directory.path.mkdir()
+    (directory.path / "trials").mkdir()
+    finished.path.rename(directory.path / "trials" / "seed0")
+    options = Sweep(space="optimizer.learning_rate=log(1e-4,1)", method="tpe")
+    (directory.path / "trials" / "0002").mkdir()
+    finished.path = (directory.path / "trials" / "seed0").rename(
+        directory.path / "trials" / "0002" / "seed0"
+    )
+    plan = {
+        "experiment": experiment.to_dict(Experiment(name="x")),
+        "sweep": vars(options),
+        "question": "Which <rate>?",
+    }
+    directory.write("plan", plan)
+    states = [("complete", 0.7), ("pruned", None), ("complete", 0.9), ("diverged", None)]
+    directory.write(
+        "sweep",
+        [
+            {
+                "place": f"000{i}",
+                "setting": {"optimizer.learning_rate": 10.0**-i},
+                "state": state,
+                "value": value,
+                "std": None,
+                "epochs": 3,
+                "seconds": 1.0,
+            }
+            for i, (state, value) in enumerate(states)
+        ],
+    )
+    written(directory, capsys)
+    text = (directory.path / "report.html").read_text()
+    reader = Reader(text)
+    assert "With one seed each" in text
+    assert re.findall(r"<td[^>]*>(000\d)</td>", text) == ["0002", "0000", "0001", "0003"]
+    assert reader.tags.count("circle") == 2 + 2  # two settings, and the best one's two epochs
+    assert "0.9000" in text
+    assert "Which &lt;rate&gt;?" in text
+    assert "Training of the best" in text
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    for argument, message in ((tmp_path, "neither a run"), (tmp_path / "no", "no directory")):
+        with pytest.raises(UsageError, match=message):
+            report.run_command(flags.parse(["report", str(argument)]))
+    with pytest.raises(UsageError, match=r"ends in \.html"):
+        flags.parse(["report", "x", "--output=x.png"])
+    with pytest.raises(UsageError, match="one directory"):
+        flags.parse(["report", "x", "y"])
+
+
+def test_values_that_are_no_numbers_have_places_of_their_own():
+    points = [(value, 0.5, "") for value in ("mlp", None, True, "mlp", 0.25)]
+    text = page.scatter(points, "x", "y")
+    found = re.findall(r'<circle cx="([\d.]+)"', text)
+    assert len(found) == 5
+    assert len(set(found)) == 4
+    assert all(f">{name}</text>" in text for name in ("mlp", "none", "True", "0.25"))
+
+
+def test_curves_with_gaps_and_without_values():
+    assert page.lines({"a": [float("nan")]}, "epoch", "loss") == ""
+    text = page.lines({"a": [1.0, float("nan"), 3.0]}, "epoch", "loss")
+    assert text.count("<circle") == 2

@@ -1,0 +1,138 @@
+"""The wheel, installed into a fresh environment and used outside the repository."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import cnn_jax
+
+ROOT = Path(__file__).resolve().parent.parent
+SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+SETTINGS = (
+    "--config=digits_lenet",
+    "--train.epochs=1",
+    "--logging.figures_every=none",
+    "--logging.projector_images=0",
+)
+PRESETS = sorted(path.name for path in (ROOT / "experiments").glob("[!_]*.py"))
+
+
+def check_call(*command: str | Path, **options) -> str:
+    """Runs a program and returns what it printed; where it fails, the test shows its errors."""
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=False, **options
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel of a copy of the sources, where an earlier build has left nothing."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("cnn_jax", "experiments"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(source)]
+    check_call(sys.executable, "-m", "pip", "wheel", source, *options)
+    (path,) = source.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def environment(wheel, tmp_path_factory) -> Path:
+    """A fresh virtual environment with the wheel, and this one's packages for its dependencies.
+
+    The `.pth` file adds the folder of these packages at the end of the path. Python reads no
+    `.pth` file within that folder, so an editable installation of the repository stays unseen.
+    """
+    path = tmp_path_factory.mktemp("environment") / "venv"
+    check_call(sys.executable, "-m", "venv", "--without-pip", path)
+    packages = check_call(
+        path / "bin" / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"
+    ).strip()
+    ours = dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
+    (Path(packages) / "dependencies.pth").write_text("\n".join(ours) + "\n")
+    pip = [sys.executable, "-m", "pip", "--python", path / "bin" / "python"]
+    check_call(*pip, "install", "--no-deps", "--no-index", "--ignore-installed", wheel)
+    return path
+
+
+@pytest.fixture
+def run(environment, places, digits, tmp_path) -> Callable[..., str]:
+    """Runs a program of the fresh environment in an empty folder and returns what it printed."""
+    del digits  # prepared by now
+    variables = {name: v for name, v in os.environ.items() if not name.startswith("PYTHON")}
+
+    def run(program: str, *arguments: str | Path) -> str:
+        # A path that is relative to the folder, as a printed command has it, is found from there.
+        path = tmp_path / program if "/" in program else environment / "bin" / program
+        return check_call(path, *arguments, cwd=tmp_path, env={**variables, **places})
+
+    return run
+
+
+def test_every_package_folder_and_file_is_listed():
+    folders = {path.parent for path in (ROOT / "cnn_jax").rglob("*.py")}
+    names = {".".join(path.relative_to(ROOT).parts) for path in folders}
+    presets = {"cnn_jax.presets", "cnn_jax.presets.sweeps"}
+    assert SETUPTOOLS["packages"] == sorted(names | presets)
+    others = {
+        f"{'.'.join(path.parent.relative_to(ROOT).parts)}/{path.name}"
+        for path in (ROOT / "cnn_jax").rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc", ".md")
+    }
+    listed = SETUPTOOLS["package-data"].items()
+    assert others == {f"{package}/{name}" for package, names in listed for name in names}
+
+
+def test_the_wheel_holds_one_package_with_its_presets(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.partition("/")[0].partition("-")[0] for name in names} == {"cnn_jax"}
+    held = {name.removeprefix("cnn_jax/presets/") for name in names if "/presets/" in name}
+    assert held >= {*PRESETS, "sweeps/cifar10_rate_and_decay.py"}
+    assert "cnn_jax/py.typed" in names
+
+
+def test_the_command_is_installed_and_the_repository_is_not_seen(run, environment):
+    version = f"cnn-jax {cnn_jax.__version__}\n"
+    assert run("cnn-jax", "--version") == run("python", "-m", "cnn_jax", "--version") == version
+    text = run("cnn-jax", "--help")
+    assert text.startswith("usage: ")
+    assert "cnn-jax [COMMAND]" in text
+    for name in PRESETS:
+        assert f"  {name.removesuffix('.py')} " in text
+    where = run("python", "-c", "import cnn_jax; print(cnn_jax.__file__)")
+    assert Path(where).is_relative_to(environment)
+    assert run("python", "-c", "import importlib.util as u; print(u.find_spec('experiments'))") == (
+        "None\n"
+    )
+
+
+def test_a_run_its_evaluation_and_its_report(run, tmp_path):
+    out = run("cnn-jax", *SETTINGS, "--workdir=run")
+    printed = {line[:10].strip(): line[10:].strip() for line in out.splitlines()}
+    assert "evaluate --workdir=run" in printed["evaluate"]
+    assert "test accuracy" in run(*shlex.split(printed["evaluate"]))
+    run("python", "-m", "cnn_jax", "report", "run")
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "<style>" in page
+    assert "<script>" in page
+
+
+def test_a_sweep_starts_its_runs(run, tmp_path):
+    space = "--sweep.space=optimizer.learning_rate=[0.001,0.01]"
+    run("cnn-jax", "sweep", *SETTINGS, "--workdir=s", space, "--sweep.method=grid")
+    trials = json.loads((tmp_path / "s" / "sweep.json").read_text())
+    assert [trial["state"] for trial in trials] == ["complete", "complete"]
