@@ -7,6 +7,7 @@ with the state's sha256, the epoch, the history and the configuration.
 import contextlib
 import hashlib
 import json
+import logging as python_logging
 import os
 import pathlib
 import sys
@@ -100,7 +101,7 @@ def first_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _no_late_noise() -> Iterator[None]:
-    """Silences what tensorstore's other reads print after one of them has failed."""
+    """Silences what tensorstore's other reads print and log after one of them has failed."""
     before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
@@ -108,8 +109,16 @@ def _no_late_noise() -> Iterator[None]:
             before(unraisable)
 
     sys.unraisablehook = hook
+    futures = python_logging.getLogger("asyncio")
+    futures.addFilter(_is_not_of_a_checkpoint)
     yield
     sys.unraisablehook = before  # not after an error: they come whenever they come
+    futures.removeFilter(_is_not_of_a_checkpoint)
+
+
+def _is_not_of_a_checkpoint(record: python_logging.LogRecord) -> bool:
+    """Returns whether a message of asyncio is not about a second array that could not be read."""
+    return "OCDBT" not in record.getMessage()
 
 
 def read_meta(folder: pathlib.Path) -> dict[str, Any]:
