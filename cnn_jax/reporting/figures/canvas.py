@@ -31,6 +31,7 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         kind = "svg" if path.suffix == ".svg" else "png"
         figure.savefig(temporary, format=kind, dpi=150)
+        figure.set_layout_engine("none")  # it is laid out now, which takes as long as to draw it
         temporary.replace(path)
     except OSError as error:
         raise RunError(f"the figure {path} cannot be written: {error.strerror or error}") from error
@@ -43,6 +44,7 @@ def to_array(figure: Figure) -> np.ndarray:
     """Returns the figure as uint8 `[height, width, 3]`, at 100 pixels an inch."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
+    figure.set_layout_engine("none")  # it is laid out now, which takes as long as to draw it
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 

@@ -2,12 +2,17 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from cnn_jax.reporting.figures import canvas
+
+# Where one image goes, in inches from the left and from the top of the page: left, top, side.
+Cell = tuple[float, float, float]
 
 
 def image_grid(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> Figure:
@@ -22,9 +27,11 @@ def image_grid(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str
         class_names: the name of each class.
     """
     figure, cells = _grid(len(images), title_lines=1)
-    for axes, image, label in zip(cells, images, labels, strict=False):
-        _show(axes, image)
-        axes.set_title(canvas.shorten(class_names[int(label)], 16), fontsize=11, parse_math=False)
+    axes = figure.axes[0]
+    for cell, image, label in zip(cells, images, labels, strict=False):
+        _show(axes, cell, image)
+        name = canvas.shorten(class_names[int(label)], 16)
+        _title(axes, cell, name, fontsize=11)
     return figure
 
 
@@ -46,26 +53,29 @@ def prediction_grid(
         probabilities: float `[n]` in 0..1, the probability of the predicted class.
         class_names: the name of each class.
     """
-    figure, cells = _grid(len(images), title_lines=2)
+    figure, cells = _grid(len(images), title_lines=2, above=0.35)
+    axes = figure.axes[0]
     rows = zip(images, labels, predicted, probabilities, strict=True)
-    for axes, (image, label, guess, probability) in zip(cells, rows, strict=False):
+    for cell, (image, label, guess, probability) in zip(cells, rows, strict=False):
         right = label == guess
         guessed, true = (canvas.shorten(class_names[int(i)], 12) for i in (guess, label))
-        _show(axes, image)
-        axes.set_title(
+        colour = canvas.GREEN if right else canvas.RED
+        left, top, width, height = _show(axes, cell, image)
+        frame = Rectangle((left, top), width, height, fill=False, edgecolor=colour)
+        frame.set_linewidth(1 if right else 3)
+        axes.add_patch(frame)
+        _title(
+            axes,
+            cell,
             f"{'✓' if right else '✗'} {guessed} {probability:.0%}\ntrue: {true}",
             fontsize=10,
-            color=canvas.GREEN if right else canvas.RED,
+            color=colour,
             fontweight="normal" if right else "bold",
-            parse_math=False,
         )
-        for spine in axes.spines.values():
-            spine.set_visible(True)
-            spine.set_color(canvas.GREEN if right else canvas.RED)
-            spine.set_linewidth(1 if right else 3)
     shown = min(len(images), 25)
     correct = int(np.sum(np.asarray(labels[:25]) == np.asarray(predicted[:25])))
-    figure.suptitle(f"Predictions: {correct} of {shown} right", fontsize=13)
+    width, _ = figure.get_size_inches()
+    axes.text(width / 2, 0.25, f"Predictions: {correct} of {shown} right", ha="center", fontsize=13)
     return figure
 
 
@@ -106,29 +116,58 @@ def filters(kernel: np.ndarray) -> Figure:
     return figure
 
 
-def _grid(count: int, title_lines: int) -> tuple[Figure, list[Axes]]:
-    """Returns a figure of up to 5 x 5 cells and the axes of the first `count` of them."""
+def _grid(count: int, title_lines: int, above: float = 0.0) -> tuple[Figure, list[Cell]]:
+    """Returns a figure of rows of five, and the cells of its first `count` images, at most 25.
+
+    Its only axes cover the page and measure it in inches: 25 axes take ten times as long to draw.
+
+    Args:
+        count: the number of images.
+        title_lines: the lines of text above each image.
+        above: inches left free at the top of the page.
+    """
+    side, gap, line = 1.65, 0.13, 0.18
     count = min(count, 25)
-    rows = max(1, math.ceil(count / 5))
-    figure = Figure(figsize=(9, rows * (1.75 + 0.18 * title_lines) + 0.4), layout="constrained")
-    cells = figure.subplots(rows, 5, squeeze=False).ravel().tolist()
-    for axes in cells:
-        axes.set_axis_off()
-    return figure, cells[:count]
+    high = side + gap + title_lines * line
+    page_width, page_height = 5 * (side + gap) + gap, max(1, math.ceil(count / 5)) * high + gap
+    figure = Figure(figsize=(page_width, page_height + above))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set(xlim=(0, page_width), ylim=(page_height + above, 0))
+    cells = []
+    for i in range(count):
+        left = gap + i % 5 * (side + gap)
+        cells.append((left, above + i // 5 * high + gap + title_lines * line, side))
+    return figure, cells
 
 
-def _show(axes: Axes, image: np.ndarray) -> None:
-    """Draws one uint8 image `[height, width, channels]`."""
-    axes.set_axis_on()
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+def _show(axes: Axes, cell: Cell, image: np.ndarray) -> tuple[float, float, float, float]:
+    """Draws one uint8 image `[height, width, channels]`; returns its left, top, width, height."""
+    left, top, side = cell
+    scale = side / max(image.shape[:2])
+    height, width = image.shape[0] * scale, image.shape[1] * scale
+    left, top = left + (side - width) / 2, top + (side - height)  # below its title
     # The pixels of a small image stay visible; a large one is scaled down smoothly.
     smooth = "nearest" if max(image.shape[:2]) <= 96 else "antialiased"
-    grey = image.shape[-1] == 1
+    limits = axes.axis()
     axes.imshow(
-        image[..., 0] if grey else image, cmap="gray", vmin=0, vmax=255, interpolation=smooth
+        image[..., 0] if image.shape[-1] == 1 else image,
+        cmap="gray",
+        vmin=0,
+        vmax=255,
+        interpolation=smooth,
+        extent=(left, left + width, top + height, top),
+        aspect="auto",
+    )
+    axes.axis(limits)  # imshow turns the axes to the picture's own
+    return left, top, width, height
+
+
+def _title(axes: Axes, cell: Cell, text: str, **style: Any) -> None:
+    """Writes a title in the middle above a cell."""
+    left, top, side = cell
+    axes.text(
+        left + side / 2, top - 0.04, text, ha="center", va="bottom", parse_math=False, **style
     )
 
 
