@@ -309,9 +309,9 @@ def test_registered_losses_have_names_for_flags(arrays):
 
 
 def test_a_model_by_name_has_no_parameters_yet():
-    model = cnn_jax.create_model("study_cnn", 10)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-    assert model.apply(variables, jnp.zeros((2, 32, 32, 3))).shape == (2, 10)
+    model = cnn_jax.create_model("mlp", 7)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    assert model.apply(variables, jnp.zeros((2, 8, 8, 1))).shape == (2, 7)
 
 
 def test_files_are_read_as_data_sets_are(tmp_path):

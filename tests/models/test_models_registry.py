@@ -17,7 +17,7 @@ every_model = pytest.mark.parametrize("name", models.REGISTRY)
 SLOW = {
     *("vgg13", "vgg16", "vgg19", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
     *("resnet34", "resnet101", "resnet152", "resnet32", "resnet56"),
-    *("densenet121", "densenet169", "densenet201"),
+    *("densenet121", "densenet169", "densenet201", "densenet_bc100_12"),
     # Their blocks are held against Keras' in tests/pretrained, or are another's here.
     *("inception_v3", "resnet50", "resnet18_cifar", "wide_resnet28_10", "vgg16_bn_cifar"),
 }
