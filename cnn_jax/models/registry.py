@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from cnn_jax import files
 from cnn_jax.errors import UsageError
 from cnn_jax.models import (
     airbench,
@@ -99,7 +100,7 @@ def register_model(
         )
     known = REGISTRY.get(name)
     if known is not None and (
-        known.defined_in is None or _identity(known.builder) != _identity(builder)
+        known.defined_in is None or files.source_of(known.builder) != files.source_of(builder)
     ):
         where = "a model of cnn_jax" if known.defined_in is None else f"in {known.defined_in}"
         raise UsageError(f"there is already a model {name!r} ({where}); choose another name")
@@ -113,7 +114,7 @@ def register_model(
         flops=flops,
         options=dict(options or {}),
         published=published,
-        defined_in=_identity(builder)[0],
+        defined_in=files.source_of(builder)[0],
     )
     return builder
 
@@ -209,16 +210,3 @@ def _accepts_dtype(builder: Callable[..., Any]) -> bool:
     parameters = inspect.signature(builder).parameters
     anything = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
     return "dtype" in parameters or anything
-
-
-def _identity(builder: Any) -> tuple[str, str]:
-    """Returns the file that defines a builder, and the builder's name in it."""
-    while isinstance(builder, functools.partial):
-        builder = builder.func
-    if not hasattr(builder, "__qualname__"):  # an object with a method __call__
-        builder = type(builder)
-    functions = vars(builder).values() if isinstance(builder, type) else [builder]
-    codes = [getattr(inspect.unwrap(f), "__code__", None) for f in functions if callable(f)]
-    # Linen generates methods such as __init__, whose file is called <string>.
-    files = [code.co_filename for code in codes if code and code.co_filename != "<string>"]
-    return files[0] if files else builder.__module__, builder.__qualname__
