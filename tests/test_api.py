@@ -225,7 +225,7 @@ def test_the_pure_step_maps_over_learning_rates(arrays):
         axes = jax.tree.map(lambda _: None, hyper)._replace(learning_rate=0)
         states = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), state)
         batch = next(iter(cnn_jax.batches(arrays.train, 32)))
-        after = jax.vmap(step.pure, in_axes=(0, None, axes))(states, batch, hyper)
+        after = jax.jit(jax.vmap(step.pure, in_axes=(0, None, axes)))(states, batch, hyper)
     for before, new in zip(
         jax.tree.leaves(state.params), jax.tree.leaves(after.params), strict=True
     ):

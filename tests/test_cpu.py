@@ -134,7 +134,7 @@ class Everything(nn.Module):
 
 def test_plain_layers_train_alike():
     model, x = Everything(), jax.random.normal(jax.random.key(0), (8, 15, 14, 3))
-    variables: Any = model.init(jax.random.key(1), x)
+    variables: Any = jax.jit(model.init)(jax.random.key(1), x)
 
     def run(params, x):
         y: Any = model.apply({**variables, "params": params}, x, mutable=["batch_stats"])

@@ -107,7 +107,7 @@ def test_normalize_and_its_gradients_are_those_of_the_formula(shape, double):
 def test_conv_is_linens(strides, padding):
     x = jax.random.normal(jax.random.key(0), (2, 9, 8, 3))
     ours = layers.Conv(5, (3, 2), strides=strides, padding=padding, activation="relu")
-    params = ours.init(jax.random.key(1), x)
+    params = jax.jit(ours.init)(jax.random.key(1), x)
     linen = nn.Conv(5, (3, 2), strides=strides, padding=padding)
     linear: Any = linen.apply(params, x)
     want: Any = nn.relu(linear)
@@ -121,7 +121,7 @@ def test_pooling_before_bias_and_relu_is_pooling_after_them(size):
     pooled = layers.Conv(
         6, (3, 3), activation="relu", pool=(2, 2), bias_init=nn.initializers.normal()
     )
-    params = pooled.init(jax.random.key(1), x)
+    params = jax.jit(pooled.init)(jax.random.key(1), x)
     usual = layers.Conv(6, (3, 3), activation="relu")
 
     def loss(model, after):
@@ -145,7 +145,7 @@ def test_parameters_have_linens_names_and_keras_initialisation():
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters():
     model = layers.Conv(4, (3, 3), dtype=jnp.bfloat16, pool=(2, 2))
     x = jnp.ones((1, 8, 8, 2))
-    params = model.init(jax.random.key(0), x)
+    params = jax.jit(model.init)(jax.random.key(0), x)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
 
     def out(params) -> Any:
@@ -217,7 +217,7 @@ def assert_same(one: Any, other: Any, *arguments: Any) -> None:
 def test_what_a_pool_leaves_out_is_not_computed(size, padding, strides, window):
     x = jax.random.normal(jax.random.key(0), (2, *size, 3))
     layer = layers.Conv(4, (3, 2), strides, padding, pool=window)
-    variables = layer.init(jax.random.key(1), x)
+    variables = jax.jit(layer.init)(jax.random.key(1), x)
 
     def whole(variables, x):
         kernel, bias = variables["params"]["kernel"], variables["params"]["bias"]
@@ -239,7 +239,7 @@ def test_what_a_pool_leaves_out_is_not_computed(size, padding, strides, window):
 def test_pads_may_be_larger_than_the_kernel():
     x, pads = jax.random.normal(jax.random.key(0), (2, 6, 7, 3)), ((4, 0), (2, 3))
     layer = layers.Conv(4, (3, 2), padding=pads)
-    variables = layer.init(jax.random.key(1), x)
+    variables = jax.jit(layer.init)(jax.random.key(1), x)
     plain = layers.Conv(4, (3, 2))
 
     def padded(variables, x):
