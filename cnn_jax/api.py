@@ -13,7 +13,7 @@ import optax
 from cnn_jax import data as data_sets
 from cnn_jax import distributed, models, runtime
 from cnn_jax.cli import presets
-from cnn_jax.data import Data, Split, cache, from_arrays, images, register_dataset
+from cnn_jax.data import Data, Split, arrays, cache, from_arrays, images, register_dataset
 from cnn_jax.data.batches import Batch, Feed, Picked, steps_per_epoch, train_batches
 from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Dataset, Experiment
@@ -149,11 +149,11 @@ def _request(
             raise UsageError(
                 "train needs a model beside data: a name such as 'resnet20', or a Linen module"
             )
-        data, config = what, Experiment()
+        data, config = arrays.check_data(what), Experiment()
         if what.section is not None:
             config = Experiment(dataset=what.section)
     elif isinstance(what, Experiment):
-        config = what
+        config, data = what, None if data is None else arrays.check_data(data)
     else:
         raise UsageError(
             "the first argument is data (of cnn_jax.from_arrays) or an Experiment (of "

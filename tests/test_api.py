@@ -16,6 +16,7 @@ import pytest
 import cnn_jax
 from cnn_jax import data as data_sets
 from cnn_jax import trees
+from cnn_jax.data import Split
 from cnn_jax.runs.directory import RunDirectory
 
 SETTINGS = {"logging.projector_images": 0, "logging.figures_every": None}
@@ -98,6 +99,9 @@ def test_a_users_own_network_loss_and_optimizer(own, arrays):
     assert predictions.classes[0] == own.class_names[predictions.labels[0]]
     assert predictions.top(2)[0][0][1] >= predictions.top(2)[0][1][1]
     assert own.features(images[:3], "Conv_0").shape == (3, 4, 4, 8)
+    floats = Split(images / np.float32(255), arrays.test.labels, arrays.test.ids)
+    with pytest.raises(cnn_jax.UsageError, match="images are float32 .* takes uint8 images"):
+        own.evaluate(floats)
     with pytest.raises(cnn_jax.UsageError, match=r"no layer 'Conv_9'; did you mean Conv_0"):
         own.features(images[:3], "Conv_9")
 

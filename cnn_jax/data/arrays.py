@@ -1,13 +1,14 @@
 """Arrays of the user's as a data set: checked, split and described, without a needless copy."""
 
+import dataclasses
 import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
-from cnn_jax.data import carve
+from cnn_jax.data import array_values, carve
 from cnn_jax.data.splits import Data, DataInfo, Split
 from cnn_jax.errors import UsageError
 
@@ -39,6 +40,7 @@ def from_arrays(
             those of any data set. Floats: kept as float32 in their own units, and not scaled by
             default; of the scalings, "standardize" and "none" take them.
         labels: n integers, each an index into `class_names`; or n strings, the names of classes.
+            Also [n, 1], one-hot rows [n, classes], booleans, and whole numbers as floats.
         validation: the examples to validate on: (images, labels) or a `Split`; or the share of the
             images to hold out, between 0 and 1. None: a share of 0.1. What is held out is
             stratified, and depends only on n, the labels and the share.
@@ -68,7 +70,9 @@ def from_arrays(
     if validation is None:
         shares["validation"] = _HELD_OUT
     names, parts = check((images, labels), given, class_names)
-    notes: list[str] = []
+    notes = array_values.doubts(parts["train"].images)
+    for note in notes:
+        logging.warning("%s: %s", name, note)
     whole = parts["train"]
     parts |= carve.hold_out(whole, shares, notes, carve.ARGUMENT)
     carve.check_classes(name, names, whole, parts, notes, share_name=carve.ARGUMENT)
@@ -105,8 +109,8 @@ def check(
     for split, examples in {"train": train, **others}.items():
         prefix = where if split == "train" else f"{where}{split} "
         images, labels, ids = _parts(examples)
-        images = _images(images, prefix)
-        arrays[split] = images, _labels(labels, len(images), prefix), ids, prefix
+        images = array_values.as_images(images, prefix)
+        arrays[split] = images, array_values.as_labels(labels, len(images), prefix), ids, prefix
         first = arrays["train"][0]
         if images.shape[1:] != first.shape[1:] or images.dtype != first.dtype:
             raise UsageError(
@@ -120,6 +124,12 @@ def check(
         if len(ids) != len(images):
             raise UsageError(f"{prefix}ids are {len(ids)}, for {len(images)} images")
         splits[split] = Split(images, _indices(labels, names, prefix), ids)
+    train_labels = splits["train"].labels
+    if train_labels.min() == train_labels.max():
+        raise UsageError(
+            f"{where}every label to train on is {names[train_labels[0]]!r}; a network needs images "
+            "of two classes at least"
+        )
     return names, splits
 
 
@@ -127,71 +137,6 @@ def _parts(examples: Examples) -> tuple[Any, Any, Sequence[str] | None]:
     if isinstance(examples, Split):
         return examples.images, examples.labels, examples.ids
     return examples[0], examples[1], None
-
-
-def _array(values: Any, what: str) -> np.ndarray:
-    try:
-        return np.asarray(values)
-    except ValueError as error:  # lists of lists of different lengths
-        raise UsageError(f"{what} do not form one array; give them all one shape") from error
-
-
-def _images(values: Any, prefix: str) -> np.ndarray:
-    """Returns images as uint8 or float32 [n, height, width, channels]."""
-    images = _array(values, f"{prefix}images")
-    kinds = "uint8, or floats, which are taken as they are"
-    if images.dtype == object:
-        raise UsageError(f"{prefix}images are an array of objects; give one array of {kinds}")
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or 0 in images.shape:
-        raise UsageError(
-            f"{prefix}images have shape {np.shape(values)}; give [n, height, width, channels], or "
-            "[n, height, width] for one channel"
-        )
-    if images.dtype == np.uint8:
-        return images
-    if images.dtype.kind in "iu":
-        low, high = images.min(), images.max()
-        if low < 0 or high > 255:
-            raise UsageError(
-                f"{prefix}images are {images.dtype} from {low} to {high}, beyond the pixels' 0 to "
-                f"255; give {kinds}"
-            )
-        return images.astype(np.uint8)
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise UsageError(f"{prefix}images are {images.dtype}; give {kinds}")
-    with np.errstate(over="ignore"):  # the next check finds what became infinite
-        images = images.astype(np.float32, copy=False)
-    for start in range(0, len(images), 256):
-        finite = np.isfinite(images[start : start + 256]).all(axis=(1, 2, 3))
-        if not finite.all():
-            raise UsageError(
-                f"{prefix}image {start + int(np.argmin(finite))} holds values that are not finite "
-                "in float32"
-            )
-    return images
-
-
-def _labels(values: Any, count: int, prefix: str) -> np.ndarray:
-    """Returns labels as integers or strings [n]."""
-    labels = _array(values, f"{prefix}labels")
-    if labels.ndim != 1:
-        tip = ""
-        if labels.ndim == 2:
-            tip = "; give labels[:, 0]" if labels.shape[1] == 1 else "; give labels.argmax(axis=1)"
-        raise UsageError(f"{prefix}labels have shape {labels.shape}, not one for each image{tip}")
-    if len(labels) != count:
-        raise UsageError(f"{prefix}labels are {len(labels)}, for {count} images")
-    if labels.dtype.kind in "iu" and labels.min() < 0:
-        raise UsageError(f"{prefix}label {labels.min()} is no class; classes are counted from 0")
-    if labels.dtype.kind in "iuU":
-        return labels
-    if labels.dtype == object and all(isinstance(label, str) for label in labels):
-        return labels.astype(str)
-    raise UsageError(
-        f"{prefix}labels are {labels.dtype}; give integers, or strings, the names of the classes"
-    )
 
 
 def _class_names(given: Sequence[str] | None, labels: np.ndarray, where: str) -> tuple[str, ...]:
@@ -205,7 +150,12 @@ def _class_names(given: Sequence[str] | None, labels: np.ndarray, where: str) ->
     elif labels.dtype.kind == "U":
         names = tuple(np.unique(labels).tolist())
     else:
-        largest = int(labels.max())
+        smallest, largest = int(labels.min()), int(labels.max())
+        if smallest > 0:
+            raise UsageError(
+                f"{where}labels are {smallest} to {largest}, and classes are counted from 0; give "
+                f"labels - {smallest}, or class_names where the first classes have no image"
+            )
         if largest >= _MOST_CLASSES:
             raise UsageError(f"{where}the largest label is {largest}; give class_names if it is so")
         names = tuple(map(str, range(largest + 1)))
@@ -239,28 +189,57 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
-def check_images(images: Any, like: DataInfo) -> np.ndarray:
+def check_images(images: Any, like: DataInfo, prefix: str = "") -> np.ndarray:
     """Returns images as uint8 or float32 [n, height, width, channels], like those of a data set.
 
     Raises:
         UsageError: they have another shape or type.
     """
-    checked = _images(images, "")
+    checked = array_values.as_images(images, prefix)
     if checked.shape[1:] != like.image_shape or str(checked.dtype) != like.dtype:
         height, width, channels = like.image_shape
         raise UsageError(
-            f"images are {checked.dtype} of shape {checked.shape[1:]}; the network takes "
+            f"{prefix}images are {checked.dtype} of shape {checked.shape[1:]}; the network takes "
             f"{like.dtype} images of {height} x {width} with {channels} channels"
         )
     return checked
 
 
-def make_split(images: Any, labels: Any, like: DataInfo) -> Split:
+def make_split(
+    images: Any, labels: Any, like: DataInfo, ids: Sequence[str] | None = None, prefix: str = ""
+) -> Split:
     """Returns examples as a Split, with images and classes like those of a data set.
+
+    Args:
+        images: as `from_arrays` takes them.
+        labels: likewise.
+        like: the data set.
+        ids: a name for each; None: their positions.
+        prefix: what messages begin with.
 
     Raises:
         UsageError: the images have another shape or type, or a label is no class of it.
     """
-    checked = check_images(images, like)
-    indices = _indices(_labels(labels, len(checked), ""), like.class_names, "")
-    return Split(checked, indices, [str(i) for i in range(len(checked))])
+    checked = check_images(images, like, prefix)
+    indices = _indices(
+        array_values.as_labels(labels, len(checked), prefix), like.class_names, prefix
+    )
+    ids = [str(i) for i in range(len(checked))] if ids is None else ids
+    if len(ids) != len(checked):
+        raise UsageError(f"{prefix}ids are {len(ids)}, for {len(checked)} images")
+    return Split(checked, indices, ids)
+
+
+def check_data(data: Data) -> Data:
+    """Returns data that somebody put together, with arrays that are what their description says.
+
+    Raises:
+        UsageError: an array is not.
+    """
+    parts = {
+        name: make_split(split.images, split.labels, data.info, split.ids, f"{name} ")
+        for name, split in data.splits.items()
+    }
+    if missing := [name for name in ("train", "validation") if name not in parts]:
+        raise UsageError(f"the data have no split {missing[0]!r}; make them by from_arrays")
+    return dataclasses.replace(data, splits=parts)

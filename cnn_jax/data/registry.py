@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cnn_jax import experiment, files
-from cnn_jax.data import arrays
+from cnn_jax.data import array_values, arrays
 from cnn_jax.data.sources import BUILT_IN, Source
 from cnn_jax.data.splits import Data
 from cnn_jax.errors import UsageError
@@ -86,7 +86,8 @@ def source(config: experiment.Dataset) -> Source:
     train, *others = pairs
     given = {name: pair for name, pair in zip(("validation", "test"), others, strict=False)}
     names, parts = arrays.check(train, given, None, where)
-    return Source(config.name, "", names, dict(parts))
+    notes = tuple(array_values.doubts(parts["train"].images))
+    return Source(config.name, "", names, dict(parts), notes)
 
 
 def _takes_section(load: Callable[..., Any]) -> bool:

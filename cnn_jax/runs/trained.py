@@ -203,7 +203,9 @@ class Run:
             RunError: the data are not those that the run was trained on.
         """
         chosen = self.split(split) if split is None or isinstance(split, str) else split
-        if isinstance(chosen, tuple):
+        if isinstance(split, Split):
+            chosen = arrays.make_split(split.images, split.labels, self.data_info, split.ids)
+        elif isinstance(chosen, tuple):
             chosen = arrays.make_split(*chosen, like=self.data_info)
         mesh = distributed.make_mesh()
         size = batch_size or self.experiment.dataset.eval_batch_size

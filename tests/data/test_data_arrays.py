@@ -1,5 +1,6 @@
 """Arrays of the user's as a data set."""
 
+import dataclasses
 import re
 
 import jax.numpy as jnp
@@ -7,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import cnn_jax
 from cnn_jax.data import DataInfo, Split, arrays, from_arrays, splits
 from cnn_jax.errors import RunError, UsageError
 
@@ -124,11 +126,20 @@ NAN = np.where(np.arange(60)[:, None, None, None] == 41, np.nan, FLOATS)
         ({"images": NAN}, "image 41 holds values that are not finite"),
         ({"images": FLOATS.astype(np.float64) * 1e300}, "image 0 holds values"),
         ({"labels": LABELS[:-1]}, "labels are 59, for 60 images"),
-        ({"labels": LABELS[:, None]}, r"shape \(60, 1\).*labels\[:, 0\]"),
-        ({"labels": np.eye(3)[LABELS]}, r"shape \(60, 3\).*argmax"),
-        ({"labels": LABELS.astype(float)}, "labels are float64; give integers, or strings"),
+        ({"images": np.moveaxis(IMAGES, -1, 1)[..., [0] * 9]}, "3 x 5 pixels with 9 .*moveaxis"),
+        ({"images": IMAGES.reshape(60, 60)}, r"images have shape \(60, 60\); give \[n, height"),
+        ({"images": np.ma.masked_less(IMAGES, 9)}, "images have masked values"),
+        ({"labels": np.ma.masked_less(LABELS, 1)}, "labels have masked values"),
+        ({"labels": np.eye(3)[LABELS] / 2}, r"shape \(60, 3\) and are not one-hot.*argmax"),
+        ({"labels": np.full((60, 3), np.nan)}, r"shape \(60, 3\) and are not one-hot"),
+        ({"labels": LABELS[:, None, None]}, r"shape \(60, 1, 1\), not one for each image"),
+        ({"labels": LABELS + 0.5}, "label 0 is 0.5, which is no class"),
+        ({"labels": np.where(LABELS > 1, np.nan, LABELS)}, "label 2 is nan, which is no class"),
         ({"labels": [*LABELS[:-1], None]}, "labels are object"),
+        ({"labels": LABELS.astype("S")}, r"labels are \|S21"),
         ({"labels": LABELS - 1}, "label -1 is no class; classes are counted from 0"),
+        ({"labels": LABELS + 1}, "labels are 1 to 3, and classes are counted from 0; give labels"),
+        ({"labels": LABELS * 0, "class_names": ["a", "b"]}, "every label to train on is 'a'"),
         ({"labels": LABELS * 10**6}, "largest label is 2000000; give class_names"),
         ({"labels": LABELS * 0}, "only the class '0', and two are the least"),
         ({"class_names": ["a", "b"]}, r"label 2 is no class; the 2 classes are 0 to 1 \(a, b\)"),
@@ -153,6 +164,70 @@ def test_what_is_no_data_set_is_refused_in_one_line(changes, message):
         from_arrays(**{"images": IMAGES, "labels": LABELS, **changes})
     assert "\n" not in str(caught.value)
     assert "--" not in caught.value.for_command_line
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        LABELS[:, None],
+        np.eye(3)[LABELS],
+        np.eye(3, dtype=bool)[LABELS],
+        np.eye(3, dtype=np.int64)[LABELS].tolist(),
+        LABELS.astype(np.float32),
+        LABELS.astype(object),
+    ],
+    ids=["column", "one-hot", "boolean one-hot", "lists", "floats", "objects"],
+)
+def test_labels_with_one_meaning_are_taken(labels):
+    assert from_arrays(IMAGES, labels).info == from_arrays(IMAGES, LABELS).info
+    data = from_arrays(IMAGES, LABELS > 1, validation=0.2)
+    assert data.info.class_names == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("images", "doubt"),
+    [
+        (IMAGES * 0, "every value of the images is 0"),
+        (IMAGES // 255, "uint8 from 0 to 1, where pixels go up to 255"),
+        (IMAGES.astype(np.float32), "float32 from 0 to 255, and are taken as they are; give"),
+        (IMAGES / 255**2, r"float32 from 0 to 0.00392, .*divided by 255 twice\?"),
+    ],
+)
+def test_values_that_look_wrongly_scaled_are_noted(images, doubt):
+    assert re.search(doubt, from_arrays(images, LABELS).info.notes[0])
+    for sound in (IMAGES, IMAGES / 255, FLOATS):
+        assert len(from_arrays(sound, LABELS).info.notes) == 1  # what is held out
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": IMAGES / np.float32(255)}, "train images are float32 .*takes uint8 images"),
+        ({"images": IMAGES[..., 0]}, r"train images are uint8 of shape \(5, 4, 1\)"),
+        ({"labels": LABELS + 1}, "train label 3 is no class; the 3 classes are 0 to 2"),
+        ({"labels": LABELS[1:]}, "train labels are 59, for 60 images"),
+        ({"ids": ["a"]}, "train ids are 1, for 60 images"),
+    ],
+)
+def test_splits_that_were_put_together_by_hand_are_checked(changes, message):
+    data = from_arrays(IMAGES, LABELS, validation=VALIDATION)
+    wrong = dataclasses.replace(data.train, **changes)
+    for values in (
+        {"what": replaced(data, wrong)},
+        {"what": cnn_jax.Experiment(), "data": replaced(data, wrong)},
+    ):
+        with pytest.raises(UsageError, match=message):
+            cnn_jax.train(**values, model="mlp")
+    one_hot = dataclasses.replace(data.train, labels=np.eye(3)[LABELS])
+    checked = arrays.check_data(replaced(data, one_hot))
+    np.testing.assert_array_equal(checked.train.labels, LABELS)
+    assert np.shares_memory(checked.train.images, IMAGES)
+    with pytest.raises(UsageError, match="no split 'validation'"):
+        arrays.check_data(dataclasses.replace(data, splits={"train": data.train}))
+
+
+def replaced(data, train):
+    return dataclasses.replace(data, splits={**data.splits, "train": train})
 
 
 def test_a_class_that_would_lose_all_its_images_is_named():
