@@ -100,7 +100,7 @@ def test_a_users_own_network_loss_and_optimizer(own, arrays):
     assert predictions.top(2)[0][0][1] >= predictions.top(2)[0][1][1]
     assert own.features(images[:3], "Conv_0").shape == (3, 4, 4, 8)
     floats = Split(images / np.float32(255), arrays.test.labels, arrays.test.ids)
-    with pytest.raises(cnn_jax.UsageError, match="images are float32 .* takes uint8 images"):
+    with pytest.raises(cnn_jax.UsageError, match=r"images are float32 .* takes uint8"):
         own.evaluate(floats)
     with pytest.raises(cnn_jax.UsageError, match=r"no layer 'Conv_9'; did you mean Conv_0"):
         own.features(images[:3], "Conv_9")
