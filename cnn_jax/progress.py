@@ -4,6 +4,7 @@ import collections
 import contextlib
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from cnn_jax import text
 
 _WINDOW = 30.0  # seconds
+_LEAST_BAR = 6  # columns
 
 
 class Progress:
@@ -104,9 +106,28 @@ class Progress:
             print(line, file=self._stream, flush=True)
         else:
             self._bar.n = step
-            # Narrow, to leave a little room for the bar itself in 80 columns.
-            narrow = line.replace("  ", " ").replace("images/s", "img/s")
-            self._bar.set_description_str(narrow)
+            self._bar.set_description_str(self._narrow(line))
+
+    def end_epoch(self, step: int, loss: float, accuracy: float) -> None:
+        """Brings a bar to the end of the epoch, so that a finished run's bar is full.
+
+        Takes what `update` takes. Lines say nothing here: the epoch has a line of its own.
+        """
+        if self._bar is not None:
+            self.update(step, loss, accuracy)
+
+    def _narrow(self, line: str) -> str:
+        """Returns the line, shortened until the terminal has room for a bar beside it."""
+        measure: Any = self._bar and self._bar.dynamic_ncols  # None where tqdm cannot tell
+        width = measure(self._stream)[0] if measure else None
+        narrow = line.replace("  ", " ").replace("images/s", "img/s")
+        shorter = [(" accuracy ", " acc "), (" img/s", "/s"), (" left", "")]
+        shorter += [("epoch ", ""), (" step ", " "), (r" acc \S+", ""), (r" loss \S+", "")]
+        for long, short in shorter:
+            if not width or len(narrow) <= width - _LEAST_BAR:
+                break
+            narrow = re.sub(long, short, narrow)
+        return narrow
 
     def message(self, line: str) -> None:
         """Shows a line of its own, above the bar where there is one."""

@@ -231,6 +231,7 @@ def _end_epoch(
     )
     last = epoch == plan.epochs
     recorder.epoch_figures(step, epoch, last, state.params, found, splits["validation"])
+    bar.end_epoch(step, train["loss"], train["accuracy"])
     bar.message(
         f"epoch {epoch}/{plan.epochs}  "
         f"train loss {train['loss']:.4f} accuracy {train['accuracy']:.4f}  "

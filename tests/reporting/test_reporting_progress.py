@@ -54,6 +54,46 @@ def test_one_plain_line_every_interval_and_the_first_at_once():
     progress.close()
 
 
+def on_a_terminal(columns: int, monkeypatch) -> tuple[Progress, Clock, Terminal]:
+    """A bar on a terminal of so many columns."""
+    stream = Terminal()
+    progress, clock = make(stream, bar=True)
+    assert progress._bar is not None
+    monkeypatch.setattr(progress._bar, "dynamic_ncols", lambda _: (columns, 24))
+    return progress, clock, stream
+
+
+@pytest.mark.parametrize("columns", [30, 40, 60, 80, 200])
+def test_a_narrow_terminal_keeps_the_rate_the_time_and_the_bar(columns, monkeypatch):
+    progress, clock, stream = on_a_terminal(columns, monkeypatch)
+    run(progress, clock, range(1, 2001), 0.0625)
+    progress.close()
+    last = stream.getvalue().rstrip().split("\r")[-1]
+    assert len(last) <= columns
+    assert "800" in last
+    assert "0:03:" in last
+    assert last.count("|") == 2
+    assert ("accuracy 0.561" in last) == (columns >= 80)
+
+
+def test_the_bar_of_a_finished_run_is_full(monkeypatch):
+    progress, clock, stream = on_a_terminal(120, monkeypatch)
+    run(progress, clock, range(1, 4990), 0.0625)
+    progress.end_epoch(5000, 1.0, 0.6)
+    progress.message("epoch 5/5  validated")
+    progress.close()
+    last = stream.getvalue().rstrip().split("\r")[-1]
+    assert "step 5000/5000" in last
+    assert "| " not in last.partition("|")[2].rpartition("|")[0]
+
+
+def test_lines_say_nothing_more_at_the_end_of_an_epoch():
+    stream = io.StringIO()
+    progress, _ = make(stream)
+    progress.end_epoch(1000, 1.0, 0.6)
+    assert stream.getvalue() == ""
+
+
 def test_compilation_does_not_count():
     progress, clock = make(io.StringIO())
     clock.now += 60  # The first step compiles.
