@@ -5,6 +5,7 @@ GPU or TPU gets none of them.
 """
 
 import ctypes
+import importlib.util
 import os
 import pathlib
 import platform
@@ -68,13 +69,37 @@ def start(platform_name: str | None = None, cpu_tuning: bool = True) -> None:
     try:
         backend = jax.default_backend()
     except RuntimeError as error:
-        asked = "JAX" if platform_name is None else f"--platform={platform_name}"
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(f"{asked} finds no such devices here: {reason}") from error
+        raise UsageError(_no_devices(platform_name, error)) from error
     if platform_name not in (None, backend):
         raise UsageError(f"--platform={platform_name}: JAX already runs on {backend} here")
     if backend == "cpu" and cpu_tuning:
         keep_freed_memory()
+
+
+# What JAX needs beside itself for a platform: modules, any one of them, and our extra.
+_SUPPORT = {
+    "gpu": (("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_plugin"), "cuda"),
+    "tpu": (("libtpu",), "tpu"),
+}
+
+
+def _no_devices(platform_name: str | None, error: RuntimeError) -> str:
+    """Returns one line that says why there is no such device and what to do."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if platform_name not in _SUPPORT:
+        asked = "JAX" if platform_name is None else f"--platform={platform_name}"
+        return f"{asked} finds no such devices here: {reason}"
+    modules, extra = _SUPPORT[platform_name]
+    otherwise = "or leave --platform out to use what there is"
+    if not any(importlib.util.find_spec(module) for module in modules):
+        return (
+            f"--platform={platform_name}: this environment has JAX without support for a "
+            f"{platform_name.upper()}; install it: pip install 'cnn_jax[{extra}]', {otherwise}"
+        )
+    return (
+        f"--platform={platform_name}: JAX finds no {platform_name.upper()} on this machine "
+        f"({reason}), {otherwise}"
+    )
 
 
 def processor() -> str:
