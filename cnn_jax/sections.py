@@ -183,7 +183,8 @@ class Optimizer:
     )
     ema_decay: float | None = setting(
         None,
-        "evaluate an exponential moving average of the parameters, of this decay a step; none: no",
+        "evaluate an exponential moving average of the parameters, and of the statistics of batch "
+        "normalisation, of this decay a step; none: no",
         above=0,
         below=1,
     )

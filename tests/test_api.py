@@ -122,6 +122,29 @@ def test_the_best_epoch_is_kept(arrays):
     assert run.evaluate("validation").accuracy == pytest.approx(best["validation_accuracy"])
 
 
+class Normalized(nn.Module):
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        x = x.reshape(x.shape[0], -1)
+        return nn.Dense(10)(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
+
+
+def test_averaged_statistics_are_saved_and_go_on(arrays, tmp_path):
+    def train(name, epochs):
+        settings = {**SETTINGS, "optimizer.ema_decay": 0.9, "dataset.batch_size": 64}
+        workdir = tmp_path / name
+        return cnn_jax.train(
+            arrays, model=Normalized(), epochs=epochs, settings=settings, workdir=workdir
+        )
+
+    train("stopped", 1)
+    stopped, whole = train("stopped", 2), train("whole", 2)
+    assert without_seconds(stopped.history) == without_seconds(whole.history)
+    run = cnn_jax.load(tmp_path / "stopped", "last", model=Normalized())
+    validation = (arrays.validation.images, arrays.validation.labels)
+    assert run.evaluate(validation).loss == pytest.approx(run.history[-1]["validation_loss"])
+
+
 def test_with_a_workdir_it_is_what_the_command_line_does(main, tmp_path, digits):
     flags = ("--model.name=mlp", "--train.epochs=2", "--dataset.train_examples=316", "--quiet")
     assert main("train", "--workdir=cli", "--logging.projector_images=0", *flags) == 0

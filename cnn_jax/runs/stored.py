@@ -206,8 +206,8 @@ def candidates(directory: pathlib.Path, which: str = "best") -> list[pathlib.Pat
 def load_variables(directory: pathlib.Path, which: str = "best") -> tuple[dict[str, Any], int]:
     """Returns (variables to evaluate with, on the host, step) of one checkpoint.
 
-    They are `params`, the moving average where the run kept one, `batch_stats`, and the other
-    collections of a user's own module.
+    They are `params` and `batch_stats`, of both the moving average where the run kept one, and the
+    other collections of a user's own module.
 
     Args:
         directory: `checkpoints/` of a run.
@@ -233,6 +233,8 @@ def load_variables(directory: pathlib.Path, which: str = "best") -> tuple[dict[s
         for names, leaf in leaves.items():
             if names[0] == "ema_params":  # flat by path, and of the trainable parameters alone
                 parts["params"][tuple(names[1].split("/"))] = leaf
+            elif names[0] == "ema_batch_stats":
+                parts["batch_stats"][names[1:]] = leaf
         variables = {name: traverse_util.unflatten_dict(flat) for name, flat in parts.items()}
         return variables, int(folder.name)
     raise RunError(f"no checkpoint in {directory} could be read")

@@ -154,6 +154,7 @@ def train(
                 "step": step,
                 "epoch": step // per_epoch,
                 "phase": phase,
+                "averages_statistics": state.ema_batch_stats is not None,
                 "step_in_epoch": step % per_epoch,
                 "validation_accuracy": accuracy,
                 "seconds": seconds_before + time.monotonic() - began,

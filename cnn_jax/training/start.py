@@ -145,7 +145,7 @@ def _train(
     """Trains from the newest checkpoint, or the start, to the end; returns the history."""
     config, plan, data = parts.config, parts.plan, parts.data
     restored = recorder.restore(
-        lambda meta: abstract_state(plan, meta["phase"]), distributed.replicated(parts.mesh)
+        lambda meta: abstract_state(plan, meta), distributed.replicated(parts.mesh)
     )
     if restored is None:
         state = parts.first_state()

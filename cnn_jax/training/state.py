@@ -37,6 +37,8 @@ class TrainState(flax.struct.PyTreeNode):
         gradient_norm: float32 [], the global norm of the last gradient.
         nonfinite_step: int32 [], the first step whose loss or gradient was not finite, or -1.
         collections: the other variables of a user's own module, by collection.
+        ema_batch_stats: the moving average of batch_stats, which belongs to that of the parameters;
+            None where there is none, and in runs that began before it was kept.
     """
 
     step: jax.Array
@@ -50,13 +52,15 @@ class TrainState(flax.struct.PyTreeNode):
     gradient_norm: jax.Array
     nonfinite_step: jax.Array
     collections: Mapping[str, Tree] = flax.struct.field(default_factory=dict)
+    ema_batch_stats: Tree | None = None
 
     def variables(self) -> dict[str, Tree]:
-        """Returns the variables to evaluate with: the moving average where there is one."""
-        params = self.params
+        """Returns the variables to evaluate with: the moving averages where there are any."""
+        params, stats = self.params, self.ema_batch_stats
         if self.ema_params is not None:
             params = unflatten({**flatten(params), **self.ema_params})
-        return {"params": params, "batch_stats": self.batch_stats, **self.collections}
+        stats = self.batch_stats if stats is None else stats
+        return {"params": params, "batch_stats": stats, **self.collections}
 
 
 def create(
@@ -73,15 +77,17 @@ def create(
         key: the random key of the run.
         optimizer: the optimizer of the trainable parameters.
         phase: which parameters are trainable.
-        use_ema: whether to keep a moving average of the trainable parameters.
+        use_ema: whether to keep a moving average of the trainable parameters, and of the
+            statistics of batch normalisation.
     """
     trainable, _ = freezing.split(variables["params"], phase)
+    stats = variables.get("batch_stats", {})
     known = ("params", "batch_stats", "intermediates")
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         key=key,
         params=variables["params"],
-        batch_stats=variables.get("batch_stats", {}),
+        batch_stats=stats,
         opt_state=optimizer.init(trainable),
         ema_params=jax.tree.map(jnp.copy, trainable) if use_ema else None,
         interval=Sums.zero(),
@@ -89,6 +95,7 @@ def create(
         gradient_norm=jnp.zeros((), jnp.float32),
         nonfinite_step=jnp.full((), -1, jnp.int32),
         collections={name: tree for name, tree in variables.items() if name not in known},
+        ema_batch_stats=jax.tree.map(jnp.copy, stats) if use_ema else None,
     )
 
 
@@ -98,12 +105,16 @@ def new_state(plan: Plan, variables: Any, key: jax.Array, phase: int = 0) -> Tra
     return create(variables, key, plan.make_optimizer(phase), plan.phases[phase], use_ema)
 
 
-def abstract_state(plan: Plan, phase: int) -> Any:
-    """Returns the shapes of a state in a phase, to restore a checkpoint with."""
+def abstract_state(plan: Plan, meta: Mapping[str, Any]) -> Any:
+    """Returns the shapes of the state that was saved with `meta`, to restore a checkpoint with."""
     key = jax.eval_shape(lambda: jax.random.key(0))
-    return jax.eval_shape(
-        lambda variables, key: new_state(plan, variables, key, phase), plan.assembly.shapes, key
+    state: Any = jax.eval_shape(
+        lambda variables, key: new_state(plan, variables, key, meta["phase"]),
+        plan.assembly.shapes,
+        key,
     )
+    # A run that began without averaged statistics goes on without them, to the same bits.
+    return state if meta.get("averages_statistics") else state.replace(ema_batch_stats=None)
 
 
 def initial_state(

@@ -111,6 +111,9 @@ def make_train_step(plan: Plan, phase: int = 0) -> TrainStep:
             batch_stats=updated.get("batch_stats", {}),
             opt_state=opt_state,
             ema_params=_moving_average(state, trained, plan.optimizer.ema_decay),
+            ema_batch_stats=_average_statistics(
+                state, updated.get("batch_stats", {}), plan.optimizer.ema_decay
+            ),
             interval=state.interval.add(sums),
             epoch=state.epoch.add(sums),
             gradient_norm=gradient_norm,
@@ -127,6 +130,22 @@ def _moving_average(state: TrainState, trained: Any, decay: float | None) -> Any
     """Averages with a decay that starts low, so that the first parameters are soon forgotten."""
     if decay is None or state.ema_params is None:
         return None
+    return optax.incremental_update(trained, state.ema_params, 1 - _decay_now(state, decay))
+
+
+def _average_statistics(state: TrainState, statistics: Any, decay: float | None) -> Any:
+    """Averages the running statistics like the parameters, whose activations they are to fit.
+
+    Statistics that stay as they are, those of frozen layers, keep their bits.
+    """
+    if decay is None or state.ema_batch_stats is None:
+        return None
+    rate = 1 - _decay_now(state, decay)
+    return jax.tree.map(
+        lambda old, new: old + rate * (new - old), state.ema_batch_stats, statistics
+    )
+
+
+def _decay_now(state: TrainState, decay: float) -> jax.Array:
     step = state.step.astype(jnp.float32)
-    decay_now = jnp.minimum(decay, (1 + step) / (10 + step))
-    return optax.incremental_update(trained, state.ema_params, 1 - decay_now)
+    return jnp.minimum(decay, (1 + step) / (10 + step))

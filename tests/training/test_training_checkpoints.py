@@ -52,7 +52,8 @@ def three(first, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoints") / "checkpoints"
     with Checkpoints(folder, keep=3) as saved:
         for step, accuracy in ((1, 0.5), (2, 0.75), (3, 0.25)):
-            saved.save(step, at(first, step), {"validation_accuracy": accuracy, "phase": 0})
+            meta = {"validation_accuracy": accuracy, "phase": 0, "averages_statistics": True}
+            saved.save(step, at(first, step), meta)
     return folder
 
 
@@ -65,9 +66,7 @@ def folder(three, tmp_path) -> Path:
 def restore(plan, config):
     def restore(folder: Path):
         with Checkpoints(folder, keep=3) as saved:
-            return saved.restore_latest(
-                lambda meta: abstract_state(plan, meta["phase"]), sharding()
-            )
+            return saved.restore_latest(lambda meta: abstract_state(plan, meta), sharding())
 
     return restore
 

@@ -32,7 +32,7 @@ def prepare(**settings):
 def counted_by_xla(config, plan, start=0, features=None):
     plan = dataclasses.replace(plan, cached_stages=start)
     step = steps.make_train_step(plan)
-    state = abstract_state(plan, phase=0)
+    state = abstract_state(plan, {"phase": 0})
     images = jax.ShapeDtypeStruct((BATCH, *SHAPE), jnp.uint8) if features is None else features
     numbers = jax.ShapeDtypeStruct((BATCH,), jnp.float32)
     batch = Batch(images, jax.ShapeDtypeStruct((BATCH,), jnp.int32), numbers)

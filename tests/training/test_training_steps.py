@@ -40,7 +40,7 @@ made: dict[Any, Any] = {}  # compiling is what takes time here
 
 def make(info, changes: dict[str, Any] | None = None, model: Any = None):
     """Returns (plan, first state, jitted step, hyperparameters)."""
-    key = None if model else json.dumps(changes)
+    key = json.dumps(changes) + repr(model)
     if key in made:
         return made[key]
     config = experiment.replace(CONFIG, changes or {})
@@ -200,6 +200,27 @@ def test_batch_statistics_move_and_serve_evaluation(info, batch):
     )
     eval_mode: Any = plan.assembly.model.apply(after.variables(), images)
     assert not np.allclose(train_mode[0], eval_mode)
+
+
+def test_statistics_are_averaged_like_the_parameters(info, batch):
+    """Averaged parameters with the statistics of the last ones would not fit together."""
+    model = models.Classifier(Normalized(), models.create("mlp", 10).head)
+    _, state, step, hyper = make(info, {"optimizer.ema_decay": 0.15}, model)
+    average = state.batch_stats
+    for t in range(4):
+        rolled = batch._replace(images=np.roll(batch.images, 40 * t))
+        state = step(state, rolled, hyper)
+        decay = min(0.15, (1 + t) / (10 + t))
+        average = jax.tree.map(
+            lambda a, b, d=decay: d * a + (1 - d) * b, average, state.batch_stats
+        )
+    assert_close(state.variables()["batch_stats"], average, atol=1e-6)
+    changed = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), average, state.batch_stats)
+    assert min(jax.tree.leaves(changed)) > 1e-4
+    # A run from before the statistics were averaged goes on as it began.
+    old = step(state.replace(ema_batch_stats=None), batch, hyper)
+    assert old.ema_batch_stats is None
+    assert_close(old.variables()["batch_stats"], old.batch_stats, atol=0)
 
 
 def test_mirrors_alternate_from_epoch_to_epoch(info, batch):
