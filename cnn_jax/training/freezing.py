@@ -140,7 +140,7 @@ def phase_of(phases: Sequence[Phase], epoch: int) -> int:
     return max(i for i, phase in enumerate(phases) if phase.first_epoch <= epoch)
 
 
-def _is_frozen(name: str, trainable: Collection[str], paths: Collection[str]) -> bool:
+def is_frozen(name: str, trainable: Collection[str], paths: Collection[str]) -> bool:
     """Returns whether a module has no trainable parameter.
 
     A module without parameters of its own shares the fate of the module around it.
@@ -167,7 +167,7 @@ def frozen_batch_norm(phase: Phase, paths: Collection[str]) -> Iterator[None]:
         module = context.module
         if context.method_name != "__call__" or not isinstance(module, BatchNorm | nn.BatchNorm):
             return call(*args, **kwargs)
-        if not _is_frozen("/".join(module.path), phase.groups, paths):
+        if not is_frozen("/".join(module.path), phase.groups, paths):
             return call(*args, **kwargs)
         if isinstance(module, BatchNorm):
             return call(args[0], False)

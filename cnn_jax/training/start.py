@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 import optax
+from absl import logging
 
 from cnn_jax import cpu, distributed, progress, runtime, text
 from cnn_jax.data import Data, Split
@@ -20,7 +21,7 @@ from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.recorder import Recorder
 from cnn_jax.runs.trained import Run
 from cnn_jax.runs.unrecorded import Unrecorded
-from cnn_jax.training import costs, loop, profile
+from cnn_jax.training import costs, loop, profile, statistics
 from cnn_jax.training.parts import Parts, Say, name_values, prepare
 from cnn_jax.training.signals import stop_signals
 from cnn_jax.training.state import TrainState, abstract_state
@@ -81,6 +82,8 @@ def train(
         if say is not _silent:
             _say_begin(say, parts, directory)
         recorder.begin(parts.about_weights, _code(parts, model, loss))
+        if parts.about_weights is None and (warning := statistics.warning(parts.plan)):
+            logging.warning("%s", warning)
         stop_signal: loop.StopSignal = _no_signal
         if directory is not None:
             stop_signal = stack.enter_context(stop_signals())

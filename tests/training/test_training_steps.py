@@ -16,7 +16,8 @@ from cnn_jax.assembly import assemble
 from cnn_jax.data import scaling
 from cnn_jax.data.batches import Batch
 from cnn_jax.layers import BatchNorm
-from cnn_jax.training import steps
+from cnn_jax.training import statistics, steps
+from cnn_jax.training.freezing import Group
 from cnn_jax.training.plan import make_plan
 from cnn_jax.training.state import initial_state
 
@@ -221,6 +222,21 @@ def test_statistics_are_averaged_like_the_parameters(info, batch):
     old = step(state.replace(ema_batch_stats=None), batch, hyper)
     assert old.ema_batch_stats is None
     assert_close(old.variables()["batch_stats"], old.batch_stats, atol=0)
+
+
+def test_a_run_of_few_steps_is_told_what_is_left_of_the_first_statistics(info):
+    model = models.Classifier(Normalized(), models.create("mlp", 10).head)
+    for epochs, told in ((1, "10 updates leave 35% of the statistics"), (4, "40 updates"), (5, "")):
+        plan, *_ = make(info, {"train.epochs": epochs}, model)
+        line = statistics.warning(plan) or ""
+        assert line.removeprefix("batch normalisation: ").startswith(told)
+        assert bool(line) == bool(told)
+    share, momentum, updates = statistics.remainder(plan) or (0, 0, 0)
+    assert (momentum, updates) == (0.9, 50)
+    assert share == pytest.approx(0.9**50)
+    frozen = plan.phases[0]._replace(groups={"head/dense/kernel": Group(0, 1.0)})
+    assert statistics.remainder(dataclasses.replace(plan, phases=(frozen,))) is None
+    assert statistics.remainder(make(info)[0]) is None  # without batch normalisation
 
 
 def test_mirrors_alternate_from_epoch_to_epoch(info, batch):
