@@ -5,9 +5,8 @@ from cnn_jax import experiment, runtime
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.cli.train import the_experiment
 from cnn_jax.describe import block_diagram, layer_table
-from cnn_jax.describe.memory import memory_estimate
 from cnn_jax.runs.directory import RunDirectory
-from cnn_jax.training import costs
+from cnn_jax.training import costs, memory
 from cnn_jax.training.parts import Parts, prepare
 
 # Networks with more layers are printed by their blocks.
@@ -33,7 +32,8 @@ def run_command(invocation: Invocation) -> int:
     for note in info.notes:
         print(f"           {note}")
     print(f"steps      {plan.steps_per_epoch:,} an epoch, {plan.total_steps:,} in all")
-    print(_memory(parts))
+    found = memory.estimate(plan, config, info, parts.mesh.size)
+    print("\n".join(memory.lines(found)))
     print(f"devices    {runtime.describe_devices()}")
     return 0
 
@@ -56,27 +56,3 @@ def _print_network(parts: Parts, every_layer: bool, output: str | None) -> None:
         title = f"{name} on {layer_table.by(shape)}"
         figures.save(block_picture.draw(title, shape, blocks), output)
         print(f"picture    {output}")
-
-
-def _memory(parts: Parts) -> str:
-    """Returns a line on the memory of a training step."""
-    config, data = parts.config, parts.data
-    memory = memory_estimate(
-        parts.plan.assembly.model,
-        data.info.image_shape,
-        config.dataset.batch_size,
-        costs.slots(config.optimizer),
-        2 if config.train.precision == "bfloat16" else 4,
-    )
-    memory["data"] = sum(
-        split.images.nbytes
-        for split in data.splits.values()
-        if split.images.nbytes <= config.dataset.resident_limit * 2**30
-    )
-    memory["total"] += memory["data"]
-    listed = ", ".join(
-        f"{name.replace('_', ' ')} {size / 2**20:,.1f}"
-        for name, size in memory.items()
-        if size and name != "total"
-    )
-    return f"memory     about {memory['total'] / 2**20:,.0f} MiB in a training step: {listed}"

@@ -21,7 +21,7 @@ from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.recorder import Recorder
 from cnn_jax.runs.trained import Run
 from cnn_jax.runs.unrecorded import Unrecorded
-from cnn_jax.training import costs, loop, profile, statistics
+from cnn_jax.training import costs, loop, memory, profile, statistics
 from cnn_jax.training.parts import Parts, Say, name_values, prepare
 from cnn_jax.training.signals import stop_signals
 from cnn_jax.training.state import TrainState, abstract_state
@@ -73,6 +73,7 @@ def train(
     values = {"model": model, "loss": loss, "optimizer": optimizer}
     parts = prepare(config, data, directory, **values, quiet=not progress)
     profile.check(profile_steps, parts.plan.total_steps)
+    memory.check_plan(parts.plan, config, parts.data.info, parts.mesh.size)
 
     with contextlib.ExitStack() as stack:
         recorder: Recorder | Unrecorded = Unrecorded()

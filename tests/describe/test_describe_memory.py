@@ -3,12 +3,20 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from cnn_jax import layers, models
+from cnn_jax import experiment, layers, models
+from cnn_jax.data import from_arrays
+from cnn_jax.data.batches import Batch
 from cnn_jax.describe.memory import memory_estimate
+from cnn_jax.errors import UsageError
 from cnn_jax.models import Classifier, own
 from cnn_jax.models.classifier import DenseHead
+from cnn_jax.training import memory, parts
+from cnn_jax.training.state import abstract_state
+from cnn_jax.training.steps import Hyperparameters, make_train_step
+from tests import tiny
 
 
 class Normalized(nn.Module):
@@ -55,6 +63,53 @@ def test_memory_estimate_is_within_a_factor_of_two_of_xlas(name):
     estimate = memory_estimate(model, shape, batch_size=50, optimizer_slots=0)
     ours = estimate["activations"] + estimate["activation_gradients"]
     assert 0.5 < ours / analysis.temp_size_in_bytes < 2
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_the_memory_of_a_frozen_network_is_that_of_what_runs(cached, monkeypatch):
+    """Against what the compiled step holds: its arguments and its temporary buffers."""
+    monkeypatch.setitem(models.REGISTRY, "tiny", tiny.ENTRY)
+    images = np.random.default_rng(0).integers(0, 256, (80, 32, 32, 3)).astype(np.uint8)
+    data = from_arrays(images, np.arange(80) % 4, validation=0.2)
+    settings = {
+        "model.name": "tiny",
+        "transfer.freeze": "backbone",
+        "transfer.cache_features": cached,
+        "dataset.batch_size": 64,
+    }
+    config = experiment.replace(experiment.Experiment(), settings)
+    plan = parts.prepare(parts.name_values(config, data, None, None, None), data).plan
+    found = memory.estimate(plan, config, data.info)
+    step = found["training from epoch 1"]
+    head = 4 * (4 * 4 + 4)
+    assert (step["gradients"], step["optimizer"]) == (head, 2 * head)
+    assert step["total"] == sum(size for name, size in step.items() if name != "total")
+    assert ("caching the features" in found) == cached
+    shape = (64, 1, 1, 4) if cached else (64, 32, 32, 3)
+    state = abstract_state(plan, {"phase": 0})
+    batch = Batch(
+        jax.ShapeDtypeStruct(shape, jnp.float32 if cached else jnp.uint8),
+        jax.ShapeDtypeStruct((64,), jnp.int32),
+        jax.ShapeDtypeStruct((64,), jnp.float32),
+    )
+    program = jax.jit(make_train_step(plan)).lower(state, batch, Hyperparameters.of(config))
+    analysis: Any = program.compile().memory_analysis()
+    measured = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
+    print(step, analysis)
+    assert 0.5 < (step["total"] - step["data"]) / measured < 2
+    everything = memory_estimate(plan.assembly.model, (32, 32, 3), 64, optimizer_slots=2)
+    assert step["total"] < 0.7 * everything["total"]
+
+
+def test_what_needs_over_twice_the_memory_is_refused_in_one_line():
+    found = {"training from epoch 1": {"total": 9 * 2**30}, "validation": {"total": 2**30}}
+    memory.check(found, 5 * 2**30)
+    memory.check(found, None)
+    with pytest.raises(UsageError, match=r"epoch 1 needs about 9.0 GiB of memory, and this machi"):
+        memory.check(found, 4 * 2**30)
+    with pytest.raises(UsageError, match=r"a smaller dataset\.eval_batch_size"):
+        memory.check({"validation": {"total": 9 * 2**30}}, 4 * 2**30)
+    assert (memory.available() or 2**30) >= 2**28
 
 
 class Block(nn.Module):
