@@ -45,6 +45,21 @@ def main(argv: list[str]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         return 1
+    except (RuntimeError, MemoryError) as error:  # of JAX and of NumPy
+        line = _out_of_memory(error)
+        if debug or line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        return 1
+
+
+def _out_of_memory(error: Exception) -> str | None:
+    """Returns one line on memory that could not be had; None of another error."""
+    if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+        return None
+    from cnn_jax.training import memory
+
+    return memory.out_of_memory(error)
 
 
 def entry() -> None:

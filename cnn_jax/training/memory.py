@@ -3,6 +3,7 @@
 import functools
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,28 @@ def check(found: Mapping[str, Mapping[str, int]], has: int | None) -> None:
         f"{what} needs about {_gib(needed)} of memory, and this machine has {_gib(has)}; "
         f"give {', '.join(flags)}, or a smaller model"
     )
+
+
+def out_of_memory(error: Exception) -> str:
+    """Returns one line on memory that JAX or NumPy could not get: what was needed, what helps."""
+    found = re.search(
+        r"([\d.]+) ?(bytes|[KMGT]i?B)", str(error).splitlines()[0] if str(error) else ""
+    )
+    more = "" if found is None else f": {_readable(found[1], found[2])} more could not be had"
+    has = available()
+    there_is = "" if has is None else f"; the machine has {_gib(has)}"
+    return (
+        f"out of memory{more}{there_is}. Smaller values of --dataset.batch_size, "
+        "--dataset.eval_batch_size or --dataset.image_size, --dataset.resident_limit=0 and "
+        "--train.precision=bfloat16 need less"
+    )
+
+
+def _readable(number: str, unit: str) -> str:
+    if unit != "bytes":
+        return f"{number} {unit}"
+    size = float(number)
+    return _gib(int(size)) if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
 
 
 def _gib(size: int) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cnn_jax import experiment, layers, models
+from cnn_jax.cli import describe as cli_describe
 from cnn_jax.data import from_arrays
 from cnn_jax.data.batches import Batch
 from cnn_jax.describe.memory import memory_estimate
@@ -110,6 +111,42 @@ def test_what_needs_over_twice_the_memory_is_refused_in_one_line():
     with pytest.raises(UsageError, match=r"a smaller dataset\.eval_batch_size"):
         memory.check({"validation": {"total": 9 * 2**30}}, 4 * 2**30)
     assert (memory.available() or 2**30) >= 2**28
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            jax.errors.JaxRuntimeError(
+                "RESOURCE_EXHAUSTED: Out of memory allocating 12884901888 bytes.\n[tf-allocator]"
+            ),
+            "12.0 GiB more",
+        ),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Failed to allocate 1.5GiB"), "1.5 GiB"),
+        (MemoryError("Unable to allocate 7.28 TiB for an array with shape (1,)"), "7.28 TiB more"),
+        (MemoryError(), "out of memory; the machine has"),
+    ],
+)
+def test_memory_that_cannot_be_had_is_one_line(error, said, main, monkeypatch, capsys):
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(cli_describe, "run_command", fail)
+    assert main("describe", "--model.name=mlp") == 1
+    line = capsys.readouterr().err
+    assert line.startswith("error: out of memory")
+    assert said in line
+    assert "--dataset.batch_size" in line
+    assert line.count("\n") == 1
+
+
+def test_another_error_of_jax_is_not_taken_for_it(main, monkeypatch):
+    def fail(*_: Any, **__: Any) -> None:
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+    monkeypatch.setattr(cli_describe, "run_command", fail)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        main("describe", "--model.name=mlp")
 
 
 class Block(nn.Module):
