@@ -43,7 +43,9 @@ class Experiment:
     """
 
     name: str = setting("experiment", "what to call it; a preset's is its file's")
-    seed: int = setting(0, "of parameters, batch order, augmentation and dropout", minimum=0)
+    seed: int = setting(
+        0, "of parameters, batch order, augmentation and dropout", minimum=0, maximum=2**63 - 1
+    )
     dataset: Dataset = dataclasses.field(default_factory=Dataset)
     model: Model = dataclasses.field(default_factory=Model)
     transfer: Transfer = dataclasses.field(default_factory=Transfer)
@@ -162,7 +164,7 @@ def replace(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
             f"there is no setting {unknown[0]!r}{text.did_you_mean(unknown[0], known)}"
         )
     top: dict[str, Any] = {}
-    for path, value in changes.items():
+    for path, value in {**settings.shorter_warmup(experiment, changes), **changes}.items():
         section, _, name = path.rpartition(".")
         if section:
             top[section] = dataclasses.replace(

@@ -24,7 +24,10 @@ class Dataset:
         resumable=True,
     )
     image_size: int | None = setting(
-        None, "images are resized to this height and width, in pixels; none: as stored", minimum=1
+        None,
+        "images are resized to this height and width, in pixels; none: as stored",
+        minimum=1,
+        maximum=8192,
     )
     train_examples: int | None = setting(
         None, "train on this many examples only, class by class in proportion; none: all", minimum=1
@@ -69,6 +72,12 @@ class Dataset:
     on_error: Literal["refuse", "skip"] = setting(
         "refuse", "what to do with an image that cannot be read: stop and name it, or skip it"
     )
+    positive: str | None = setting(
+        None,
+        "of two classes the one that sensitivity and specificity are about; none: the second, "
+        "whose logit is the one of --train.loss=binary_cross_entropy",
+        resumable=True,
+    )
     resident_limit: float = setting(
         2.0,
         "data of up to this size in GiB is kept on the devices, larger data is streamed from disk",
@@ -111,7 +120,7 @@ class Model:
         None, "AlexNet's normalisation across channels; none: off"
     )
     width: float | None = setting(
-        None, "airbench's filters, as a multiple of its own; none: 1", above=0
+        None, "airbench's filters, as a multiple of its own; none: 1", above=0, maximum=100
     )
 
     def options(self) -> dict[str, Any]:
@@ -146,7 +155,10 @@ class Transfer:
         True, "compute the features of stages that stay frozen once, where nothing augments them"
     )
     cache_views: int = setting(
-        0, "with augmentation, cache this number of views of each image and cycle", minimum=0
+        0,
+        "with augmentation, cache this number of views of each image and cycle",
+        minimum=0,
+        maximum=10_000,
     )
 
 
@@ -201,7 +213,7 @@ class Optimizer:
 class Train:
     """How long, with which loss, in which precision."""
 
-    epochs: int = setting(5, "passes over the training split", minimum=1)
+    epochs: int = setting(5, "passes over the training split", minimum=1, maximum=1_000_000)
     loss: str = setting(
         "cross_entropy",
         "cross_entropy, binary_cross_entropy (two classes, one logit), or the name of a registered "

@@ -1,13 +1,21 @@
 """Declares, reads and checks settings: dataclass fields with help, bounds and choices."""
 
 import dataclasses
+import math
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from absl import flags as absl_flags
+from absl import logging
 
 from cnn_jax.errors import UsageError
+
+# Of settings that name no bound of their own: steps and examples are counted in int32, and numbers
+# are used in float32.
+LARGEST_INT = 2**31 - 1
+_LARGEST_FLOAT, _SMALLEST_FLOAT = 1e30, 1e-30
 
 
 def setting(
@@ -88,6 +96,15 @@ def check_value(path: str, field: dataclasses.Field, value: Any) -> None:
     if choices and value not in choices:
         raise UsageError(f"--{path} is one of {', '.join(choices)}, not {value!r}")
     m = field.metadata
+    number: Any = value
+    if kind is float and not math.isfinite(number):
+        raise UsageError(f"--{path} takes a finite number, not {value!r}")
+    if kind is float and 0 < abs(number) < _SMALLEST_FLOAT:
+        raise UsageError(f"--{path} is too small a number for float32: {value!r}")
+    if kind in (int, float) and m.get("maximum") is None and m.get("below") is None:
+        highest = LARGEST_INT if kind is int else _LARGEST_FLOAT
+        if number > highest:
+            raise UsageError(f"--{path} must be at most {highest}, not {value!r}")
     tests = [
         ("minimum", lambda bound: value >= bound, "at least"),
         ("maximum", lambda bound: value <= bound, "at most"),
@@ -96,7 +113,7 @@ def check_value(path: str, field: dataclasses.Field, value: Any) -> None:
     ]
     for key, holds, words in tests:
         if m.get(key) is not None and not holds(m[key]):
-            raise UsageError(f"--{path} must be {words} {m[key]:g}, not {value!r}")
+            raise UsageError(f"--{path} must be {words} {m[key]}, not {value!r}")
 
 
 def convert(kind: type, text: str) -> Any:
@@ -105,3 +122,27 @@ def convert(kind: type, text: str) -> Any:
         return absl_flags.BooleanParser().parse(text) if kind is bool else kind(text)
     except ValueError:
         return text
+
+
+def shorter_warmup(old: Any, changes: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the warm-up that gives way to fewer epochs or to a constant rate, where it has to.
+
+    It keeps its share of the run. One that is among the changes stands, and is refused if it is too
+    long.
+
+    Args:
+        old: the Experiment that is changed.
+        changes: {dotted path: value}.
+    """
+    name = "optimizer.warmup_epochs"
+    before, epochs = old.optimizer.warmup_epochs, changes.get("train.epochs")
+    if name in changes or before == 0:
+        return {}
+    if changes.get("optimizer.schedule") == "constant":
+        now = 0.0
+    elif isinstance(epochs, int) and 0 < epochs <= before:
+        now = before * epochs / old.train.epochs
+    else:
+        return {}
+    logging.warning("--%s=%g of the preset gives way, and is %g", name, before, now)
+    return {name: now}

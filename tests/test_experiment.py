@@ -6,6 +6,7 @@ import pytest
 from cnn_jax import experiment, settings
 from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Dataset, Experiment, Model, Optimizer, Train
+from cnn_jax.options import Advise, Sweep
 
 
 def test_json_and_back_is_the_same_experiment():
@@ -76,6 +77,24 @@ def test_replace_takes_dotted_paths_and_validates():
         experiment.replace(e, {"optimizer.learning_rate": -1.0})
 
 
+@pytest.mark.parametrize(
+    ("changes", "warmup"),
+    [
+        ({"train.epochs": 1}, 0.2),
+        ({"train.epochs": 2}, 0.4),
+        ({"train.epochs": 3}, 2),
+        ({"train.epochs": 20}, 2),
+        ({"optimizer.schedule": "constant"}, 0),
+        ({"train.epochs": 1, "optimizer.warmup_epochs": 0.5}, 0.5),
+    ],
+)
+def test_a_warmup_gives_way_to_fewer_epochs(changes, warmup):
+    e = Experiment(optimizer=Optimizer(schedule="cosine", warmup_epochs=2), train=Train(epochs=10))
+    assert experiment.replace(e, changes).optimizer.warmup_epochs == pytest.approx(warmup)
+    with pytest.raises(UsageError, match=r"warmup_epochs=3 must be less than train\.epochs=2"):
+        experiment.replace(e, {"train.epochs": 2, "optimizer.warmup_epochs": 3})
+
+
 def test_difference_names_what_changed():
     old = Experiment()
     new = experiment.replace(old, {"train.epochs": 9, "seed": 1})
@@ -87,6 +106,30 @@ def test_every_setting_has_a_help_text_and_a_legal_default():
         assert field.metadata["help"], path
         assert field.default is not dataclasses.MISSING
         settings.check_value(path, field, field.default)
+
+
+def test_every_number_has_a_highest_legal_value():
+    everything = [
+        *experiment.fields(),
+        *settings.fields(Sweep, "sweep."),
+        *settings.fields(Advise, "advise."),
+    ]
+    numbers = 0
+    for path, field in everything:
+        kind, *_ = settings.field_type(field)
+        if kind not in (int, float):
+            continue
+        numbers += 1
+        for value in (10**400, 2**64, -(10**400)) if kind is int else (1e300, -1e300):
+            with pytest.raises(UsageError, match=f"{path} must be "):
+                settings.check_value(path, field, value)
+        if kind is float:
+            for value in (float("nan"), float("inf")):
+                with pytest.raises(UsageError, match=f"{path} takes a finite number"):
+                    settings.check_value(path, field, value)
+            with pytest.raises(UsageError, match=f"{path} "):
+                settings.check_value(path, field, 1e-300)
+    assert numbers > 25
 
 
 def test_runs_that_differ_in_seed_and_place_alone_share_a_setting():

@@ -248,7 +248,7 @@ def test_an_unknown_flag_gets_a_suggestion(argument, suggestion):
         (["--train.epochs=0"], "--train.epochs must be at least 1, not 0"),
         (["--seed", "-1"], "--seed must be at least 0, not -1"),
         (["--dataset.validation_fraction=1"], "must be less than 1, not 1.0"),
-        (["--optimizer.learning_rate=nan"], "--optimizer.learning_rate must be"),
+        (["--optimizer.learning_rate=nan"], "--optimizer.learning_rate takes a finite number"),
         (["--optimizer.learning_rate=inf"], "--optimizer.learning_rate takes a finite number"),
         (["--train.epochs"], "--train.epochs misses its value"),
         (["--train.epochs", "--seed=1"], "--train.epochs misses its value: '--seed=1' follows"),

@@ -9,6 +9,7 @@ from cnn_jax.cli import console
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.data import DataInfo
 from cnn_jax.errors import UsageError
+from cnn_jax.evaluation import two_classes
 from cnn_jax.evaluation.evaluator import Evaluation
 from cnn_jax.reporting import tables
 from cnn_jax.runs import figures, recorder, trained
@@ -40,6 +41,10 @@ def run_command(invocation: Invocation) -> int:
     if invocation.views != "one":
         name += f"_{invocation.views}"
     record = evaluation_record(found, run.data_info, run.step)
+    positive = two_classes.positive_class(run.experiment.dataset.positive, run.class_names)
+    if positive is not None:
+        record["positive"] = run.class_names[positive]
+        record |= two_classes.rates(found.confusion, positive)
     recorder.add_evaluation(directory, name, record)
     if not recorder.is_writer():
         return 0
@@ -56,6 +61,12 @@ def run_command(invocation: Invocation) -> int:
         )
     ]
     print(tables.table(rows, ["class", "examples", "accuracy"]))
+    if positive is not None:
+        rates = (
+            f"{rate} {'-' if record[rate] is None else format(record[rate], '.4f')}"
+            for rate in ("sensitivity", "specificity")
+        )
+        print(f"positive   {record['positive']}: {', '.join(rates)} (--dataset.positive)")
     print(f"written    {text.shown(directory.path / 'result.json')}")
     for path in saved:
         print(f"figure     {text.shown(path)}")

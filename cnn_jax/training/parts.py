@@ -15,7 +15,7 @@ from cnn_jax import distributed, experiment, models
 from cnn_jax.assembly import assemble
 from cnn_jax.data import Data, Split, arrays
 from cnn_jax.errors import UsageError
-from cnn_jax.evaluation import evaluator
+from cnn_jax.evaluation import evaluator, two_classes
 from cnn_jax.experiment import Experiment
 from cnn_jax.losses import Loss
 from cnn_jax.pretrained.weights import Weights, merge
@@ -102,6 +102,7 @@ def prepare(
         )
     if directory is not None and directory.exists():
         changes.check_same_data(directory, data.info)
+    two_classes.positive_class(config.dataset.positive, data.info.class_names)
     weights, about = _find_weights(config, directory)
     assembly = assemble(config, data.info, about, model=model, loss=loss)
     if weights is not None:

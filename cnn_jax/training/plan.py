@@ -10,7 +10,7 @@ from cnn_jax import experiment
 from cnn_jax.assembly import Assembly
 from cnn_jax.data import batches
 from cnn_jax.models.classifier import stage_prefixes
-from cnn_jax.training import freezing, optimizers
+from cnn_jax.training import freezing, limits, optimizers
 from cnn_jax.training.freezing import Phase
 from cnn_jax.trees import flatten
 
@@ -116,6 +116,7 @@ def make_plan(
     # `cache_views` fixes the views.
     if not transfer.cache_features or (dataset.augments and not transfer.cache_views):
         cached = 0
+    limits.check(dataset, assembly.image_shape, config.train.epochs, num_examples)
     return Plan(
         assembly=assembly,
         phases=phases,

@@ -13,7 +13,7 @@ from absl import logging
 from cnn_jax import cpu, distributed, progress, runtime, text
 from cnn_jax.data import Data, Split
 from cnn_jax.data.batches import Feed
-from cnn_jax.evaluation import evaluator, probe
+from cnn_jax.evaluation import evaluator, probe, two_classes
 from cnn_jax.experiment import Experiment
 from cnn_jax.losses import Loss
 from cnn_jax.runs import changes, code, trained
@@ -129,6 +129,9 @@ def _say_begin(say: Say, parts: Parts, directory: RunDirectory | None) -> None:
     say(f"images     {sizes}; {info.image_shape} each")
     for note in info.notes:
         say(f"           {note}")
+    positive = two_classes.positive_class(config.dataset.positive, info.class_names)
+    if positive is not None:
+        say(f"positive   {info.class_names[positive]} (--dataset.positive)")
     if about is not None:
         say(
             f"weights    {about['source']}; images scaled as {parts.plan.assembly.normalize} "

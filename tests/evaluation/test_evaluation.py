@@ -1,5 +1,6 @@
 """Losses and metrics against NumPy, and the loop over a split."""
 
+import json
 from typing import Any
 
 import jax
@@ -7,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from PIL import Image
 
 from cnn_jax import data, distributed, experiment, losses
 from cnn_jax.assembly import assemble
 from cnn_jax.data import batches
-from cnn_jax.evaluation import metrics
+from cnn_jax.errors import UsageError
+from cnn_jax.evaluation import metrics, two_classes
 from cnn_jax.evaluation.evaluator import Evaluator, embed
 from cnn_jax.training.plan import make_plan
 from cnn_jax.training.state import initial_state
@@ -115,6 +118,47 @@ def test_two_classes_from_one_logit(digits):
     p = found.probabilities[np.arange(len(keep)), two.labels]
     assert found.loss == pytest.approx(float(-np.log(p).mean()), rel=1e-4)
     assert found.accuracy == pytest.approx((p > 0.5).mean())
+
+
+def test_the_positive_class_is_named_or_the_second():
+    confusion = np.array([[8, 2], [3, 1]])
+    assert two_classes.positive_class(None, ("a", "b")) == 1
+    assert two_classes.positive_class("a", ("a", "b")) == 0
+    assert two_classes.positive_class(None, ("a", "b", "c")) is None
+    assert two_classes.rates(confusion, 1) == {"sensitivity": 0.25, "specificity": 0.8}
+    assert two_classes.rates(confusion, 0) == {"sensitivity": 0.8, "specificity": 0.25}
+    assert two_classes.rates(confusion * [[1], [0]], 1) == {"sensitivity": None, "specificity": 0.8}
+    with pytest.raises(
+        UsageError, match=r"dataset\.positive=c is no class; the classes are a and b"
+    ):
+        two_classes.positive_class("c", ("a", "b"))
+    with pytest.raises(UsageError, match="is for two classes, and there are 3"):
+        two_classes.positive_class("a", ("a", "b", "c"))
+
+
+def test_the_positive_class_is_printed_and_stored(main, tmp_path, capsys):
+    generator = np.random.default_rng(0)
+    for label, light in (("healthy", 0), ("ill", 128)):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(20):
+            pixels = generator.integers(light, light + 128, (8, 8, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{i}.png")
+    data = ("--dataset.name=folder", "--dataset.path=photos", "--dataset.image_size=8")
+    train = ("--model.name=mlp", "--train.loss=binary_cross_entropy", "--train.epochs=1")
+    none = ("--logging.projector_images=0", "--logging.figures_every=none")
+    assert main("train", "--workdir=run", *data, *train, *none, "--dataset.positive=healthy") == 0
+    assert "positive   healthy (--dataset.positive)" in capsys.readouterr().out
+    assert main("evaluate", "--workdir=run") == 0
+    record = json.loads((tmp_path / "run" / "result.json").read_text())["evaluation"]["test"]
+    assert record["positive"] == "healthy"
+    sensitivity, specificity = record["per_class_accuracy"]
+    assert (record["sensitivity"], record["specificity"]) == (sensitivity, specificity)
+    out = capsys.readouterr().out
+    assert (
+        f"positive   healthy: sensitivity {sensitivity:.4f}, specificity {specificity:.4f}" in out
+    )
+    assert main("train", "--workdir=other", *data, *train, "--dataset.positive=sick") == 2
+    assert "the classes are healthy and ill" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["resnet20", "mlp"])

@@ -15,6 +15,7 @@ from cnn_jax import distributed, experiment, models, trees
 from cnn_jax.assembly import assemble
 from cnn_jax.data import scaling
 from cnn_jax.data.batches import Batch
+from cnn_jax.errors import UsageError
 from cnn_jax.layers import BatchNorm
 from cnn_jax.training import statistics, steps
 from cnn_jax.training.freezing import Group
@@ -237,6 +238,24 @@ def test_a_run_of_few_steps_is_told_what_is_left_of_the_first_statistics(info):
     frozen = plan.phases[0]._replace(groups={"head/dense/kernel": Group(0, 1.0)})
     assert statistics.remainder(dataclasses.replace(plan, phases=(frozen,))) is None
     assert statistics.remainder(make(info)[0]) is None  # without batch normalisation
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset.crop_padding": 9}, r"crop_padding=9 is more than the images have: 8 pixels"),
+        ({"dataset.cutout": 2**31 - 1}, "cutout=2147483647 is more than"),
+    ],
+)
+def test_augmentation_is_no_larger_than_the_images(changes, message, info):
+    with pytest.raises(UsageError, match=message):
+        make(info, changes)
+
+
+def test_steps_are_counted_in_int32(info):
+    config = experiment.replace(CONFIG, {"train.epochs": 1_000_000, "dataset.batch_size": 1})
+    with pytest.raises(UsageError, match=r"epochs=1000000 are 10,000,000,000 steps"):
+        make_plan(config, assemble(config, info), 10_000)
 
 
 def test_mirrors_alternate_from_epoch_to_epoch(info, batch):
