@@ -3,10 +3,25 @@
 import contextlib
 import difflib
 import pathlib
+import re
 import shlex
 import shutil
 import sys
 from collections.abc import Sequence
+
+# Control characters but tab and line feed, lone surrogates (bytes of a file name that are not
+# text), and the characters that break lines or turn the direction of writing.
+_CONTROL = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(words: str) -> str:
+    r"""Returns text with control characters as \x1b and so on; tabs and line feeds stay."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), words)
+
+
+def one_line(words: str) -> str:
+    r"""Returns text that may hold names of files or classes as one printable line."""
+    return printable(words).replace("\n", "\\n")
 
 
 def shown(path: pathlib.Path) -> str:

@@ -15,7 +15,7 @@ def speaker(quiet: bool) -> Callable[[str], None]:
         from cnn_jax.runs import recorder  # imports JAX
 
         if not quiet and recorder.is_writer():
-            print(line, flush=True)
+            print(text.one_line(line), flush=True)
 
     return say
 

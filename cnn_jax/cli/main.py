@@ -3,11 +3,11 @@
 import contextlib
 import importlib
 import logging as python_logging
-import os
 import sys
 
+from cnn_jax import text
 from cnn_jax._version import __version__
-from cnn_jax.cli import flags, help, presets
+from cnn_jax.cli import flags, help, presets, streams
 from cnn_jax.cli.invocation import Invocation, command_of
 from cnn_jax.errors import UserError
 
@@ -18,39 +18,61 @@ def main(argv: list[str]) -> int:
     Args:
         argv: the arguments without the program's name.
     """
+    with streams.safe():
+        return _main(argv)
+
+
+def _main(argv: list[str]) -> int:
     debug = "--debug" in argv
     try:
         invocation = flags.parse(argv)
         if invocation.command == "help":
             print(help.text(next(iter(invocation.arguments), None)), end="")
-            return 0
+            return _lost("help")
         if invocation.command == "version":
             print(f"cnn-jax {__version__}")
-            return 0
-        return _run(invocation)
+            return _lost("version")
+        code = _run(invocation)
+        return code or _lost(invocation.command)
     except UserError as error:
         if debug:
             raise
-        print(f"error: {error.for_command_line}", file=sys.stderr)
+        _say(error.for_command_line)
         return error.exit_code
     except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
+        _say("interrupted")
         return 130
-    except BrokenPipeError:  # the program that reads our output has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except OSError as error:  # no space left, no permission, ...
         if debug:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        _say(f"{where}{error.strerror or error}")
         return 1
     except (RuntimeError, MemoryError) as error:  # of JAX and of NumPy
         line = _out_of_memory(error)
         if debug or line is None:
             raise
-        print(f"error: {line}", file=sys.stderr)
+        _say(line)
         return 1
+
+
+def _say(message: str) -> None:
+    """Prints the line that an error is."""
+    print(f"error: {text.one_line(message)}", file=sys.stderr)
+
+
+def _lost(command: str) -> int:
+    """Returns 1 and says so where a command whose result is what it prints could not print it.
+
+    The others have their result on the disk.
+    """
+    sys.stdout.flush()
+    failed = getattr(sys.stdout, "failed", None)
+    if failed is None or command in ("train", "advise", "sweep"):
+        return 0
+    if not isinstance(failed, BrokenPipeError):  # else the reader has all that it wanted
+        _say(f"standard output: {getattr(failed, 'strerror', None) or failed}")
+    return 1
 
 
 def _out_of_memory(error: Exception) -> str | None:
@@ -64,6 +86,7 @@ def _out_of_memory(error: Exception) -> str | None:
 
 def entry() -> None:
     """Runs the command line of this process and ends it."""
+    streams.open_closed()
     sys.exit(main(sys.argv[1:]))
 
 
@@ -92,4 +115,11 @@ def _show_warnings() -> None:
     absl_flags.FLAGS.mark_as_parsed()  # or absl's logging says that flags are not parsed yet
     logging.use_absl_handler()
     logging.set_verbosity(logging.WARNING)  # Orbax reports every step at the level below
-    logging.get_absl_handler().setFormatter(python_logging.Formatter("warning: %(message)s"))
+    logging.get_absl_handler().setFormatter(_Line("warning: %(message)s"))
+
+
+class _Line(python_logging.Formatter):
+    """Formats a message as one printable line."""
+
+    def format(self, record: python_logging.LogRecord) -> str:
+        return text.one_line(super().format(record))
