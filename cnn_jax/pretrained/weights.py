@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn_jax import files, text, trees
+from cnn_jax import files, places, text, trees
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.patterns import matches
 from cnn_jax.pretrained import catalogue, layouts
@@ -63,7 +63,7 @@ def load(source: str, model: str, include: str | None = None) -> Weights:
         RunError: the file is damaged, or could not be downloaded.
     """
     if source != "imagenet":
-        return load_file(Path(source).expanduser(), model)
+        return load_file(places.place(source, "--transfer.weights"), model)
     include_top = include is not None and any(
         layer.path.startswith("head/") and matches(include, layer.path)
         for layer in layouts.find(model).layers
@@ -97,10 +97,16 @@ def load_file(path: Path, model: str, entry: catalogue.Entry | None = None) -> W
             f"{model}; take {' or '.join(names[known] for known in layout.conventions)}"
         )
     convention = layout.conventions[project]
+    md5 = files.checksum(path, "md5")
+    for known in catalogue.ENTRIES:
+        if known.md5 == md5 and known.model == model:
+            entry = known
     try:
         if project == "keras":
-            from cnn_jax.pretrained import keras_files
+            from cnn_jax.pretrained import hdf5, keras_files
 
+            if all(known.md5 != md5 for known in catalogue.ENTRIES):
+                hdf5.check(path)
             arrays = keras_files.read(path, layout.layers, convention)
         else:
             from cnn_jax.pretrained import torch_files
@@ -113,10 +119,6 @@ def load_file(path: Path, model: str, entry: catalogue.Entry | None = None) -> W
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise RunError(f"{path} holds values that are not finite in {name}")
-    md5 = files.checksum(path, "md5")
-    for known in catalogue.ENTRIES:
-        if known.md5 == md5 and known.model == model:
-            entry = known
     if entry is not None:
         reason = f"the catalogue's for {entry.name}"
     else:

@@ -1,4 +1,5 @@
 import pickle
+import subprocess
 import sys
 import zipfile
 from typing import Any
@@ -10,7 +11,7 @@ import safetensors.numpy
 
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.patterns import matches
-from cnn_jax.pretrained import catalogue, download, layouts
+from cnn_jax.pretrained import catalogue, download, hdf5, layouts
 from cnn_jax.pretrained import weights as pretrained
 
 
@@ -383,3 +384,39 @@ def test_patterns_that_select_nothing_or_are_none_are_refused(weights):
         pretrained.merge(fitting(), weights, "blok1")
     with pytest.raises(UsageError, match="regular expression"):
         pretrained.merge(fitting(), weights, "block[1")
+
+
+def test_a_file_whose_reading_never_ends_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "w.h5"
+    write_legacy(path, arrays_for(NAMES))
+    monkeypatch.setattr(hdf5, "_BASE_SECONDS", 1)
+    monkeypatch.setattr(
+        hdf5,
+        "_CHILD",
+        hdf5._CHILD.replace(
+            "hdf5.read_within", "hdf5.layers = lambda *_: iter(int, 1)\nhdf5.read_within"
+        ),
+    )
+    with pytest.raises(RunError, match="does not end within 1 s of"):
+        pretrained.load(str(path), "vgg16")
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("import os; os.abort()", "reading it crashes"),
+        ("raise MemoryError", "GiB of memory"),
+    ],
+)
+def test_a_file_that_crashes_its_reader_is_refused(tmp_path, monkeypatch, fault, message):
+    path = tmp_path / "w.h5"
+    write_legacy(path, arrays_for(NAMES))
+    broken = f"def broken(*_):\n    {fault}\nhdf5.layers = broken\nhdf5.read_within"
+    monkeypatch.setattr(hdf5, "_CHILD", hdf5._CHILD.replace("hdf5.read_within", broken))
+    with pytest.raises(RunError, match=message):
+        pretrained.load(str(path), "vgg16")
+
+
+def test_the_reader_of_hdf5_imports_no_jax():
+    code = "import sys; from cnn_jax.pretrained import hdf5; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
