@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 
+from cnn_jax import places
 from cnn_jax.errors import UsageError
 
 # Parameters of glibc's mallopt. Without them XLA's large temporaries cost a page fault for every
@@ -26,9 +27,16 @@ def cache_dir() -> pathlib.Path:
     """Returns the folder of files that can be made again: $CNN_JAX_CACHE, else ~/.cache/cnn_jax."""
     own = os.environ.get("CNN_JAX_CACHE")
     if own:
-        return pathlib.Path(own).expanduser().resolve()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return pathlib.Path(base).expanduser().resolve() / "cnn_jax"
+        return places.place(own, "CNN_JAX_CACHE").resolve()
+    base = os.environ.get("XDG_CACHE_HOME")
+    if base:
+        return places.place(base, "XDG_CACHE_HOME").resolve() / "cnn_jax"
+    try:
+        return pathlib.Path("~/.cache").expanduser().resolve() / "cnn_jax"
+    except RuntimeError:
+        raise UsageError(
+            "this user has no home directory for the cache; set CNN_JAX_CACHE=DIR"
+        ) from None
 
 
 def keep_freed_memory() -> bool:

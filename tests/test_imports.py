@@ -32,6 +32,7 @@ ROOMS = [
         "progress",
         "text",
         "files",
+        "places",
         "trees",
         "errors",
         "convolution",

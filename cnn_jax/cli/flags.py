@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from cnn_jax import settings
+from cnn_jax import places, settings
 from cnn_jax.cli import invocation as invocations
 from cnn_jax.cli.console import one_line
 from cnn_jax.cli.invocation import COMMANDS, Command, Invocation
@@ -22,6 +22,8 @@ from cnn_jax.text import did_you_mean
 
 _HELP = ("--help", "-help", "-h")
 _VERSION = ("--version", "-version")
+_PLACES = ("workdir", "config", "code", "output", "dataset.path", "dataset.data_dir")
+_PLACES += ("transfer.weights",)
 
 
 def define(flag_values: absl_flags.FlagValues) -> None:
@@ -68,6 +70,7 @@ def parse(argv: list[str]) -> Invocation:
         name: flag_values[name].value for name in flag_values if flag_values[name].present
     }
     _check_belonging(command, given)
+    _check_places(command, arguments, given)
     sections: dict[str, Any] = {
         name: {field.name: given.pop(path) for path, field in fields if path in given}
         for name, fields in invocations.SECTION_FIELDS.items()
@@ -117,6 +120,16 @@ def _check_belonging(command: Command, given: dict[str, Any]) -> None:
     if output is not None and Path(output).suffix not in endings:
         legal = " or ".join(endings)
         raise UsageError(f"--output takes a file that ends in {legal}, not {output!r}")
+
+
+def _check_places(command: Command, arguments: list[str], given: dict[str, Any]) -> None:
+    """Raises UsageError where a file or folder is named that can be none on this machine."""
+    for name in _PLACES:
+        paths = given.get(name) or ()
+        for path in [paths] if isinstance(paths, str) else paths:
+            places.place(path, f"--{name}")
+    for argument in arguments:
+        places.place(argument, command.arguments.removesuffix("..."))
 
 
 class _FieldParser(absl_flags.ArgumentParser):

@@ -18,7 +18,7 @@ import types
 from pathlib import Path
 from typing import Any
 
-from cnn_jax import experiment, text
+from cnn_jax import experiment, places, text
 from cnn_jax.cli.console import one_line
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.errors import UsageError, UserError
@@ -118,7 +118,7 @@ def run_code(invocation: Invocation, presets_dir: Path = PRESETS_DIR) -> None:
         UsageError: a file is not there or has an error.
     """
     for name in invocation.code:
-        path = Path(name).expanduser()
+        path = places.place(name, "--code")
         if not path.is_file():
             raise UsageError(f"--code={name}: there is no such file")
         run_file(path)
@@ -186,7 +186,7 @@ def _find(config: str, presets_dir: Path) -> Path:
     known = names(presets_dir)
     if config in known:
         return presets_dir / f"{config}.py"
-    path = Path(config).expanduser()
+    path = places.place(config, "--config")
     if path.suffix in (".py", ".json"):
         if not path.is_file():
             tip = text.did_you_mean(path.stem, known, "--config=")

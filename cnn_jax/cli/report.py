@@ -2,7 +2,7 @@
 
 import pathlib
 
-from cnn_jax import text
+from cnn_jax import places, text
 from cnn_jax.cli import flags, presets
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.experiment import Experiment
@@ -19,7 +19,7 @@ def run_command(invocation: Invocation) -> int:
     flags.refuse_settings(invocation, "give nothing but the directory: report DIR")
     (source,) = invocation.arguments
     page = report.page_of(source, _question)
-    output = pathlib.Path(invocation.output or pathlib.Path(source).expanduser() / "report.html")
+    output = pathlib.Path(invocation.output or places.place(source, "directory") / "report.html")
     report.write(page, output)
     print(f"written    {text.shown(output.resolve())} ({len(page.encode()) / 1e6:.1f} MB)")
     return 0

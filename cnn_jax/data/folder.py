@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from cnn_jax import experiment
+from cnn_jax import experiment, places
 from cnn_jax.data.cache import Encoded
 from cnn_jax.data.images import ImageError, read_image
 from cnn_jax.data.sources import Source
@@ -34,7 +34,7 @@ def source(config: experiment.Dataset) -> Source:
     """
     if not config.path:
         raise UsageError("--dataset.name=folder needs --dataset.path=DIR")
-    root = Path(config.path).expanduser()
+    root = places.place(config.path, "--dataset.path")
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
         raise RunError(f"--dataset.path={config.path} {what}; {_LAYOUTS}")

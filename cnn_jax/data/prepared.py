@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cnn_jax import experiment
+from cnn_jax import experiment, places
 from cnn_jax.data.cache import Encoded
 from cnn_jax.data.sources import Source
 from cnn_jax.errors import RunError, UsageError
@@ -40,8 +40,10 @@ class _Features:
 
 def data_dir(config: experiment.Dataset) -> Path:
     """Returns where prepared directories are: data_dir, else $TFDS_DATA_DIR, else TFDS's own."""
-    place = config.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return Path(place).expanduser().absolute()
+    if config.data_dir:
+        return places.place(config.data_dir, "--dataset.data_dir").absolute()
+    place = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return places.place(place, "TFDS_DATA_DIR").absolute()
 
 
 def find(place: Path, dataset: str, config: str | None, version: str | None) -> Path | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_jax import experiment, models, trees
+from cnn_jax import experiment, models, places, trees
 from cnn_jax.data import scaling
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.pretrained import weights
@@ -27,7 +27,7 @@ def load(source: str, model: str, include: str | None = None) -> Weights:
         UsageError: the path does not exist, or holds no weights of this model.
         RunError: the file or the run is damaged, or could not be downloaded.
     """
-    path = Path(source).expanduser()
+    path = places.place(source, "--transfer.weights")
     if source != "imagenet" and path.is_dir():
         return from_run(path, model)
     return weights.load(source, model, include)

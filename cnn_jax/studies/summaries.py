@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from cnn_jax import experiment
+from cnn_jax import experiment, places
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.runs.directory import RunDirectory
 
@@ -55,7 +55,7 @@ def find(paths: Sequence[str], left_out: Callable[[str], None]) -> list[RunSumma
     """
     runs: dict[pathlib.Path, RunSummary] = {}
     for path in paths:
-        top = pathlib.Path(path).expanduser()
+        top = places.place(path, "directory")
         if not top.is_dir():
             raise UsageError(f"there is no directory {path}")
         is_run = (top / "config.json").is_file()

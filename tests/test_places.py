@@ -1,0 +1,71 @@
+"""Paths that can be none on this machine are one line, wherever they are named."""
+
+import os
+
+import pytest
+
+from cnn_jax import places, runtime
+from cnn_jax.cli import flags
+from cnn_jax.errors import UsageError
+
+WRONG = [
+    ("gs://bucket/run", "only folders and files of this machine"),
+    ("s3://bucket/run", "only folders and files of this machine"),
+    ("hf://datasets/a/b", "only folders and files of this machine"),
+    ("file:///tmp/run", "only folders and files of this machine"),
+    ("~nosuch_user/run", "nobody knows that home directory"),
+    ("loop/run", "symbolic links"),
+    ("a\0b", "null"),
+    ("x" * 300, "too long"),
+]
+FLAGS = [
+    ("train", "workdir"),
+    ("evaluate", "workdir"),
+    ("train", "config"),
+    ("train", "dataset.path"),
+    ("train", "dataset.data_dir"),
+    ("train", "transfer.weights"),
+]
+
+
+@pytest.fixture
+def loop(tmp_path, monkeypatch):
+    """A symbolic link to itself in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    os.symlink("loop", "loop")
+
+
+@pytest.mark.parametrize(("path", "message"), WRONG)
+@pytest.mark.usefixtures("loop")
+def test_a_path_that_can_be_none_here_is_refused_before_anything_is_written(
+    path, message, tmp_path, monkeypatch
+):
+    for command, name in FLAGS:
+        with pytest.raises(UsageError, match=f"(?i){message}") as error:
+            flags.parse([command, f"--{name}={path}"])
+        assert f"--{name}=" in error.value.for_command_line
+    for command in ("compare", "report", "predict"):
+        with pytest.raises(UsageError, match=f"(?i){message}"):
+            flags.parse([command, path])
+    if "\0" not in path:
+        monkeypatch.setenv("CNN_JAX_CACHE", path)
+        with pytest.raises(UsageError, match=f"(?i)CNN_JAX_CACHE=.*{message}"):
+            runtime.cache_dir()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["loop"]
+
+
+def test_paths_that_need_not_exist_are_taken(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert places.place("~/new", "--workdir") == tmp_path / "new"
+    for path in ("new/run", "a:b/c", "imagenet", "c:/x", "50:50"):
+        assert str(places.place(path, "--workdir")) == path
+
+
+def test_a_user_without_a_home_is_told_to_name_the_cache(monkeypatch):
+    for name in ("HOME", "CNN_JAX_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    with pytest.raises(UsageError, match="set CNN_JAX_CACHE=DIR"):
+        runtime.cache_dir()
+    with pytest.raises(UsageError, match="nobody knows that home directory"):
+        places.place("~/data", "TFDS_DATA_DIR")
