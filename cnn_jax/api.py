@@ -14,6 +14,7 @@ from cnn_jax import data as data_sets
 from cnn_jax import distributed, models, runtime
 from cnn_jax.cli import presets
 from cnn_jax.data import Data, Split, arrays, cache, from_arrays, images, register_dataset
+from cnn_jax.data import bit_depth as depths
 from cnn_jax.data.batches import Batch, Feed, Picked, steps_per_epoch, train_batches
 from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Dataset, Experiment
@@ -196,14 +197,18 @@ def load(
 
 
 def read_images(
-    paths: Sequence[str | os.PathLike[str]], size: int | tuple[int, int], channels: int = 3
+    paths: Sequence[str | os.PathLike[str]],
+    size: int | tuple[int, int],
+    channels: int = 3,
+    bit_depth: int | None = None,
 ) -> np.ndarray:
-    """Reads image files as data sets are read: upright, resized, with threads.
+    """Reads files as data sets are read: upright, resized, with threads.
 
     Args:
         paths: the files.
         size: height and width in pixels, or one number for both.
         channels: 3 or 1.
+        bit_depth: bits that the values of 16-bit images use; None: the fewest that hold them all.
 
     Returns:
         uint8 [n, height, width, channels].
@@ -212,9 +217,10 @@ def read_images(
         RunError: a file cannot be read as an image.
     """
     parts = [paths[i : i + _PART] for i in range(0, len(paths), _PART)]
+    bits = bit_depth or depths.of_files(paths).depth
 
     def read(part: Sequence[str | os.PathLike[str]]) -> list[np.ndarray]:
-        return [images.read_image(os.fspath(path), size, channels) for path in part]
+        return [images.read_image(os.fspath(path), size, channels, bit_depth=bits) for path in part]
 
     with concurrent.futures.ThreadPoolExecutor(cache.cores()) as pool:
         return np.stack([image for part in pool.map(read, parts) for image in part])
@@ -288,8 +294,7 @@ def create(
         RunError: data or weights cannot be read.
     """
     runtime.start()
-    config, data, values = _request(
-        what, data, model, loss, optimizer, epochs, batch_size, learning_rate, seed, settings
-    )
+    rest = (loss, optimizer, epochs, batch_size, learning_rate, seed, settings)
+    config, data, values = _request(what, data, model, *rest)
     parts = prepare(name_values(config, data, **values), data, **values)
     return parts.first_state(), Step(parts)

@@ -184,7 +184,8 @@ def from_dict(values: dict[str, Any]) -> Experiment:
     """Returns the experiment of `to_dict`.
 
     Raises:
-        UsageError: a key is unknown or a value is not legal; a missing key takes its default.
+        UsageError: a key is unknown or a value is not legal. A missing key takes the value that
+            experiments had before there was the setting, as a rule its default.
     """
     return _build(Experiment, values, "")
 
@@ -196,8 +197,14 @@ def _build(cls: Any, values: Any, prefix: str) -> Any:
     for name in values:
         if name not in known:
             raise UsageError(f"the configuration has an unknown setting {prefix}{name}")
+    before = {
+        name: field.metadata["before"]
+        for name, field in known.items()
+        if field.metadata.get("before") is not None
+    }
     return cls(
-        **{
+        **before
+        | {
             name: _build(known[name].type, value, f"{prefix}{name}.")
             if dataclasses.is_dataclass(known[name].type)
             else value

@@ -72,6 +72,12 @@ class Dataset:
     on_error: Literal["refuse", "skip"] = setting(
         "refuse", "what to do with an image that cannot be read: stop and name it, or skip it"
     )
+    bit_depth: Literal["auto", "8", "10", "12", "14", "16"] = setting(
+        "auto",
+        "how many bits the values of 16-bit images in a folder use; auto: the fewest that hold the "
+        "largest value of all of them",
+        before="16",
+    )
     positive: str | None = setting(
         None,
         "of two classes the one that sensitivity and specificity are about; none: the second, "

@@ -27,6 +27,7 @@ def setting(
     above: float | None = None,
     below: float | None = None,
     resumable: bool = False,
+    before: Any = None,
 ) -> Any:
     """Returns the dataclass field of a setting.
 
@@ -39,9 +40,11 @@ def setting(
         below: legal values are smaller than this.
         resumable: whether a run may be resumed with another value: True where the value does not
             change a result.
+        before: the value of an experiment that was saved before there was this setting; None: the
+            default.
     """
     bounds = {"minimum": minimum, "maximum": maximum, "above": above, "below": below}
-    metadata = {"help": help, "resumable": resumable, **bounds}
+    metadata = {"help": help, "resumable": resumable, "before": before, **bounds}
     return dataclasses.field(default=default, metadata=metadata)
 
 

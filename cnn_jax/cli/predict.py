@@ -24,10 +24,11 @@ def run_command(invocation: Invocation) -> int:
     on_error = overrides.pop("dataset.on_error", "refuse")
     _, run = load_run(dataclasses.replace(invocation, overrides=overrides))
     height, width, channels = run.data_info.image_shape
+    bits = run.data_info.bit_depth
     images, paths, failures = [], [], []
     for path in invocation.arguments:
         try:
-            images.append(folder.read_image(path, (height, width), channels))
+            images.append(folder.read_image(path, (height, width), channels, bit_depth=bits))
             paths.append(path)
         except folder.ImageError as error:
             if on_error == "refuse":

@@ -65,7 +65,11 @@ def cores() -> int:
 
 
 def open_or_decode(
-    encoded: Encoded, size: int | None, on_error: str, quiet: bool = False
+    encoded: Encoded,
+    size: int | None,
+    on_error: str,
+    quiet: bool = False,
+    bit_depth: int = 16,
 ) -> tuple[Split, list[str]]:
     """Returns a split's arrays from the cache, and decodes them into it first if it has none.
 
@@ -74,6 +78,7 @@ def open_or_decode(
         size: the height and width that images are resized to; None leaves them as stored.
         on_error: `refuse` or `skip` images that cannot be read.
         quiet: whether to show no progress.
+        bit_depth: how many bits the values of 16-bit images use.
 
     Returns:
         The split, its images a read-only memory map, and "path: reason" of each image skipped.
@@ -92,6 +97,7 @@ def open_or_decode(
         "channels": encoded.channels,
         "on_error": on_error,
         "content": encoded.content,
+        **({} if bit_depth == 16 else {"bit_depth": bit_depth}),
     }
     text = json.dumps(key, sort_keys=True)
     names = [encoded.name, encoded.version, encoded.split, str(size or "stored")]
@@ -109,7 +115,7 @@ def open_or_decode(
                     logging.warning("the cache %s is damaged (%s); making it again", path, error)
                     problem = error
                     _discard(path)
-            _make(path, text, encoded, size, on_error, quiet)
+            _make(path, text, encoded, size, on_error, quiet, bit_depth)
     except OSError as error:
         problem = error
     raise RunError(
@@ -119,14 +125,20 @@ def open_or_decode(
 
 
 def _make(
-    path: Path, key: str, encoded: Encoded, size: int | None, on_error: str, quiet: bool
+    path: Path,
+    key: str,
+    encoded: Encoded,
+    size: int | None,
+    on_error: str,
+    quiet: bool,
+    bit_depth: int,
 ) -> None:
     """Fills a cache beside its place and moves it there whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path.parent)
     making = Path(tempfile.mkdtemp(prefix=_MAKING, dir=path.parent))
     try:
-        _decode(encoded, size, on_error, making, quiet)
+        _decode(encoded, size, on_error, making, quiet, bit_depth)
         sums = {name: files.sha256(making / name) for name in _FILES}
         (making / "meta.json").write_text(json.dumps({"key": key, "sha256": sums}))
         try:
@@ -169,14 +181,21 @@ def _open(path: Path, key: str) -> tuple[Split, list[str]]:
     return Split(images, labels, examples["ids"]), examples["skipped"]
 
 
-def _decode(encoded: Encoded, size: int | None, on_error: str, folder: Path, quiet: bool) -> None:
+def _decode(
+    encoded: Encoded,
+    size: int | None,
+    on_error: str,
+    folder: Path,
+    quiet: bool,
+    bit_depth: int,
+) -> None:
     """Writes images.npy, labels.npy and examples.json."""
     where = f"{encoded.name} {encoded.split}"
 
     def read(name: str, source: bytes | Path) -> np.ndarray | ImageError:
         try:
             title = f"{where} {name}" if isinstance(source, bytes) else str(source)
-            return read_image(source, size, encoded.channels, name=title)
+            return read_image(source, size, encoded.channels, bit_depth=bit_depth, name=title)
         except ImageError as error:
             return error
 

@@ -97,6 +97,7 @@ def describe(
     class_names: Sequence[str],
     parts: dict[str, Split],
     notes: Sequence[str],
+    bit_depth: int = 16,
 ) -> Data:
     """Returns the splits with their description; reads every pixel of "train" and "validation"."""
     ordered = {split: parts[split] for split in ("train", "validation", "test") if split in parts}
@@ -116,5 +117,6 @@ def describe(
         notes=tuple(notes),
         digest=splits.digest({split: ordered[split] for split in ("train", "validation")}),
         dtype=str(ordered["train"].images.dtype),
+        bit_depth=bit_depth,
     )
     return Data(info, ordered)

@@ -4,6 +4,7 @@ import io
 import os
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import PIL
@@ -55,13 +56,14 @@ def read_image(
     size: int | tuple[int, int] | None = None,
     channels: int = 3,
     *,
+    bit_depth: int = 16,
     name: str | None = None,
 ) -> np.ndarray:
     """Decodes a PNG, JPEG or WebP image; its content tells the format, not its name.
 
     A photograph is turned upright as its EXIF orientation says; transparency is laid over white;
-    16-bit values are scaled to 8 bits; palettes, CMYK and grey are converted; of an animation the
-    first frame is taken.
+    16-bit grey values are scaled to 8 bits, of 16-bit colours the upper 8 bits are taken; palettes,
+    CMYK and grey are converted; of an animation the first frame is taken.
 
     A JPEG at least four times as high and as wide as the target is decoded at 1/2, 1/4 or 1/8 of
     its size, the smallest of these that is at least twice the target: libjpeg's scaled inverse DCT
@@ -78,6 +80,7 @@ def read_image(
             one level of rounding the same as `tf.image.resize` and `jax.image.resize` with
             `antialias=True`, except for large JPEGs, see above.
         channels: 3 for RGB, 1 for grey (ITU-R 601 luma).
+        bit_depth: how many bits the values of a 16-bit grey image use: 2**bit_depth - 1 is white.
         name: what errors call the image; by default its path.
 
     Returns:
@@ -85,7 +88,8 @@ def read_image(
 
     Raises:
         ImageError: there is no such file, or it is empty, truncated, damaged, not an image of the
-            three formats, or larger than `PIL.Image.MAX_IMAGE_PIXELS`.
+            three formats, or larger than `PIL.Image.MAX_IMAGE_PIXELS`; or its 16-bit values need
+            more than `bit_depth` bits.
     """
     if name is None:
         name = "image" if isinstance(source, bytes) else os.fspath(source)
@@ -101,7 +105,9 @@ def read_image(
         raise ImageError(name, "the file is empty")
     try:
         with Image.open(io.BytesIO(source), formats=_FORMATS) as image:
-            return _to_array(image, size, channels)
+            return _to_array(image, size, channels, bit_depth, name)
+    except ImageError:
+        raise
     except UnidentifiedImageError as error:
         raise ImageError(name, "not a PNG, JPEG or WebP image") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -112,7 +118,40 @@ def read_image(
         raise ImageError(name, f"cannot be decoded: {reason}") from error
 
 
-def _to_array(image: Image.Image, size: int | tuple[int, int] | None, channels: int) -> np.ndarray:
+class Largest(NamedTuple):
+    """The largest value of an image of 16 bits, and whether it has several channels."""
+
+    largest: int
+    colour: bool
+
+
+def largest_of_16_bits(path: Path) -> Largest | None:
+    """Returns the largest value of a PNG of 16 bits; None for any other file, or a damaged one.
+
+    Of colours Pillow reads the upper 8 bits alone; their value is the largest that it may be.
+    """
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            return None
+        with path.open("rb") as file:
+            head = file.read(26)
+        if len(head) < 26 or head[:8] != b"\x89PNG\r\n\x1a\n" or head[24] != 16:
+            return None
+        with Image.open(path, formats=("PNG",)) as image:
+            if image.mode.startswith("I"):
+                return Largest(int(np.asarray(image).max()), False)
+            return Largest(int(np.asarray(image).max()) * 256 + 255, True)
+    except Exception:  # decoding names it, where it is refused or skipped
+        return None
+
+
+def _to_array(
+    image: Image.Image,
+    size: int | tuple[int, int] | None,
+    channels: int,
+    bit_depth: int,
+    name: str,
+) -> np.ndarray:
     orientation = image.getexif().get(ExifTags.Base.Orientation)
     target = box = None  # width and height
     if size is not None:
@@ -123,8 +162,14 @@ def _to_array(image: Image.Image, size: int | tuple[int, int] | None, channels: 
         box = draft and draft[1]
     image.load()
     if image.mode.startswith("I"):  # Pillow's own conversion would clip 16 bits, not scale them
-        values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        image = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+        values, white = np.clip(np.asarray(image).astype(np.int64), 0, 65535), 2**bit_depth - 1
+        if (largest := values.max()) > white:
+            raise ImageError(
+                name,
+                f"its values reach {largest}, more than {bit_depth} bits hold; see "
+                "--dataset.bit_depth",
+            )
+        image = Image.fromarray(((values * 255 + white // 2) // white).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

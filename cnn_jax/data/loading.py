@@ -3,7 +3,7 @@
 import numpy as np
 
 from cnn_jax import experiment
-from cnn_jax.data import cache, carve, catalogue, folder, registry, splits
+from cnn_jax.data import bit_depth, cache, carve, catalogue, folder, registry, splits
 from cnn_jax.data.sources import Source
 from cnn_jax.data.splits import Data, Split
 from cnn_jax.errors import RunError, UsageError
@@ -34,8 +34,12 @@ def load(config: experiment.Dataset, *, test: bool = True, quiet: bool = False) 
     if not test:
         chosen.pop("test", None)
 
+    stored = [each for each in source.splits.values() if isinstance(each, cache.Encoded)]
+    looked_at = stored if source.name == "folder" or config.bit_depth != "auto" else []
+    bits = bit_depth.choose(looked_at, config.bit_depth, notes) if looked_at else 16
     opened = {
-        name: _open(source, name, config, notes, quiet) for name in dict.fromkeys(chosen.values())
+        name: _open(source, name, config, notes, quiet, bits)
+        for name in dict.fromkeys(chosen.values())
     }
     parts = {name: opened[own] for name, own in chosen.items()}
     _check_opened(source, parts, notes)
@@ -53,7 +57,8 @@ def load(config: experiment.Dataset, *, test: bool = True, quiet: bool = False) 
     parts = {name: parts[name] for name in wanted if name in parts}
     in_train = source.name == "folder"
     carve.check_classes(source.name, source.class_names, whole, parts, notes, all_in_train=in_train)
-    return carve.describe(source.name, source.version, source.class_names, parts, notes)
+    described = (source.name, source.version, source.class_names, parts, notes)
+    return carve.describe(*described, bit_depth=bits)
 
 
 def _source(config: experiment.Dataset) -> Source:
@@ -92,7 +97,12 @@ def _choose(source: Source, config: experiment.Dataset, notes: list[str]) -> dic
 
 
 def _open(
-    source: Source, name: str, config: experiment.Dataset, notes: list[str], quiet: bool
+    source: Source,
+    name: str,
+    config: experiment.Dataset,
+    notes: list[str],
+    quiet: bool,
+    bits: int,
 ) -> Split:
     """Returns one of the data's own splits as arrays; they are decoded, or in memory already."""
     stored = source.splits[name]
@@ -104,7 +114,7 @@ def _open(
                 f"of {height}x{width}, which are not resized; leave it out"
             )
         return stored
-    split, skipped = cache.open_or_decode(stored, config.image_size, config.on_error, quiet)
+    split, skipped = cache.open_or_decode(stored, config.image_size, config.on_error, quiet, bits)
     if skipped:
         notes.append(f"{name}: skipped {len(skipped)} images that cannot be read")
         notes += [f"skipped {line}" for line in skipped]

@@ -51,6 +51,7 @@ class DataInfo:
         notes: lines a log should show: what was held out, skipped or left unused.
         digest: sha256 (hex) of the images and labels that are trained and validated on.
         dtype: the images' dtype, "uint8" or "float32".
+        bit_depth: how many bits the values of 16-bit images were taken to use.
     """
 
     name: str
@@ -64,6 +65,7 @@ class DataInfo:
     notes: tuple[str, ...]
     digest: str
     dtype: str = "uint8"  # as in a data.json written before float images could be given
+    bit_depth: int = 16  # as before the range of a data set was looked at
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, ready for JSON."""

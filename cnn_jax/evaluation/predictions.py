@@ -35,7 +35,12 @@ def image_batches(images: Images, info: DataInfo) -> Iterator[tuple[np.ndarray, 
         images = arrays.check_images(images, like=info)
     elif info.dtype == "uint8":
         height, width, channels = info.image_shape
-        read = functools.partial(folder.read_image, size=(height, width), channels=channels)
+        read = functools.partial(
+            folder.read_image,
+            size=(height, width),
+            channels=channels,
+            bit_depth=info.bit_depth,
+        )
     else:
         raise UsageError("the run was trained on float arrays; give it such, not files")
     if len(images) == 0:

@@ -1,0 +1,110 @@
+"""How many bits the values of 16-bit images use, which their files do not tell.
+
+X-rays and microscopes write values of 10 or 12 bits into files of 16: scaled as 16 bits they are
+nearly black. The range is that of a whole data set, for a range of each image would make a dark
+image bright and lose what the values mean.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from cnn_jax import files, runtime
+from cnn_jax.data import images
+from cnn_jax.data.cache import Encoded, cores
+from cnn_jax.errors import RunError
+
+DEPTHS = (8, 10, 12, 14, 16)
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """What the 16-bit images of a data set hold.
+
+    Attributes:
+        grey: how many images have 16 bits and one channel.
+        colour: how many have 16 bits and more channels; of these only the upper 8 bits are read.
+        largest: the largest value in any of them; of colours, the largest that it may be.
+    """
+
+    grey: int = 0
+    colour: int = 0
+    largest: int = 0
+
+    @property
+    def depth(self) -> int:
+        """The fewest bits of `DEPTHS` that hold the largest value; 16 without such images."""
+        if not self.grey + self.colour:
+            return 16
+        return next(depth for depth in DEPTHS if self.largest < 2**depth)
+
+
+def choose(splits: list[Encoded], asked: str, notes: list[str]) -> int:
+    """Returns the bits that 16-bit images are read with; a note says what was seen.
+
+    Args:
+        splits: all splits of a folder of images.
+        asked: "auto", or the number of bits as text.
+        notes: receives the note.
+
+    Raises:
+        RunError: 16-bit images in colour have fewer bits, which cannot be read.
+    """
+    if asked != "auto":
+        return int(asked)
+    found = _seen(splits)
+    if found.grey + found.colour:
+        notes.append(
+            f"{found.grey + found.colour} images have 16-bit values, the largest {found.largest}: "
+            f"read as {found.depth} bits; --dataset.bit_depth chooses otherwise"
+        )
+    if found.colour and found.depth < 16:
+        raise RunError(
+            f"{found.colour} images are PNGs of 16 bits in colour whose values use {found.depth} "
+            "bits or fewer: they would be nearly black; convert them to 8 bits, or read them as "
+            "they are with --dataset.bit_depth=16"
+        )
+    return found.depth
+
+
+def of_files(paths: Sequence[str | os.PathLike[str]]) -> Range:
+    """Returns the range of the 16-bit images among files; others are looked at no further."""
+    with ThreadPoolExecutor(cores()) as pool:
+        found = [value for value in pool.map(images.largest_of_16_bits, map(Path, paths)) if value]
+    return Range(
+        grey=sum(not value.colour for value in found),
+        colour=sum(value.colour for value in found),
+        largest=max((value.largest for value in found), default=0),
+    )
+
+
+def _seen(splits: list[Encoded]) -> Range:
+    """Returns the range over all splits, kept in the cache under the files' names and times."""
+    key = json.dumps([[each.split, each.content] for each in splits], sort_keys=True)
+    name = f"values-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    path = runtime.cache_dir() / "arrays" / name
+    try:
+        return Range(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):  # not there, or damaged: it is looked at again
+        pass
+    paths = [
+        path
+        for each in splits
+        for _, _, sources in each.blocks()
+        for path in sources
+        if isinstance(path, Path)
+    ]
+    found = of_files(paths)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(path, dataclasses.asdict(found))
+    except OSError as error:
+        raise RunError(
+            f"cannot keep what was seen in {path}: {error.strerror or error}; free some space, or "
+            "set CNN_JAX_CACHE to a directory that can be written"
+        ) from error
+    return found
