@@ -197,11 +197,7 @@ def _build(cls: Any, values: Any, prefix: str) -> Any:
     for name in values:
         if name not in known:
             raise UsageError(f"the configuration has an unknown setting {prefix}{name}")
-    before = {
-        name: field.metadata["before"]
-        for name, field in known.items()
-        if field.metadata.get("before") is not None
-    }
+    before = {n: f.metadata["before"] for n, f in known.items() if f.metadata.get("before")}
     return cls(
         **before
         | {

@@ -57,8 +57,7 @@ def load(config: experiment.Dataset, *, test: bool = True, quiet: bool = False) 
     parts = {name: parts[name] for name in wanted if name in parts}
     in_train = source.name == "folder"
     carve.check_classes(source.name, source.class_names, whole, parts, notes, all_in_train=in_train)
-    described = (source.name, source.version, source.class_names, parts, notes)
-    return carve.describe(*described, bit_depth=bits)
+    return carve.describe(source.name, source.version, source.class_names, parts, notes, bits)
 
 
 def _source(config: experiment.Dataset) -> Source:
