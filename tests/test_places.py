@@ -1,12 +1,14 @@
 """Paths that can be none on this machine are one line, wherever they are named."""
 
+import json
 import os
 
 import pytest
 
 from cnn_jax import places, runtime
-from cnn_jax.cli import flags
+from cnn_jax.cli import console, flags
 from cnn_jax.errors import UsageError
+from cnn_jax.runs import weights
 
 WRONG = [
     ("gs://bucket/run", "only folders and files of this machine"),
@@ -69,3 +71,28 @@ def test_a_user_without_a_home_is_told_to_name_the_cache(monkeypatch):
         runtime.cache_dir()
     with pytest.raises(UsageError, match="nobody knows that home directory"):
         places.place("~/data", "TFDS_DATA_DIR")
+
+
+def test_the_command_for_curves_quotes_the_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert console.tensorboard(tmp_path / "my run") == "tensorboard --logdir 'my run'"
+
+
+@pytest.mark.parametrize("command", [("evaluate",), ("predict", "a.png")])
+def test_a_preset_that_a_run_cannot_take_is_refused(main, command, capsys):
+    assert main(*command, "--workdir=run", "--config=digits_lenet") == 2
+    assert "takes no --config=digits_lenet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("values", "library"),
+    [
+        ({"architecture": "resnet50", "num_classes": 10}, "timm"),
+        ({"architectures": ["ResNetForImageClassification"]}, "Hugging Face"),
+        ({"model_type": "vit"}, "Hugging Face"),
+    ],
+)
+def test_the_model_folder_of_another_library_is_named(values, library, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(UsageError, match=f"is a model of {library}, not a run directory"):
+        weights.load(str(tmp_path), "resnet50")

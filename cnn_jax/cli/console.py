@@ -39,6 +39,11 @@ def command_line(invocation: Invocation, name: str, directory: Path, *more: str)
     return text.command_line(name, directory, *more, *code)
 
 
+def tensorboard(directory: Path) -> str:
+    """Returns the command that shows the curves of a run."""
+    return shlex.join(["tensorboard", "--logdir", text.shown(directory)])
+
+
 def one_line(error: BaseException | str) -> str:
     """Returns an error's message in one line, or its type where it has none."""
     return " ".join(str(error).split()) or type(error).__name__

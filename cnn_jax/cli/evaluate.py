@@ -25,6 +25,11 @@ def load_run(invocation: Invocation) -> tuple[RunDirectory, Run]:
     """
     if invocation.workdir is None:
         raise UsageError(f"{invocation.command} needs --workdir=DIR, the directory of a run")
+    if invocation.config is not None and not invocation.has_code_as_config:
+        raise UsageError(
+            f"{invocation.command} takes no --config={invocation.config}: the run in --workdir has "
+            "its own settings; only a .py file of your own is read, for what it registers"
+        )
     run = trained.load(invocation.workdir, invocation.checkpoint, settings=invocation.overrides)
     return RunDirectory(invocation.workdir), run
 

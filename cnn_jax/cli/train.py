@@ -48,7 +48,7 @@ def run_command(invocation: Invocation) -> int:
         say(f"the probe on the same frozen features had {probe['accuracy']:.4f}")
     say(f"figures    {text.shown(directory.figures)}/")
     say(f"evaluate   {console.command_line(invocation, 'evaluate', directory.path)}")
-    say(f"curves     tensorboard --logdir {text.shown(directory.path)}")
+    say(f"curves     {console.tensorboard(directory.path)}")
     if (directory.path / projector.FOLDER).exists():
         say("           and, in its tab PROJECTOR, images by their features")
     return 0

@@ -46,6 +46,11 @@ def from_run(path: Path, model: str) -> Weights:
         RunError: its configuration or checkpoint cannot be read.
     """
     config = path / "config.json"
+    if foreign := _foreign(config):
+        raise UsageError(
+            f"--transfer.weights={path} is a model of {foreign}, not a run directory; give its "
+            "weights, a .safetensors file with torchvision's names"
+        )
     if not config.is_file():
         raise UsageError(f"--transfer.weights: {path} is not a run directory (no config.json)")
     try:
@@ -94,3 +99,19 @@ def from_run(path: Path, model: str) -> Weights:
         classes=weights.head_outputs(arrays),
         options=options,
     )
+
+
+def _foreign(config: Path) -> str | None:
+    """Returns which library wrote a config.json that is not of a run; None where it is not known.
+
+    timm writes "architecture"; Hugging Face "architectures" or "model_type".
+    """
+    try:
+        values = json.loads(config.read_text())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(values, dict):
+        return None
+    if "architecture" in values:
+        return "timm"
+    return "Hugging Face" if {"architectures", "model_type"} & values.keys() else None
