@@ -27,7 +27,9 @@ class Interrupted(KeyboardInterrupt):
 def stop_signals() -> Iterator[Callable[[], int | None]]:
     """Yields a function that returns the signal which asked to stop, or None.
 
-    A second signal ends the process at once. Only the main thread can receive signals.
+    They are those of a user, of a terminal that closes, and of schedulers before their limit. The
+    same signal a second time ends the process at once; one that was ignored on arrival, as nohup
+    ignores SIGHUP, stays ignored. Only the main thread can receive signals.
     """
     received: list[int] = []
 
@@ -40,6 +42,8 @@ def stop_signals() -> Iterator[Callable[[], int | None]]:
         yield lambda: None
         return
     numbers = [signal.SIGTERM, signal.SIGINT]
+    others = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+    numbers += [number for number in others if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield lambda: received[0] if received else None
