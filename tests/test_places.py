@@ -96,3 +96,9 @@ def test_the_model_folder_of_another_library_is_named(values, library, tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(values))
     with pytest.raises(UsageError, match=f"is a model of {library}, not a run directory"):
         weights.load(str(tmp_path), "resnet50")
+
+
+def test_a_directory_whose_name_is_no_text_here_is_refused(main, tmp_path, capsys):
+    assert main("train", "--model.name=mlp", "--workdir=\udcc3\udcbc") == 2
+    assert r"\udcc3\udcbc: this process takes file names for ASCII" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -115,11 +115,11 @@ def _show_warnings() -> None:
     absl_flags.FLAGS.mark_as_parsed()  # or absl's logging says that flags are not parsed yet
     logging.use_absl_handler()
     logging.set_verbosity(logging.WARNING)  # Orbax reports every step at the level below
-    logging.get_absl_handler().setFormatter(_Line("warning: %(message)s"))
+    logging.get_absl_handler().setFormatter(_Line())
 
 
 class _Line(python_logging.Formatter):
-    """Formats a message as one printable line."""
+    """Formats a message as one printable line; Orbax's have tracebacks, which we leave out."""
 
     def format(self, record: python_logging.LogRecord) -> str:
-        return text.one_line(super().format(record))
+        return text.one_line(f"warning: {record.getMessage()}")

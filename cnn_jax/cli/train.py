@@ -5,6 +5,7 @@ import time
 from cnn_jax import experiment, text
 from cnn_jax.cli import console, presets
 from cnn_jax.cli.invocation import Invocation
+from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import projector
 from cnn_jax.runs import changes, recorder
@@ -19,6 +20,13 @@ def run_command(invocation: Invocation) -> int:
     directory = new_directory(config.name)
     if invocation.workdir is not None:
         directory = RunDirectory(invocation.workdir)
+    try:
+        str(directory.path).encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"--workdir={directory.path}: this process takes file names for ASCII and cannot save "
+            "checkpoints there; start it with PYTHONUTF8=1, or name another directory"
+        ) from None
     say = console.speaker(invocation.quiet)
     was_finished = directory.exists() and changes.is_finished(directory, config)
     began = time.monotonic()
