@@ -80,3 +80,10 @@ def test_help_calls_the_program_as_it_was_called(door, program, monkeypatch):
     monkeypatch.setattr(sys, "argv", [door])
     for text in (help.text(), help.text("evaluate")):
         assert f"{program} " in text.splitlines()[0]
+
+
+def test_help_fits_a_terminal_of_40_columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = help.text(None).splitlines()
+    # Only a word that cannot be broken, such as a flag with its choices, is longer.
+    assert all(len(line) <= 40 or len(line.split()) == 1 for line in lines[1:])

@@ -53,7 +53,7 @@ class _Page:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self._width = max(50, min(100, shutil.get_terminal_size().columns))
+        self._width = max(30, min(100, shutil.get_terminal_size().columns))
 
     def text(self) -> str:
         return "\n".join(self.lines) + "\n"
@@ -70,7 +70,11 @@ class _Page:
     def listing(self, pairs: list[tuple[str, str]]) -> None:
         """Adds names with a text beside each."""
         column = max((len(name) for name, _ in pairs), default=0) + 4
-        self.lines += [self._wrap(text, f"  {name}".ljust(column), column) for name, text in pairs]
+        for name, text in pairs:
+            if column > self._width - 20:  # too narrow for two columns
+                self.lines += [f"  {name}", self._wrap(text, " " * 6, 6)]
+            else:
+                self.lines.append(self._wrap(text, f"  {name}".ljust(column), column))
 
     def presets(self, presets_dir: Path) -> None:
         self.title(f"Presets, for --config (default: {presets.DEFAULT_PRESET})")
