@@ -1,5 +1,6 @@
 """Files: written whole, read with clear errors, their checksums, and the code they define."""
 
+import contextlib
 import functools
 import hashlib
 import inspect
@@ -12,10 +13,27 @@ from cnn_jax.errors import RunError
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes JSON so that a reader finds the old file or the new one, never a part."""
+    """Writes JSON so that a reader finds the old file or the new one, never a part.
+
+    It is on the disk before it has its name, so that this holds after a power cut too.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(temporary, path)
+    try:
+        with temporary.open("w") as file:
+            file.write(json.dumps(value, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    with contextlib.suppress(OSError):  # some file systems cannot flush a folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def read_json(path: pathlib.Path) -> Any:
@@ -28,8 +46,8 @@ def read_json(path: pathlib.Path) -> Any:
         return json.loads(path.read_text())
     except OSError as e:
         raise RunError(f"cannot read {path}: {e.strerror}") from e
-    except ValueError as e:
-        raise RunError(f"{path} does not hold JSON: {e}") from e
+    except (ValueError, RecursionError) as e:  # torn, not UTF-8, or nested without end
+        raise RunError(f"{path} does not hold JSON") from e
 
 
 def checksum(path: pathlib.Path, algorithm: str) -> str:

@@ -8,6 +8,7 @@ from cnn_jax import experiment, text
 from cnn_jax.data import DataInfo
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Experiment
+from cnn_jax.runs import stored
 from cnn_jax.runs.directory import RunDirectory
 
 
@@ -55,7 +56,9 @@ def _shown(value: Any) -> str:
 def check_same_data(directory: RunDirectory, info: DataInfo) -> None:
     """Raises RunError where the data are not those that the run was started on."""
     before = directory.read("data")
-    if before is not None and before["digest"] != info.digest:
+    digests = [before["digest"]] if before is not None else []
+    digests += [meta.get("data_digest") for meta in stored.metas(directory.checkpoints)][:1]
+    if any(digest not in (None, info.digest) for digest in digests):
         raise RunError(
             f"the data are not those that the run in {text.shown(directory.path)} was started on "
             f"({info.name} {info.version}); give it the same data, or another --workdir"

@@ -23,7 +23,8 @@ from typing import Any, Literal
 
 from cnn_jax import experiment
 from cnn_jax.errors import RunError, UsageError
-from cnn_jax.files import read_json, write_json
+from cnn_jax.files import write_json
+from cnn_jax.runs import sides, stored
 from cnn_jax.text import shown
 
 Status = Literal["running", "finished", "diverged", "interrupted", "pruned", "failed"]
@@ -56,7 +57,9 @@ class RunDirectory:
             UsageError: the directory may not be read.
         """
         try:
-            return (self.path / "config.json").exists()
+            if (self.path / "config.json").exists():
+                return True
+            return bool(stored.step_folders(self.checkpoints))  # each holds the configuration
         except OSError as e:
             raise UsageError(f"--workdir={shown(self.path)} cannot be used: {e.strerror}") from e
 
@@ -71,14 +74,16 @@ class RunDirectory:
     def config(self) -> experiment.Experiment:
         """Returns the run's experiment."""
         try:
-            return experiment.from_dict(read_json(self.path / "config.json"))
-        except UsageError as e:
+            return experiment.from_dict(sides.read(self.path, "config", None))
+        except (UsageError, TypeError) as e:
             raise RunError(f"{self.path / 'config.json'}: {e}") from e
 
     def read(self, name: str, default: Any = None) -> Any:
-        """Returns the contents of `name`.json, or the default where there is none."""
-        path = self.path / f"{name}.json"
-        return read_json(path) if path.exists() else default
+        """Returns the contents of `name`.json, or the default where there is none.
+
+        A damaged file is named in a warning; see `sides`.
+        """
+        return sides.read(self.path, name, default)
 
     def write(self, name: str, value: Any) -> None:
         """Writes `name`.json."""

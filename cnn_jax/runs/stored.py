@@ -126,6 +126,15 @@ def read_meta(folder: pathlib.Path) -> dict[str, Any]:
     return json.loads((folder / "meta" / "metadata").read_text())
 
 
+def metas(directory: pathlib.Path) -> Iterator[dict[str, Any]]:
+    """Yields the metadata of the checkpoints in which they can be read, newest first."""
+    for folder in reversed(step_folders(directory)):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            meta = read_meta(folder)
+            if isinstance(meta, dict):
+                yield meta
+
+
 def read(folder: pathlib.Path) -> tuple[Leaves, dict[str, Any]]:
     """Returns (leaves, meta) of one folder.
 

@@ -15,7 +15,7 @@ from cnn_jax import cpu, data, distributed, experiment, text
 from cnn_jax.assembly import Assembly, assemble
 from cnn_jax.data import Data, DataInfo, Split, arrays
 from cnn_jax.data.batches import Feed
-from cnn_jax.errors import UsageError
+from cnn_jax.errors import RunError, UsageError
 from cnn_jax.evaluation import metrics
 from cnn_jax.evaluation.evaluator import Evaluation, Evaluator
 from cnn_jax.evaluation.predictions import Images, Predictions, image_batches
@@ -275,10 +275,19 @@ def load(
     config = changes.check_unchanged(where, experiment.replace(where.config(), settings or {}))
     code.check(where.read("code"), model, loss)
     described = where.read("data")
-    if described is None:
+    if described is None and not stored.step_folders(where.checkpoints):
         raise UsageError(f"the run in {text.shown(where.path)} has not begun to train yet")
-    info = DataInfo.from_dict(described)
-    assembly = assemble(config, info, where.read("weights"), model=model, loss=loss)
+    if described is not None:
+        info = DataInfo.from_dict(described)
+    else:  # lost: the data themselves say what it said
+        changes.check_same_data(where, info := data.load(config.dataset).info)
+    about = where.read("weights")
+    if about is None and (where.path / "weights.json").exists():
+        raise RunError(
+            f"{where.path / 'weights.json'}, which says how the images are scaled, is damaged; "
+            "put the file back"
+        )
+    assembly = assemble(config, info, about, model=model, loss=loss)
     which = str(checkpoint)
     stored.candidates(where.checkpoints, which)  # refuses now what is not there
     return Run(

@@ -1,5 +1,6 @@
 """Weights of a run directory."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -48,8 +49,9 @@ def test_scaling_by_a_runs_own_data_is_no_known_preprocessing(run):
     assert "standardize" in found.preprocessing_reason
 
 
-def test_nobody_knows_the_scaling_of_float_images(run):
-    (run / "data.json").write_text(json.dumps({"dtype": "float32"}))
+def test_nobody_knows_the_scaling_of_float_images(run, digits):
+    info = dataclasses.replace(digits.info, dtype="float32")
+    (run / "data.json").write_text(json.dumps(info.to_dict()))
     for normalize in ("auto", "none"):
         config = experiment.from_dict(json.loads((run / "config.json").read_text()))
         changed = experiment.replace(config, {"dataset.normalize": normalize})
