@@ -15,17 +15,23 @@ events.out.*       TensorBoard
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from absl import logging
+
 from cnn_jax import experiment
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.files import write_json
 from cnn_jax.runs import sides, stored
 from cnn_jax.text import shown
+
+# What flock says on some network file systems; 524 is the kernel's ENOTSUPP.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524)
 
 Status = Literal["running", "finished", "diverged", "interrupted", "pruned", "failed"]
 
@@ -125,8 +131,10 @@ class RunDirectory:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return False
-        except BlockingIOError:
-            return True
+        except OSError as e:
+            if e.errno not in _NO_LOCKS and not isinstance(e, BlockingIOError):
+                raise
+            return isinstance(e, BlockingIOError)
         return False
 
     @contextlib.contextmanager
@@ -139,7 +147,17 @@ class RunDirectory:
         with open(self.path / ".lock", "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as e:
+            except OSError as e:
+                if e.errno in _NO_LOCKS:
+                    logging.warning(
+                        "%s is on a file system without locks: see to it that no other process "
+                        "trains there",
+                        shown(self.path),
+                    )
+                    yield
+                    return
+                if not isinstance(e, BlockingIOError):
+                    raise
                 raise UsageError(
                     f"another process is training in {shown(self.path)}; "
                     "wait for it, stop it, or give another --workdir"
