@@ -258,3 +258,30 @@ def test_a_sweep_with_one_complete_setting(tmp_path):
     ]
     figures.save(figures.sweep(records, ["rate"]), tmp_path / "sweep.png")  # warnings are errors
     assert (tmp_path / "sweep.png").stat().st_size > 10_000
+
+
+def test_of_thousands_of_classes_the_most_confused_are_drawn():
+    classes = 2000
+    matrix = np.diag(np.full(classes, 10))
+    confused = np.arange(100, 130)
+    matrix[confused, np.roll(confused, 1)] = 5
+    names = [f"class {i}" for i in range(classes)]
+    figure = figures.confusion_matrix(matrix, names)
+    axes = figure.axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == [names[i] for i in confused]
+    assert axes.get_title() == (
+        "Accuracy 99.3% on 20,150 examples\nthe 30 most confused of 2,000 classes"
+    )
+    shares = axes.images[0].get_array()
+    assert shares is not None
+    assert shares[0, 0] == pytest.approx(10 / 15)
+
+
+def test_of_thousands_of_classes_the_largest_and_the_smallest_are_drawn():
+    counts = {"train": np.arange(2000), "test": np.ones(2000, int)}
+    figure = figures.class_counts(counts, [f"class {i}" for i in range(2000)])
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert len(names) == 30
+    assert (names[0], names[-1]) == ("class 1999", "class 0")
+    assert figure.axes[0].get_title() == "train: 1,999,000"
+    assert figure.get_figheight() < 10
