@@ -91,7 +91,7 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
         errors = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * np.diagonal(matrix)
         shown = np.sort(np.argsort(-errors, kind="stable")[:_SHOWN])
         matrix, totals = matrix[np.ix_(shown, shown)], totals[shown]
-        class_names = [class_names[i] for i in shown.tolist()]
+        class_names = [class_names[int(i)] for i in shown]
     classes = len(class_names)
     shares = matrix / np.maximum(totals, 1)
     side = min(max(3.2, 0.62 * classes), 11.5)
