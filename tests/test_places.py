@@ -9,6 +9,7 @@ from cnn_jax import places, runtime
 from cnn_jax.cli import console, flags
 from cnn_jax.errors import UsageError
 from cnn_jax.runs import weights
+from cnn_jax.runs.directory import RunDirectory
 
 WRONG = [
     ("gs://bucket/run", "only folders and files of this machine"),
@@ -101,4 +102,11 @@ def test_the_model_folder_of_another_library_is_named(values, library, tmp_path)
 def test_a_directory_whose_name_is_no_text_here_is_refused(main, tmp_path, capsys):
     assert main("train", "--model.name=mlp", "--workdir=\udcc3\udcbc") == 2
     assert r"\udcc3\udcbc: this process takes file names for ASCII" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_started_from_python_is_refused_there_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="only folders and files of this machine"):
+        RunDirectory("gs://bucket/run")
     assert not list(tmp_path.iterdir())

@@ -26,7 +26,8 @@ def run_command(invocation: Invocation) -> int:
     for line in costs.report(parts.plan, config.transfer):
         print(line)
     info, plan = data.info, parts.plan
-    print(f"\ndata       {info.name} {info.version}, classes: {', '.join(info.class_names)}")
+    named = f"{info.name} {info.version}".rstrip()
+    print(f"\ndata       {named}, classes: {', '.join(info.class_names)}")
     for name, size in info.sizes.items():
         print(f"           {name}: {size:,} images")
     for note in info.notes:

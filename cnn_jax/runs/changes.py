@@ -59,9 +59,10 @@ def check_same_data(directory: RunDirectory, info: DataInfo) -> None:
     digests = [before["digest"]] if before is not None else []
     digests += [meta.get("data_digest") for meta in stored.metas(directory.checkpoints)][:1]
     if any(digest not in (None, info.digest) for digest in digests):
+        named = f"{info.name} {info.version}".rstrip()  # a folder has no version
         raise RunError(
             f"the data are not those that the run in {text.shown(directory.path)} was started on "
-            f"({info.name} {info.version}); give it the same data, or another --workdir"
+            f"({named}); give it the same data, or another --workdir"
         )
 
 

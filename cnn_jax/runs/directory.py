@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from absl import logging
 
-from cnn_jax import experiment
+from cnn_jax import experiment, places
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.files import write_json
 from cnn_jax.runs import sides, stored
@@ -44,7 +44,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = pathlib.Path(path).expanduser().resolve()
+        self.path = places.place(path, "--workdir").resolve()
 
     @property
     def checkpoints(self) -> pathlib.Path:
