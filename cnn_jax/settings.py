@@ -15,7 +15,7 @@ from cnn_jax.errors import UsageError
 # Of settings that name no bound of their own: steps and examples are counted in int32, and numbers
 # are used in float32.
 LARGEST_INT = 2**31 - 1
-_LARGEST_FLOAT, _SMALLEST_FLOAT = 1e30, 1e-30
+_LARGEST_FLOAT, _SMALLEST_FLOAT = 3e38, 1e-30  # float32 holds 3.4e38
 
 
 def setting(

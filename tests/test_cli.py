@@ -532,7 +532,12 @@ def test_a_run_without_a_checkpoint_cannot_be_read_yet(main, tmp_path, capsys):
 
 
 def test_a_configuration_that_is_not_json_is_named(main, finished, capsys):
+    """The newest checkpoint holds it too; without one nothing can stand in."""
     (finished / "config.json").write_text('{"seed": 7,')
+    assert main("evaluate", f"--workdir={finished}") == 0
+    warned = capsys.readouterr().err
+    assert "config.json does not hold JSON: the newest checkpoint's is used" in warned
+    shutil.rmtree(finished / "checkpoints")
     for command in (["train"], ["evaluate"]):
         assert main(*command, f"--workdir={finished}") == 1
         assert "config.json does not hold JSON" in error_line(capsys.readouterr().err)

@@ -30,6 +30,23 @@ SETTINGS = (
 STEPS = 60
 
 
+def data_json(**changes: Any) -> dict[str, Any]:
+    """Returns what a run's data.json holds, of data that nobody has."""
+    return {
+        "name": "made",
+        "version": "1",
+        "class_names": ["cat", "dog"],
+        "image_shape": [8, 8, 1],
+        "mean": [0.5],
+        "std": [0.25],
+        "sizes": {"train": 10, "validation": 5},
+        "class_counts": {"train": [5, 5], "validation": [2, 3]},
+        "notes": [],
+        "digest": "0" * 64,
+        **changes,
+    }
+
+
 class TinyVGG(Stages):
     """Five blocks of one convolution with four filters."""
 

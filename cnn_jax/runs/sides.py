@@ -32,9 +32,11 @@ def _is_status(value: Any) -> bool:
 
 
 def _is_history(value: Any) -> bool:
-    numbers = ("step", "epoch", "seconds", "validation_accuracy", "validation_loss")
+    numbers = ("step", "epoch", "seconds", "validation_loss")
     return isinstance(value, list) and all(
-        isinstance(record, dict) and all(_number(record.get(name)) for name in numbers)
+        isinstance(record, dict)
+        and _number(record.get("validation_accuracy"))
+        and all(_number(record[name]) for name in numbers if name in record)
         for record in value
     )
 

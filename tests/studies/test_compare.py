@@ -12,6 +12,7 @@ from cnn_jax.experiment import Experiment
 from cnn_jax.runs import recorder
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.studies import summaries
+from tests.tiny import data_json
 
 
 def make(path, accuracies, seed=0, status: Any = "finished", test=None, **settings):
@@ -20,7 +21,7 @@ def make(path, accuracies, seed=0, status: Any = "finished", test=None, **settin
     directory.create()
     config = experiment.replace(Experiment(name="made"), {"seed": seed, **changes})
     directory.write("config", experiment.to_dict(config))
-    directory.write("data", {"sizes": {"validation": 1000}})
+    directory.write("data", data_json(sizes={"validation": 1000}))
     recorder.set_status(directory, status)
     directory.write(
         "history",

@@ -14,6 +14,7 @@ from cnn_jax.reporting import page
 from cnn_jax.runs import recorder
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.studies import report_parts
+from tests.tiny import data_json
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(1000)
 
@@ -47,16 +48,7 @@ def finished(tmp_path):
     directory = RunDirectory(tmp_path / "run")
     directory.create()
     directory.write("config", experiment.to_dict(Experiment(name="digits_lenet")))
-    directory.write(
-        "data",
-        {
-            "name": "made <b>",
-            "version": "1",
-            "sizes": {"train": 10, "validation": 5},
-            "image_shape": [8, 8, 1],
-            "notes": ["a note & more"],
-        },
-    )
+    directory.write("data", data_json(name="made <b>", notes=["a note & more"]))
     keys = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy")
     directory.write(
         "history", [{"epoch": i, "seconds": 2.0 * i, **dict.fromkeys(keys, i / 5)} for i in (1, 2)]

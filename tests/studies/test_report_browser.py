@@ -14,6 +14,7 @@ from cnn_jax.options import Sweep
 from cnn_jax.runs import recorder
 from cnn_jax.runs.directory import RunDirectory
 from tests import browser
+from tests.tiny import data_json
 
 pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium on PATH")
 
@@ -28,16 +29,7 @@ def made_run(directory: RunDirectory, **changes) -> None:
     directory.write(
         "history", [{"epoch": i, "seconds": i, **dict.fromkeys(keys, i / 5)} for i in (1, 2, 3)]
     )
-    directory.write(
-        "data",
-        {
-            "name": "made",
-            "version": "1",
-            "sizes": {"train": 10, "validation": 5},
-            "image_shape": [8, 8, 1],
-            "notes": ["a note"],
-        },
-    )
+    directory.write("data", data_json(name="made", notes=["a note"]))
     recorder.set_status(directory, "finished")
     start = {
         "command": ["python", "launch.py", "train", f"--workdir=/{'deep/' * 40}"],

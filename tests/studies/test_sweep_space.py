@@ -77,7 +77,7 @@ def test_a_value_may_need_another_one_beside_it():
         ("optimizer.learning_rate=log(1e-4,inf)", "finite"),
         ("optimizer.learning_rate=log(1e-4,1,1)", "at least 2"),
         ("optimizer.learning_rate=log(1e-4,1,inf)", "perhaps the points"),
-        ("optimizer.learning_rate=[1e-3,inf]", "takes finite numbers"),
+        ("optimizer.learning_rate=[1e-3,inf]", "finite number"),
         ("optimizer.learning_rate=1e-3", "is not NAME="),
         ("optimizer.learning_rate=[abc]", "takes float"),
         ("optimizer.learning_rate=[]", "is empty"),
