@@ -531,12 +531,12 @@ def test_a_run_without_a_checkpoint_cannot_be_read_yet(main, tmp_path, capsys):
     assert "has not begun to train" in error_line(capsys.readouterr().err)
 
 
-def test_a_configuration_that_is_not_json_is_named(main, finished, capsys):
+def test_a_configuration_that_is_not_json_is_named(main, finished, capsys, caplog):
     """The newest checkpoint holds it too; without one nothing can stand in."""
     (finished / "config.json").write_text('{"seed": 7,')
     assert main("evaluate", f"--workdir={finished}") == 0
-    warned = capsys.readouterr().err
-    assert "config.json does not hold JSON: the newest checkpoint's is used" in warned
+    assert "config.json does not hold JSON: the newest checkpoint's is used" in caplog.text
+    capsys.readouterr()
     shutil.rmtree(finished / "checkpoints")
     for command in (["train"], ["evaluate"]):
         assert main(*command, f"--workdir={finished}") == 1
