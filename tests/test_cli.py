@@ -131,6 +131,7 @@ def test_what_is_said_goes_to_stdout_and_progress_to_stderr(trained):
     assert "devices    cpu, 1 device" in result.stdout
     assert "evaluate --workdir=here" in result.stdout
     assert "tensorboard --logdir here" in result.stdout
+    assert "baseline   0.1" in result.stdout
     assert "epoch 3/3  train loss" in result.stderr
     assert "epoch 3/3" not in result.stdout
     assert "warning" not in result.stderr.lower()
@@ -348,6 +349,9 @@ def test_evaluate_writes_and_prints_what_it_counted(cli, trained, finished, tmp_
     per_class = np.diag(confusion) / confusion.sum(axis=1)
     assert test["per_class_accuracy"] == pytest.approx(per_class.tolist())
     assert f"test accuracy {test['accuracy']:.4f}, loss {test['loss']:.4f}" in result.stdout
+    share = max(confusion.sum(axis=1)) / 360
+    assert test["largest_class_share"] == pytest.approx(share)
+    assert f"baseline   {share:.4f}: always saying " in result.stdout
     for i, accuracy in enumerate(per_class):
         assert f"{i}        {confusion[i].sum()}    {accuracy:.4f}" in result.stdout
     for name in ("test_confusion_matrix", "test_predictions", "training_curves"):

@@ -9,7 +9,7 @@ from cnn_jax.cli import console
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.data import DataInfo
 from cnn_jax.errors import UsageError
-from cnn_jax.evaluation import two_classes
+from cnn_jax.evaluation import shares, two_classes
 from cnn_jax.evaluation.evaluator import Evaluation
 from cnn_jax.reporting import tables
 from cnn_jax.runs import figures, recorder, trained
@@ -56,6 +56,9 @@ def run_command(invocation: Invocation) -> int:
     saved = figures.save_evaluation(name, found, split, run.data_info, run.history, directory)
     print(f"{name} accuracy {found.accuracy:.4f}, loss {found.loss:.4f}", end=" ")
     print(f"on {found.examples:,} examples (checkpoint of step {run.step})")
+    never = shares.never_predicted(found.confusion)
+    for line in shares.lines(found.confusion.sum(axis=1), never, run.class_names):
+        print(text.one_line(line))
     rows = [
         [class_name, f"{int(count):,}", "-" if accuracy is None else f"{accuracy:.4f}"]
         for class_name, count, accuracy in zip(
@@ -89,6 +92,8 @@ def evaluation_record(found: Evaluation, info: DataInfo, step: int) -> dict[str,
         "examples": found.examples,
         "checkpoint_step": step,
         "class_names": list(info.class_names),
+        "largest_class_share": shares.largest_class(counts)[1],
+        "never_predicted": [info.class_names[i] for i in shares.never_predicted(found.confusion)],
         "per_class_accuracy": [
             float(r / n) if n else None for r, n in zip(right, counts, strict=True)
         ],

@@ -6,6 +6,7 @@ from cnn_jax import experiment, text
 from cnn_jax.cli import console, presets
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.errors import UsageError
+from cnn_jax.evaluation import shares
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import projector
 from cnn_jax.runs import changes, recorder
@@ -52,6 +53,9 @@ def run_command(invocation: Invocation) -> int:
         f"{text.plural(len(run.history), 'epoch')}, best {best['validation_accuracy']:.4f} after "
         f"{best['epoch']}; {time.monotonic() - began:.0f} s"
     )
+    counts, never = run.data_info.class_counts["validation"], best.get("never_predicted", [])
+    for line in shares.lines(counts, never, run.class_names):
+        say(line)
     if probe := directory.read("result", {}).get("probe"):
         say(f"the probe on the same frozen features had {probe['accuracy']:.4f}")
     say(f"figures    {text.shown(directory.figures)}/")

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
+from absl import logging
 
-from cnn_jax.data import splits
+from cnn_jax.data import channels, splits
 from cnn_jax.data.splits import Data, DataInfo, Split
 from cnn_jax.errors import RunError, UsageError
 
@@ -17,6 +18,8 @@ def hold_out(
     train: Split, shares: dict[str, float], notes: list[str], share_name: str = SETTING
 ) -> dict[str, Split]:
     """Holds out shares of the training examples, class by class in proportion.
+
+    A class that has an example for each split, "train" among them, gets one in each.
 
     Args:
         train: the examples.
@@ -34,7 +37,8 @@ def hold_out(
     """
     parts = {}
     rest = np.arange(len(train))
-    for name, share in shares.items():
+    is_large = np.bincount(train.labels) > len(shares)
+    for later, (name, share) in zip(range(len(shares), 0, -1), shares.items(), strict=True):
         size = max(1, round(share * len(train)))
         if size >= len(rest):
             raise UsageError(
@@ -42,14 +46,45 @@ def hold_out(
                 "on"
             )
         ids = [train.ids[int(i)] for i in rest]
-        stay, held = splits.hold_out(train.labels[rest], ids, size)
+        held = _hold_out(train.labels[rest], ids, size, is_large, later)
         parts[name] = splits.take(train, rest[held])
-        rest = rest[stay]
+        rest = np.delete(rest, held)
         notes.append(
-            f"{name}: {size} of the {len(train)} images of 'train' are held out, class by class in "
-            "proportion, the same ones in every run"
+            f"{name}: {len(held)} of the {len(train)} images of 'train' are held out, class by "
+            "class in proportion, the same ones in every run"
         )
     return {"train": splits.take(train, rest) if shares else train, **parts}
+
+
+def _hold_out(
+    labels: np.ndarray, ids: Sequence[str], size: int, is_large: np.ndarray, later: int
+) -> np.ndarray:
+    """Returns the ascending indices of about `size` examples, stratified.
+
+    They are those of `splits.hold_out`, unless these leave a large class none here or none later.
+    Then it gives or keeps one, for which the class that can best spare it makes up.
+
+    Args:
+        labels: int [n].
+        ids: n names.
+        size: how many to hold out; more are held out where the large classes are more.
+        is_large: bool [classes], whether a class has enough examples for every split.
+        later: how many splits are still to be served from what stays.
+    """
+    order = splits.stratified_order(labels, ids, offset=0.5)
+    counts = np.bincount(labels, minlength=len(is_large))
+    held = np.bincount(labels[order[:size]], minlength=len(is_large))
+    least, most = is_large.astype(int), counts - later * is_large
+    wanted = np.where(is_large, np.clip(held, least, most), held)
+    while wanted.sum() > size and (spare := np.where(wanted > 1, wanted, 0)).any():
+        wanted[spare.argmax()] -= 1
+    while wanted.sum() < size and (spare := np.where(is_large, most - wanted, 0)).any():
+        wanted[spare.argmax()] += 1
+    if (wanted == held).all():
+        return np.sort(order[:size])
+    sorted_order = order[np.argsort(labels[order], kind="stable")]  # classes in turn, by rank
+    rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.sort(sorted_order[rank < np.repeat(wanted, counts)])
 
 
 def check_classes(
@@ -62,7 +97,7 @@ def check_classes(
     all_in_train: bool = False,
     share_name: str = SETTING,
 ) -> None:
-    """Refuses a class that lost all its training images; notes the classes that a split lacks.
+    """Refuses a class that lost all its training images; warns of classes that a split lacks.
 
     Args:
         name: the data set's, for messages.
@@ -89,6 +124,14 @@ def check_classes(
                 f"out less ({share_name.format('validation')}, {share_name.format('test')})"
             )
         notes.append(f"{split} has no example of {listed}")
+        if split != "train":
+            logging.warning(
+                "%s: %s has no example of the class %s, so its accuracy says nothing of it; a "
+                "class with an image for each split gets one in each that is held out",
+                name,
+                split,
+                listed,
+            )
 
 
 def describe(
@@ -101,7 +144,7 @@ def describe(
 ) -> Data:
     """Returns the splits with their description; reads every pixel of "train" and "validation"."""
     ordered = {split: parts[split] for split in ("train", "validation", "test") if split in parts}
-    mean, std = splits.channel_statistics(ordered["train"].images)
+    mean, std = channels.channel_statistics(ordered["train"].images)
     info = DataInfo(
         name=name,
         version=version,

@@ -14,7 +14,7 @@ from cnn_jax import cpu, distributed, progress
 from cnn_jax.data import Split, batches
 from cnn_jax.data.batches import Feed
 from cnn_jax.errors import RunError
-from cnn_jax.evaluation import evaluator, metrics
+from cnn_jax.evaluation import evaluator, metrics, shares
 from cnn_jax.runs.recorder import Recorder
 from cnn_jax.runs.unrecorded import Unrecorded
 from cnn_jax.training import freezing, profile
@@ -220,6 +220,7 @@ def _end_epoch(
         "train_accuracy": train["accuracy"],
         "validation_loss": found.loss,
         "validation_accuracy": found.accuracy,
+        "never_predicted": shares.never_predicted(found.confusion),
         "learning_rate": plan.learning_rate(step - 1),
     }
     recorder.point(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import cnn_jax
-from cnn_jax.data import DataInfo, Split, arrays, from_arrays, splits
+from cnn_jax.data import DataInfo, Split, arrays, channels, from_arrays, splits
 from cnn_jax.errors import RunError, UsageError
 
 RNG = np.random.default_rng(0)
@@ -41,7 +41,7 @@ def test_the_description_is_that_of_any_data_set():
     info = data.info
     assert (info.name, info.version, info.dtype) == ("mine", "", "uint8")
     assert info.image_shape == (5, 4, 3)
-    assert (info.mean, info.std) == splits.channel_statistics(IMAGES)
+    assert (info.mean, info.std) == channels.channel_statistics(IMAGES)
     assert info.digest == splits.digest(data.splits)
     assert info == DataInfo.from_dict(info.to_dict())
 

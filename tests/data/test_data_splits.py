@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from cnn_jax.data import splits
+from cnn_jax.data import channels, splits
 from cnn_jax.data.splits import DataInfo, Split
 
 RNG = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def test_the_choice_is_not_the_first_examples_and_does_not_change():
 
 def test_statistics_are_those_of_all_pixels():
     images = RNG.integers(0, 256, (300, 5, 4, 3)).astype(np.uint8)
-    mean, std = splits.channel_statistics(images)
+    mean, std = channels.channel_statistics(images)
     scaled = images.astype(np.float64) / 255
     np.testing.assert_allclose(mean, scaled.mean(axis=(0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(std, scaled.std(axis=(0, 1, 2)), rtol=1e-9)
@@ -72,17 +72,17 @@ def test_statistics_are_those_of_all_pixels():
 
 def test_statistics_do_not_depend_on_the_order_of_images():
     images = RNG.integers(0, 256, (700, 5, 4, 1)).astype(np.uint8)
-    assert splits.channel_statistics(images) == splits.channel_statistics(images[::-1])
+    assert channels.channel_statistics(images) == channels.channel_statistics(images[::-1])
 
 
 def test_statistics_of_constant_images():
     white = np.full((600, 3, 3, 3), 255, np.uint8)
-    assert splits.channel_statistics(white) == ((1.0,) * 3, (0.0,) * 3)
+    assert channels.channel_statistics(white) == ((1.0,) * 3, (0.0,) * 3)
 
 
 def test_statistics_of_float_images_are_in_their_own_units():
     images = (RNG.normal(size=(300, 5, 4, 3)) + 1000).astype(np.float32)
-    mean, std = splits.channel_statistics(images)
+    mean, std = channels.channel_statistics(images)
     wide = images.astype(np.float64)
     np.testing.assert_allclose(mean, wide.mean(axis=(0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(std, wide.std(axis=(0, 1, 2)), rtol=1e-9)
