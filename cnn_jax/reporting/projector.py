@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cnn_jax.text import printable
+
 FOLDER = "projector"
 _SPRITE = 8192  # pixels: the largest picture that the graphics of all browsers take
 _THUMBNAIL = 64  # pixels: an image of this size is large enough to recognise
@@ -36,7 +38,7 @@ def write(
     folder.mkdir(exist_ok=True)
     np.savetxt(folder / "tensors.tsv", embeddings, fmt="%.5g", delimiter="\t")
     rows = [columns.keys(), *zip(*columns.values(), strict=True)]
-    lines = ["\t".join(re.sub(r"\s+", " ", str(value)) for value in row) for row in rows]
+    lines = ["\t".join(printable(re.sub(r"\s+", " ", str(v))) for v in row) for row in rows]
     (folder / "metadata.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     picture, (width, height) = sprite(images)
     picture.save(folder / "sprite.png")

@@ -20,6 +20,8 @@ from cnn_jax.runs.directory import RunDirectory
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_DRAWN = 25  # images in one figure
+
 
 def write_texts(
     step: int,
@@ -52,16 +54,42 @@ def write_data_figures(data: Data, folder: pathlib.Path, events: EventWriter) ->
     from cnn_jax.reporting import figures
 
     split, info = data.splits["train"], data.info
-    chosen = np.sort(batches.epoch_order(0, 0, len(split.labels))[:25])
+    chosen = some_of_every_class(split.labels)
+    title = f"{len(chosen)} of {len(split):,} training images, some of every class"
+    if len(set(split.labels[chosen])) < len(info.class_names):
+        title = f"{len(chosen)} of {len(split):,} training images"
+    units = "of 0..1" if info.dtype == "uint8" else "in the units of the images"
     drawn = {
         "images": figures.image_grid(
-            as_pixels(split.images[chosen]), split.labels[chosen], info.class_names
+            as_pixels(split.images[chosen]), split.labels[chosen], info.class_names, title
         ),
-        "classes": figures.class_counts(info.class_counts, info.class_names, info.mean, info.std),
+        "classes": figures.class_counts(
+            info.class_counts, info.class_names, info.mean, info.std, units
+        ),
     }
     for name, figure in drawn.items():
         figures.save(figure, folder / f"data_{name}.png")
         events.figure(0, f"data/{name}", figure)
+
+
+def some_of_every_class(labels: np.ndarray, count: int = _DRAWN) -> np.ndarray:
+    """Returns the indices of some examples, by class, as equally many of each as there are.
+
+    Args:
+        labels: int [n].
+        count: how many, if there are that many. Of more classes than this, classes far apart in
+            their order have one each.
+
+    Returns:
+        int [count or n]; always the same ones.
+    """
+    order = batches.epoch_order(0, 0, len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    classes, first, sizes = np.unique(labels[order], return_index=True, return_counts=True)
+    if len(classes) > count:
+        return order[first[np.linspace(0, len(classes) - 1, count).astype(int)]]
+    rank = np.arange(len(order)) - np.repeat(first, sizes)  # within its class
+    return order[np.sort(np.lexsort((labels[order], rank))[:count])]
 
 
 def write_figures(
@@ -115,17 +143,33 @@ def as_pixels(images: np.ndarray) -> np.ndarray:
 
 
 def predictions_figure(found: Evaluation, split: Split, info: DataInfo) -> "Figure":
-    """Returns the 5 x 5 grid of predictions of examples spread over the split."""
+    """Returns the 5 x 5 grid of predictions: the surest errors first, then the least sure others.
+
+    Args:
+        found: the result of an evaluation.
+        split: the examples that were evaluated, as images.
+        info: the data set's class names.
+    """
     from cnn_jax.reporting import figures
 
-    chosen = np.linspace(0, len(split.labels) - 1, min(25, len(split.labels))).astype(int)
-    p = found.probabilities[chosen]
+    predicted, surest = found.probabilities.argmax(axis=1), found.probabilities.max(axis=1)
+    wrong = predicted != split.labels
+    chosen = np.lexsort((np.where(wrong, -surest, surest), ~wrong))[:_DRAWN]
+    errors = int(wrong.sum())
+    verb = "is" if errors == 1 else "are"
+    title = f"{errors:,} of {len(split):,} {verb} wrong: the surest errors first"
+    if errors == 0:
+        title = f"All {len(split):,} are right: the least sure ones first"
+    elif errors < len(chosen):
+        title += ", then the least sure of the others"
     return figures.prediction_grid(
         as_pixels(split.images[chosen]),
         split.labels[chosen],
-        p.argmax(axis=1),
-        p.max(axis=1),
+        predicted[chosen],
+        surest[chosen],
         info.class_names,
+        [split.ids[int(i)] for i in chosen],
+        title,
     )
 
 
@@ -182,6 +226,7 @@ def projector_columns(
     predicted = probabilities.argmax(axis=1)
     right = predicted == split.labels
     return {
+        "id": list(split.ids),
         "label": [info.class_names[i] for i in split.labels],
         "predicted": [info.class_names[i] for i in predicted],
         "confidence": [f"{p:.4f}" for p in probabilities.max(axis=1)],

@@ -128,6 +128,15 @@ def test_class_counts_of_grey_images():
     figure = figures.class_counts({"train": [1, 2]}, ["a", "b"], [0.3], [0.1])
     assert "grey 0.300 ± 0.100" in figure.get_supxlabel()
     assert not figures.class_counts({"train": [1, 2]}, ["a", "b"]).get_supxlabel()
+    # Grey images that are stored in colour are grey; more channels have numbers.
+    three = figures.class_counts({"train": [1]}, ["a"], [0.577] * 3, [0.2] * 3)
+    assert three.get_supxlabel().endswith(":\ngrey 0.577 ± 0.200")
+    six = figures.class_counts({"train": [1]}, ["a"], [2000.0] * 6, [1e-5] * 6, "in some units")
+    assert six.get_supxlabel().startswith(
+        "channel mean ± std, in some units:\nchannel 1 2e+03 ± 1e-05"
+    )
+    assert six.get_supxlabel().endswith("and 1 more")
+    assert inside(six)
 
 
 def test_training_curves_mark_the_first_best_epoch():

@@ -9,7 +9,7 @@ from cnn_jax.reporting import projector
 def written(tmp_path, images, dimensions=3):
     n = len(images)
     embeddings = np.linspace(-1, 1, n * dimensions, dtype=np.float32).reshape(n, dimensions)
-    columns = {"label": [f"class\t{i}" for i in range(n)], "outcome": ["right"] * n}
+    columns = {"label": [f"class\t{i}" for i in range(n)], "id": ["a\udcff\x1b.png"] * n}
     projector.write(tmp_path, embeddings, images, columns)
     return embeddings
 
@@ -23,7 +23,7 @@ def test_tensorboard_reads_tensors_metadata_and_sprite(tmp_path):
     tensors = projector_plugin._read_tensor_tsv_file(str(tmp_path / found.tensor_path))
     np.testing.assert_allclose(tensors, embeddings, rtol=1e-4)
     lines = (tmp_path / found.metadata_path).read_text().splitlines()
-    assert lines[:2] == ["label\toutcome", "class 0\tright"]
+    assert lines[:2] == ["label\tid", "class 0\ta\\udcff\\x1b.png"]
     assert len(lines) == 6
     assert list(found.sprite.single_image_dim) == [6, 4]
     with Image.open(tmp_path / found.sprite.image_path) as picture:

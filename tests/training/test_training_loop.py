@@ -191,15 +191,15 @@ def test_a_run_ends_with_features_for_the_projector_also_when_killed_right_befor
     monkeypatch.undo()
     train(config, digits, tmp_path / "run")
     rows = (tmp_path / "run/projector/metadata.tsv").read_text().splitlines()
-    assert rows[0].split("\t") == ["label", "predicted", "confidence", "outcome"]
+    assert rows[0].split("\t") == ["id", "label", "predicted", "confidence", "outcome"]
     assert len(rows) == 51
     for row in rows[1:]:
-        label, predicted, confidence, found = row.split("\t")
+        _, label, predicted, confidence, found = row.split("\t")
         assert found == ("right" if label == predicted else "wrong")
         assert 0.1 <= float(confidence) <= 1
     # The first and the last of the split are among them.
     names, labels = digits.info.class_names, digits.splits["validation"].labels
-    ends = [rows[i].split("\t")[0] for i in (1, -1)]
+    ends = [rows[i].split("\t")[1] for i in (1, -1)]
     assert ends == [names[labels[0]], names[labels[-1]]]
 
 

@@ -48,12 +48,6 @@ def to_array(figure: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def shorten(name: str, length: int) -> str:
-    """Returns a name in at most `length` characters, of which a long name keeps both ends."""
-    end = (length - 1) // 3
-    return name if len(name) <= length else f"{name[: length - 1 - end]}…{name[-end:]}"
-
-
 def despine(axes: Axes) -> None:
     """Hides the upper and the right edge of the axes."""
     axes.spines[["top", "right"]].set_visible(False)

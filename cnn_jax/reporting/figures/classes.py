@@ -6,18 +6,20 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cnn_jax.reporting.figures import canvas
+from cnn_jax.reporting.figures import canvas, words
 
 # With more classes nobody can read a row for each, and the picture grows without end.
 _MOST_CLASSES = 100
 _SHOWN = 30
+_MOST_CHANNELS = 5
 
 
 def class_counts(
     counts: Mapping[str, Sequence[int] | np.ndarray],
     class_names: Sequence[str],
-    channel_mean: Sequence[float] | np.ndarray | None = None,
-    channel_std: Sequence[float] | np.ndarray | None = None,
+    channel_mean: Sequence[float] = (),
+    channel_std: Sequence[float] = (),
+    units: str = "of 0..1",
 ) -> Figure:
     """Draws the number of examples in each class as bars, with a panel for each split.
 
@@ -27,9 +29,10 @@ def class_counts(
     Args:
         counts: {split: int `[classes]`}.
         class_names: the name of each class.
-        channel_mean: float `[channels]`, the mean of the training images in 0..1; written below
-            the bars.
-        channel_std: float `[channels]`, their standard deviation, likewise.
+        channel_mean: the mean of each channel of the training images, written below the bars; ():
+            not known.
+        channel_std: their standard deviation, likewise.
+        units: what the two are measured in.
     """
     every = len(class_names)
     shown = np.arange(every)
@@ -39,7 +42,8 @@ def class_counts(
         shown = np.concatenate([order[: _SHOWN // 2], order[-_SHOWN // 2 :]])
     classes = len(shown)
     few = classes <= 20
-    height = 1.9 + classes * (0.32 if few else 0.15)
+    below = _channels(channel_mean, channel_std, units) if channel_mean else ""
+    height = 1.7 + 0.18 * below.count("\n") + classes * (0.32 if few else 0.15)
     figure = Figure(figsize=(max(5.5, 3.4 * len(counts)), height), layout="constrained")
     panels = figure.subplots(1, len(counts), sharey=True, squeeze=False)[0]
     for axes, (split, numbers) in zip(panels, counts.items(), strict=True):
@@ -54,22 +58,18 @@ def class_counts(
         canvas.despine(axes)
         if few:
             axes.bar_label(bars, labels=[f"{n:,}" for n in numbers], padding=3, fontsize=9)
-    names = [canvas.shorten(class_names[i], 22) for i in shown.tolist()]
+    every_name = words.distinct(class_names, 22)
+    names = [every_name[i] for i in shown.tolist()]
     size = 10 if few else 7
-    panels[0].set_yticks(np.arange(classes), names, fontsize=size, parse_math=False)
+    panels[0].set_yticks(np.arange(classes), names, fontsize=size, **words.style(names))
     panels[0].set_ylim(classes - 0.4, -0.6)
     if classes < every:
         figure.suptitle(
             f"The {_SHOWN // 2} largest and {_SHOWN // 2} smallest of {every:,} classes",
             fontsize=12,
         )
-    if channel_mean is not None and channel_std is not None:
-        colours = ("red", "green", "blue") if len(channel_mean) == 3 else ("grey",)
-        text = "     ".join(
-            f"{colour} {mean:.3f} ± {std:.3f}"
-            for colour, mean, std in zip(colours, channel_mean, channel_std, strict=True)
-        )
-        figure.supxlabel(f"channel mean ± std, of 0..1:\n{text}", fontsize=10)
+    if below:
+        figure.supxlabel(below, fontsize=10)
     return figure
 
 
@@ -86,13 +86,14 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
     total = int(matrix.sum())
     title = f"Accuracy {np.trace(matrix) / max(total, 1):.1%} on {total:,} examples"
     totals = matrix.sum(axis=1, keepdims=True)
+    names = words.distinct(class_names, 20)
     if len(class_names) > _MOST_CLASSES:
         title += f"\nthe {_SHOWN} most confused of {len(class_names):,} classes"
         errors = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * np.diagonal(matrix)
         shown = np.sort(np.argsort(-errors, kind="stable")[:_SHOWN])
         matrix, totals = matrix[np.ix_(shown, shown)], totals[shown]
-        class_names = [class_names[int(i)] for i in shown]
-    classes = len(class_names)
+        names = [names[int(i)] for i in shown]
+    classes = len(names)
     shares = matrix / np.maximum(totals, 1)
     side = min(max(3.2, 0.62 * classes), 11.5)
     figure = Figure(figsize=(side + 2.6, side + 1.6), layout="constrained")
@@ -100,11 +101,11 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     # With more than 20 classes the names shrink to the height of a row.
     fontsize = 10 if classes <= 20 else max(4.5, min(9.0, 0.75 * 72 * side / classes))
-    names = [canvas.shorten(name, 20) for name in class_names]
     where = np.arange(classes)
     level = 0.1 * classes * max(map(len, names)) < side
-    axes.set_xticks(where, names, rotation=0 if level else 90, fontsize=fontsize, parse_math=False)
-    axes.set_yticks(where, names, fontsize=fontsize, parse_math=False)
+    style = {"fontsize": fontsize, **words.style(names)}
+    axes.set_xticks(where, names, rotation=0 if level else 90, **style)
+    axes.set_yticks(where, names, **style)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     axes.set_title(title, fontsize=13)
@@ -122,3 +123,24 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
     bar = figure.colorbar(image, ax=axes, shrink=0.8)
     bar.set_label("share of the true class")
     return figure
+
+
+def _channels(mean: Sequence[float], std: Sequence[float], units: str) -> str:
+    """Returns mean and standard deviation of each channel as a few lines of text."""
+
+    def number(value: float) -> str:
+        return f"{value:.3f}" if value == 0 or 1e-3 <= abs(value) < 100 else f"{value:.3g}"
+
+    each = [f"{number(m)} ± {number(s)}" for m, s in zip(mean, std, strict=True)]
+    names = ["red", "green", "blue"]
+    # Grey pictures that were stored in colour have three equal channels.
+    if len(each) == 1 or (len(each) == 3 and len(set(mean)) == len(set(std)) == 1):
+        names = ["grey"]
+    elif len(each) != 3:
+        names = [f"channel {i}" for i in range(1, min(len(each), _MOST_CHANNELS) + 1)]
+    texts = [f"{name} {text}" for name, text in zip(names, each, strict=False)]
+    if len(each) > _MOST_CHANNELS:
+        texts.append(f"and {len(each) - _MOST_CHANNELS} more")
+    width = 3 if len(names) == 3 else 2
+    lines = ["     ".join(texts[i : i + width]) for i in range(0, len(texts), width)]
+    return "\n".join([f"channel mean ± std, {units}:", *lines])

@@ -9,13 +9,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cnn_jax.reporting.figures import canvas
+from cnn_jax.reporting.figures import canvas, words
 
 # Where one image goes, in inches from the left and from the top of the page: left, top, side.
 Cell = tuple[float, float, float]
+_LINE = 0.18  # inches that a line of text is high
+_FILE = 27  # letters of the name of a file
 
 
-def image_grid(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> Figure:
+def image_grid(
+    images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], title: str = ""
+) -> Figure:
     """Draws the first 25 images in rows of five, each under its class name.
 
     The idea is from TensorFlow's tutorial "Convolutional Neural Network (CNN)", which looks at its
@@ -25,13 +29,16 @@ def image_grid(images: np.ndarray, labels: np.ndarray, class_names: Sequence[str
         images: uint8 `[n, height, width, channels]` with 1 or 3 channels; n may be below 25.
         labels: int `[n]`, indices into the class names.
         class_names: the name of each class.
+        title: a line above the images.
     """
-    figure, cells = _grid(len(images), title_lines=1)
+    figure, cells = _grid(len(images), title_lines=1, title=title)
     axes = figure.axes[0]
+    names = words.distinct(class_names, 16)
     for cell, image, label in zip(cells, images, labels, strict=False):
         _show(axes, cell, image)
-        name = canvas.shorten(class_names[int(label)], 16)
-        _title(axes, cell, name, fontsize=11)
+        name = names[int(label)]
+        _title(axes, cell, name, fontsize=11, **words.style([name]))
+    _heading(figure, title)
     return figure
 
 
@@ -41,6 +48,8 @@ def prediction_grid(
     predicted: np.ndarray,
     probabilities: np.ndarray,
     class_names: Sequence[str],
+    ids: Sequence[str] | None = None,
+    title: str | None = None,
 ) -> Figure:
     """Draws the first 25 images, each under its predicted and its true class.
 
@@ -52,31 +61,42 @@ def prediction_grid(
         predicted: int `[n]`, the predicted classes.
         probabilities: float `[n]` in 0..1, the probability of the predicted class.
         class_names: the name of each class.
+        ids: n names of examples, such as paths of files, written above the images.
+        title: a line above the images; None: how many of them are right.
     """
-    figure, cells = _grid(len(images), title_lines=2, above=0.35)
+    if title is None:
+        correct = int(np.sum(np.asarray(labels[:25]) == np.asarray(predicted[:25])))
+        title = f"Predictions: {correct} of {min(len(images), 25)} right"
+    figure, cells = _grid(len(images), title_lines=2 if ids is None else 2.75, title=title)
     axes = figure.axes[0]
-    rows = zip(images, labels, predicted, probabilities, strict=True)
-    for cell, (image, label, guess, probability) in zip(cells, rows, strict=False):
+    names = words.distinct(class_names, 11)
+    rows = zip(images, labels, predicted, probabilities, ids or labels, strict=True)
+    for cell, (image, label, guess, probability, name) in zip(cells, rows, strict=False):
         right = label == guess
-        guessed, true = (canvas.shorten(class_names[int(i)], 12) for i in (guess, label))
+        guessed, true = names[int(guess)], names[int(label)]
         colour = canvas.GREEN if right else canvas.RED
         left, top, width, height = _show(axes, cell, image)
         frame = Rectangle((left, top), width, height, fill=False, edgecolor=colour)
         frame.set_linewidth(1 if right else 3)
         axes.add_patch(frame)
-        _title(
-            axes,
-            cell,
-            f"{'✓' if right else '✗'} {guessed} {probability:.0%}\ntrue: {true}",
-            fontsize=10,
-            color=colour,
-            fontweight="normal" if right else "bold",
-        )
-    shown = min(len(images), 25)
-    correct = int(np.sum(np.asarray(labels[:25]) == np.asarray(predicted[:25])))
-    width, _ = figure.get_size_inches()
-    axes.text(width / 2, 0.25, f"Predictions: {correct} of {shown} right", ha="center", fontsize=13)
+        lines = f"{'✓' if right else '✗'} {guessed} {probability:.0%}\ntrue: {true}"
+        style = words.style([lines.replace("\n", "")], bold=not right)
+        above = 0.0
+        if ids is not None:
+            shown, above = _file(name), 0.75 * _LINE
+            _title(axes, cell, shown, fontsize=7.5, color="0.25", **words.style([shown]))
+        _title(axes, cell, lines, above, fontsize=10, color=colour, **style)
+    _heading(figure, title)
     return figure
+
+
+def _file(name: str) -> str:
+    """Returns the name of an example in one short line."""
+    if name.isdecimal():
+        return f"example {name}"
+    parts = name.split("/")
+    name = name if len(name) <= _FILE or len(parts) == 1 else f"…/{parts[-1]}"
+    return words.shorten(name, _FILE)
 
 
 def filters(kernel: np.ndarray) -> Figure:
@@ -116,7 +136,7 @@ def filters(kernel: np.ndarray) -> Figure:
     return figure
 
 
-def _grid(count: int, title_lines: int, above: float = 0.0) -> tuple[Figure, list[Cell]]:
+def _grid(count: int, title_lines: float, title: str) -> tuple[Figure, list[Cell]]:
     """Returns a figure of rows of five, and the cells of its first `count` images, at most 25.
 
     Its only axes cover the page and measure it in inches: 25 axes take ten times as long to draw.
@@ -124,11 +144,11 @@ def _grid(count: int, title_lines: int, above: float = 0.0) -> tuple[Figure, lis
     Args:
         count: the number of images.
         title_lines: the lines of text above each image.
-        above: inches left free at the top of the page.
+        title: a line at the top of the page, or "".
     """
-    side, gap, line = 1.65, 0.13, 0.18
+    side, gap, above = 1.65, 0.13, 0.35 if title else 0.0
     count = min(count, 25)
-    high = side + gap + title_lines * line
+    high = side + gap + title_lines * _LINE
     page_width, page_height = 5 * (side + gap) + gap, max(1, math.ceil(count / 5)) * high + gap
     figure = Figure(figsize=(page_width, page_height + above))
     axes = figure.add_axes((0, 0, 1, 1))
@@ -137,7 +157,7 @@ def _grid(count: int, title_lines: int, above: float = 0.0) -> tuple[Figure, lis
     cells = []
     for i in range(count):
         left = gap + i % 5 * (side + gap)
-        cells.append((left, above + i // 5 * high + gap + title_lines * line, side))
+        cells.append((left, above + i // 5 * high + gap + title_lines * _LINE, side))
     return figure, cells
 
 
@@ -163,12 +183,17 @@ def _show(axes: Axes, cell: Cell, image: np.ndarray) -> tuple[float, float, floa
     return left, top, width, height
 
 
-def _title(axes: Axes, cell: Cell, text: str, **style: Any) -> None:
-    """Writes a title in the middle above a cell."""
+def _title(axes: Axes, cell: Cell, line: str, above: float = 0.0, **style: Any) -> None:
+    """Writes text in the middle above a cell, `above` inches higher than next to it."""
     left, top, side = cell
-    axes.text(
-        left + side / 2, top - 0.04, text, ha="center", va="bottom", parse_math=False, **style
-    )
+    axes.text(left + side / 2, top - 0.04 - above, line, ha="center", va="bottom", **style)
+
+
+def _heading(figure: Figure, title: str) -> None:
+    """Writes a line at the top of the page, for which `_grid` left room."""
+    if title:
+        middle = figure.get_size_inches()[0] / 2
+        figure.axes[0].text(middle, 0.25, title, ha="center", fontsize=12, parse_math=False)
 
 
 def _columns(count: int) -> int:

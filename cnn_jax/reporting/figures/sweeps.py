@@ -8,13 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from cnn_jax.reporting.figures import canvas
+from cnn_jax.reporting.figures import canvas, words
 from cnn_jax.reporting.scale import Scale
 
 _COLOURS = matplotlib.colormaps["viridis"]
 # The marker of each state in which a setting ends without an accuracy.
 _MARKERS = {"pruned": "v", "diverged": "x", "fail": "s"}
 _TICKS = 4
+_LONGEST = 20  # letters of a value
 
 Record = Mapping[str, Any]
 
@@ -75,7 +76,8 @@ def _draw_setting(
         if at:
             axes.scatter(at, [bottom] * len(at), marker=marker, color="0.4", label=state)
     ticks = scale.ticks(_TICKS)
-    axes.set_xticks(list(ticks), list(ticks.values()))
+    names = [words.shorten(text, _LONGEST) for text in ticks.values()]
+    axes.set_xticks(list(ticks), names, **words.style(names))
     axes.set_xlabel(path, parse_math=False)
     axes.grid(color="0.9")
     canvas.despine(axes)
@@ -93,8 +95,9 @@ def _draw_side_by_side(
     for position, scale in enumerate(scales.values()):
         axes.axvline(position, color="0.5", lw=0.8)
         for place, text in scale.ticks(_TICKS).items():
-            y = scale.share(place)
-            axes.text(position - 0.02, y, text, fontsize=8, ha="right", va="center")
+            name, y = words.shorten(text, _LONGEST), scale.share(place)
+            style = {"fontsize": 8, "ha": "right", "va": "center", **words.style([name])}
+            axes.text(position - 0.02, y, name, **style)
     last = len(scales)
     axes.axvline(last, color="0.5", lw=0.8)
     for share in (0.0, 0.5, 1.0):
