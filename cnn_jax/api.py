@@ -1,31 +1,30 @@
 """The public door: what `import cnn_jax` offers. Everything else is private to the package."""
 
-import concurrent.futures
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
-import numpy as np
 import optax
 
 from cnn_jax import data as data_sets
 from cnn_jax import distributed, models, runtime
 from cnn_jax.cli import presets
-from cnn_jax.data import Data, Split, arrays, cache, from_arrays, images, register_dataset
-from cnn_jax.data import bit_depth as depths
+from cnn_jax.data import Data, Split, arrays, from_arrays, register_dataset
 from cnn_jax.data.batches import Batch, Feed, Picked, steps_per_epoch, train_batches
+from cnn_jax.data.reading import read_images
 from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Dataset, Experiment
 from cnn_jax.losses import Loss, register_loss
 from cnn_jax.models import register_model
-from cnn_jax.runs import trained
+from cnn_jax.runs import loading
 from cnn_jax.runs.trained import Run
 from cnn_jax.training import start
 from cnn_jax.training.own_loop import Step
-from cnn_jax.training.parts import name_values, prepare
+from cnn_jax.training.parts import prepare
 from cnn_jax.training.state import TrainState
+from cnn_jax.training.values import check_effects, name_values
 
 __all__ = [
     "batches",
@@ -44,8 +43,6 @@ __all__ = [
 
 # Where a split of this size in GiB or less is put on the devices whole.
 _RESIDENT_LIMIT = 2.0
-# Images that a thread reads at a time.
-_PART = 32
 
 
 def preset(name: str | os.PathLike[str]) -> Experiment:
@@ -168,8 +165,6 @@ def _request(
         raise UsageError(f"optimizer is a name or an optax.GradientTransformation, not {optimizer}")
     given = {"model": model, "loss": loss, "optimizer": optimizer}
     values = {name: None if isinstance(v, str) else v for name, v in given.items()}
-    if values["optimizer"] is not None and learning_rate is not None:
-        raise UsageError("learning_rate has no effect on an optimizer of your own")
     changes = {
         "model.name": model if isinstance(model, str) else None,
         "train.loss": loss if isinstance(loss, str) else None,
@@ -180,7 +175,9 @@ def _request(
         "seed": seed,
     }
     changes = {path: value for path, value in changes.items() if value is not None}
-    return config.replace({**changes, **(settings or {})}), data, values
+    changes |= settings or {}
+    check_effects(changes, data, **values)
+    return config.replace(changes), data, values
 
 
 def load(
@@ -191,39 +188,9 @@ def load(
     loss: Loss | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Returns the trained network of a run directory; see `cnn_jax.runs.trained.load`."""
+    """Returns the trained network of a run directory; see `cnn_jax.runs.loading.load`."""
     runtime.start()
-    return trained.load(directory, checkpoint, model=model, loss=loss, settings=settings)
-
-
-def read_images(
-    paths: Sequence[str | os.PathLike[str]],
-    size: int | tuple[int, int],
-    channels: int = 3,
-    bit_depth: int | None = None,
-) -> np.ndarray:
-    """Reads files as data sets are read: upright, resized, with threads.
-
-    Args:
-        paths: the files.
-        size: height and width in pixels, or one number for both.
-        channels: 3 or 1.
-        bit_depth: bits that the values of 16-bit images use; None: the fewest that hold them all.
-
-    Returns:
-        uint8 [n, height, width, channels].
-
-    Raises:
-        RunError: a file cannot be read as an image.
-    """
-    parts = [paths[i : i + _PART] for i in range(0, len(paths), _PART)]
-    bits = bit_depth or depths.of_files(paths).depth
-
-    def read(part: Sequence[str | os.PathLike[str]]) -> list[np.ndarray]:
-        return [images.read_image(os.fspath(path), size, channels, bit_depth=bits) for path in part]
-
-    with concurrent.futures.ThreadPoolExecutor(cache.cores()) as pool:
-        return np.stack([image for part in pool.map(read, parts) for image in part])
+    return loading.load(directory, checkpoint, model=model, loss=loss, settings=settings)
 
 
 def create_model(name: str, num_outputs: int, **options: Any) -> Any:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from cnn_jax import experiment, losses, models
-from cnn_jax.data import DataInfo, augment, scaling
+from cnn_jax.data import DataInfo, arrays, augment, scaling
 from cnn_jax.errors import UsageError
 from cnn_jax.losses import Loss
 from cnn_jax.models import own
@@ -96,7 +96,8 @@ def assemble(
         preprocess=make_preprocess(config.dataset, config.train.precision, info, normalize),
         loss=chosen_loss,
     )
-    if not isinstance(built, models.Classifier) or chosen_loss not in losses.OURS_BY_VALUE:
+    entry = models.REGISTRY.get(config.model.name)
+    if model is not None or (entry and entry.defined_in) or chosen_loss not in losses.OURS_BY_VALUE:
         _check_shapes(assembly, classes)
     return assembly
 
@@ -105,7 +106,7 @@ def _builder(
     config: experiment.Experiment, info: DataInfo, outputs: int, about: Mapping[str, Any]
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
     """Returns the builder of the registered model, and its options."""
-    models.check_input(config.model.name, info.image_shape)
+    models.check_input(config.model.name, info.image_shape, config.dataset.name != arrays.NAME)
     dtype = jnp.dtype(config.train.precision)
     build = functools.partial(
         models.create, config.model.name, outputs, head=config.model.head, dtype=dtype
@@ -182,11 +183,16 @@ def _check_shapes(assembly: Assembly, classes: int) -> None:
     images = jax.ShapeDtypeStruct((2, *assembly.image_shape), jnp.float32)
     labels = jax.ShapeDtypeStruct((2,), jnp.int32)
     logits: Any = jax.eval_shape(assembly.model.apply, assembly.shapes, images)
-    legal = [(2, classes), *([(2, 1)] if classes == 2 else [])]
+    legal = [(2, classes), (2, 1)] if classes == 2 else [(2, classes)]
+    why = "one for each class"
+    if assembly.loss is losses.binary_cross_entropy:
+        legal, why = [(2, 1)], "one for each image, with this loss"
+    elif assembly.loss is losses.cross_entropy:
+        legal = [(2, classes)]
     if getattr(logits, "shape", None) not in legal:
         raise UsageError(
             f"the model returns {getattr(logits, 'shape', type(logits).__name__)} for two images; "
-            f"training needs logits of shape {legal[0]}, one for each class"
+            f"training needs logits of shape {legal[0]}, {why}"
         )
     values = jax.eval_shape(lambda x, y: assembly.loss(x, y), logits, labels)
     if getattr(values, "shape", None) != (2,):

@@ -12,7 +12,7 @@ from cnn_jax.errors import UsageError
 from cnn_jax.evaluation import shares, two_classes
 from cnn_jax.evaluation.evaluator import Evaluation
 from cnn_jax.reporting import tables
-from cnn_jax.runs import figures, recorder, trained
+from cnn_jax.runs import figures, loading, recorder
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.trained import Run
 
@@ -30,7 +30,7 @@ def load_run(invocation: Invocation) -> tuple[RunDirectory, Run]:
             f"{invocation.command} takes no --config={invocation.config}: the run in --workdir has "
             "its own settings; only a .py file of your own is read, for what it registers"
         )
-    run = trained.load(invocation.workdir, invocation.checkpoint, settings=invocation.overrides)
+    run = loading.load(invocation.workdir, invocation.checkpoint, settings=invocation.overrides)
     return RunDirectory(invocation.workdir), run
 
 

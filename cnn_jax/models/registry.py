@@ -180,22 +180,23 @@ def create(
     )
 
 
-def check_input(name: str, image_shape: Sequence[int]) -> None:
+def check_input(name: str, image_shape: Sequence[int], resizable: bool = True) -> None:
     """Refuses images that a model's valid convolutions and pools would shrink to nothing.
 
     Args:
         name: a key of `REGISTRY`.
         image_shape: (height, width), or (height, width, channels).
+        resizable: whether the images are resized as a setting says, which arrays are not.
 
     Raises:
         UsageError: the image is too small, or no model has this name.
     """
     height, width = _entry(name).smallest
     if image_shape[0] < height or image_shape[1] < width:
+        how = f"them with --dataset.image_size={max(height, width)} or more"
         raise UsageError(
             f"{name} needs images of at least {height} x {width} pixels (height x width), not "
-            f"{image_shape[0]} x {image_shape[1]}; enlarge them with "
-            f"--dataset.image_size={max(height, width)} or more"
+            f"{image_shape[0]} x {image_shape[1]}; enlarge {how if resizable else 'the arrays'}"
         )
 
 

@@ -73,15 +73,17 @@ class Checkpoints:
 
         Raises:
             RunError: there are checkpoints, and every one is damaged.
+            UsageError: it is the state of another model or optimizer.
         """
         damaged: dict[pathlib.Path, str] = {}
         for folder in reversed(step_folders(self._directory)):
             try:
                 leaves, meta = read(folder)
-                state = assemble_tree(leaves, abstract_state(meta), sharding)
+                like = abstract_state(meta)
             except Exception as error:
                 damaged[folder] = first_line(error)
                 continue
+            state = assemble_tree(leaves, like, sharding)
             for other, reason in damaged.items():
                 set_aside(other, reason)
             return state, meta

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
+from absl import logging
 
 from cnn_jax import files, losses, models
 from cnn_jax.data import registry
@@ -50,7 +51,7 @@ def _entry(name: str, file: str, given: bool) -> dict[str, Any]:
 def check(
     code: dict[str, Any] | None, model: nn.Module | None = None, loss: Loss | None = None
 ) -> None:
-    """Refuses to load a run whose own code is not there.
+    """Refuses to load a run whose own code is not there, and warns where its file has changed.
 
     Args:
         code: the contents of code.json, or None.
@@ -58,27 +59,81 @@ def check(
         loss: the user's own loss, where it was given.
 
     Raises:
-        UsageError: the model, the loss or the data set is missing; the message says what to give.
+        UsageError: the model, the loss or the data set is missing, or is another one; the message
+            says what to give.
     """
-    given = {"model": model, "loss": loss}
-    registries: dict[str, Any] = {
-        "model": models.REGISTRY,
-        "loss": losses.REGISTRY,
-        "dataset": registry.REGISTRY,
-    }
-    for kind, entry in (code or {}).items():
-        name, file = entry["name"], entry["file"] or "a file that is not known"
-        if entry["given"] and given[kind] is None:
+    code, given = code or {}, {"model": model, "loss": loss}
+    for kind, value in given.items():
+        if value is not None and kind not in code:
+            raise UsageError(
+                f"the run was trained on a {kind} of cnn_jax, by name; leave {kind}= out"
+            )
+    for kind, entry in code.items():
+        name, value = entry["name"], given.get(kind)
+        file = entry["file"] or "a file that is not known"
+        if value is not None:
+            now = _name_of(value)
+            if entry["given"] and now != name:
+                raise UsageError(
+                    f"the run was trained on the {kind} {name}, and {now} was given; give {name}"
+                )
+            source = value
+        elif entry["given"]:
             raise UsageError(
                 f"the run was trained on a {kind} of your own, {name} of {file}; load it in "
                 f"Python and give it again: cnn_jax.load(DIR, {kind}=...)"
             )
-        if not entry["given"] and given.get(kind) is None and name not in registries[kind]:
+        elif (source := _registered(kind, name)) is None:
             noun = {"dataset": "data set"}.get(kind, kind)
             raise UsageError(
                 f"the run needs the {noun} {name!r} that {file} registers; give that file with "
                 "--code=FILE.py (in Python: run it before)"
             )
+        _warn_if_changed(kind, name, files.source_of(source)[0], entry.get("sha256"))
+
+
+def check_parameters(code: dict[str, Any] | None, shapes: Any) -> None:
+    """Refuses a module of the user's own whose parameters are not those of the run.
+
+    Raises:
+        UsageError: they are not; the message names one that differs.
+    """
+    before = (code or {}).get("model", {}).get("parameters")
+    now = parameter_shapes(shapes)
+    if before is None or before == now:
+        return
+    path = next(p for p in sorted({*before, *now}) if before.get(p) != now.get(p))
+    was, is_now = (str(x[path]) if path in x else "not there" for x in (before, now))
+    raise UsageError(
+        f"the model is not the one that the run was trained on: its parameter {path} was {was} "
+        f"and is now {is_now}; give the run's own model"
+    )
+
+
+def _name_of(value: Any) -> str:
+    return getattr(value, "__name__", type(value).__name__)
+
+
+def _registered(kind: str, name: str) -> Any:
+    """Returns the function that was registered under a name, or None."""
+    if kind == "loss":
+        return losses.REGISTRY.get(name)
+    if kind == "dataset":
+        return entry.load if (entry := registry.REGISTRY.get(name)) else None
+    return entry.builder if (entry := models.REGISTRY.get(name)) else None
+
+
+def _warn_if_changed(kind: str, name: str, file: str, sha256: str | None) -> None:
+    """Warns where a file of the user's own is not the one that the run was trained with."""
+    if sha256 is None or not file or not Path(file).is_file() or files.sha256(Path(file)) == sha256:
+        return
+    logging.warning(
+        "%s, which defines the %s %s, is not as it was when the run began (its sha256 differs): "
+        "what is computed now is that of the file as it is",
+        file,
+        {"dataset": "data set"}.get(kind, kind),
+        name,
+    )
 
 
 def parameter_shapes(shapes: Any) -> dict[str, list[int]]:

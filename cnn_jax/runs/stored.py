@@ -11,7 +11,7 @@ import logging as python_logging
 import os
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -161,17 +161,53 @@ def read(folder: pathlib.Path) -> tuple[Leaves, dict[str, Any]]:
 
 
 def assemble_tree(leaves: Leaves, like: Any, sharding: NamedSharding) -> Any:
-    """Returns a tree like another, of shapes, with these leaves on the devices."""
+    """Returns a tree like another, of shapes, with these leaves on the devices.
+
+    Raises:
+        UsageError: the leaves, which are whole, are those of another model or optimizer.
+    """
+    wanted = {_names(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(like)}
+    arrays = {names: leaf for names, leaf in wanted.items() if not _is_key(leaf)}
+    check_same_shapes(
+        {names: leaf for names, leaf in leaves.items() if not _is_key(wanted.get(names))}, arrays
+    )
 
     def take(path: jax.tree_util.KeyPath, shape: Any) -> Any:
-        array = leaves[_names(path)]
-        if _is_key(shape):
-            return jax.random.wrap_key_data(distributed.put(array, sharding))
-        if array.shape != shape.shape or array.dtype != shape.dtype:
-            raise ValueError(f"{'/'.join(_names(path))} is {array.dtype} {array.shape}")
-        return distributed.put(array, sharding)
+        array = distributed.put(leaves[_names(path)], sharding)
+        return jax.random.wrap_key_data(array) if _is_key(shape) else array
 
     return jax.tree_util.tree_map_with_path(take, like)
+
+
+def check_same_shapes(stored: Mapping[tuple[str, ...], Any], wanted: Mapping[Any, Any]) -> None:
+    """Refuses leaves of a checkpoint that are not those of the model and optimizer at hand.
+
+    Args:
+        stored: what the checkpoint holds, by the names on the way to it.
+        wanted: arrays or their shapes, likewise.
+
+    Raises:
+        UsageError: a name is in one of them alone, or a shape or dtype differs.
+    """
+    different = [
+        names
+        for names in sorted(stored.keys() | wanted.keys())
+        if _kind(stored.get(names)) != _kind(wanted.get(names))
+    ]
+    if not different:
+        return
+    # An optimizer's state follows the parameters: where those differ, the model is the cause.
+    names = min(different, key=lambda names: names[0] == "opt_state")
+    what = "optimizer" if names[0] == "opt_state" else "model"
+    raise UsageError(
+        f"the run was trained with another {what}: {'/'.join(names)} is "
+        f"{_kind(stored.get(names))} in its checkpoint and {_kind(wanted.get(names))} in the "
+        f"{what} that is given now; give the run's own {what}"
+    )
+
+
+def _kind(leaf: Any) -> str:
+    return "not there" if leaf is None else f"{leaf.dtype} {tuple(leaf.shape)}"
 
 
 def best_step(directory: pathlib.Path) -> int | None:

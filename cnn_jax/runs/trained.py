@@ -1,8 +1,7 @@
 """A trained network as a value: what `train` returns, and `load` makes of a run directory."""
 
 import functools
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnn_jax import cpu, data, distributed, experiment, text
-from cnn_jax.assembly import Assembly, assemble
+from cnn_jax import cpu, data, distributed, text
+from cnn_jax.assembly import Assembly
 from cnn_jax.data import Data, DataInfo, Split, arrays
 from cnn_jax.data.batches import Feed
-from cnn_jax.errors import RunError, UsageError
+from cnn_jax.errors import UsageError
 from cnn_jax.evaluation import metrics
 from cnn_jax.evaluation.evaluator import Evaluation, Evaluator
 from cnn_jax.evaluation.predictions import Images, Predictions, image_batches
 from cnn_jax.experiment import Experiment
-from cnn_jax.losses import Loss
-from cnn_jax.runs import changes, code, stored
+from cnn_jax.runs import changes
 from cnn_jax.runs.directory import RunDirectory
 
 
@@ -245,56 +243,3 @@ class Run:
         for part, count in image_batches(images, self.data_info):
             found.append(np.asarray(jitted(self.variables, part))[:count])
         return np.concatenate(found)
-
-
-def load(
-    directory: str | os.PathLike[str],
-    checkpoint: str | int = "best",
-    *,
-    model: nn.Module | None = None,
-    loss: Loss | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> Run:
-    """Returns the trained network of a run directory.
-
-    Args:
-        directory: the run directory, of this version or an older one.
-        checkpoint: "best" by validation accuracy, "last", or a step.
-        model: the user's own module that the run was trained with, where it was given as a value.
-        loss: the user's own loss, likewise.
-        settings: {dotted path: value} of settings that may differ from the run's, such as
-            {"dataset.path": "moved/photos"}.
-
-    Raises:
-        UsageError: this is no run directory, it has no such checkpoint, the run needs code that is
-            not there, or a setting may not change.
-        RunError: a file of the directory cannot be read.
-    """
-    where = RunDirectory(directory)
-    where.check_exists()
-    config = changes.check_unchanged(where, experiment.replace(where.config(), settings or {}))
-    code.check(where.read("code"), model, loss)
-    described = where.read("data")
-    if described is None and not stored.step_folders(where.checkpoints):
-        raise UsageError(f"the run in {text.shown(where.path)} has not begun to train yet")
-    if described is not None:
-        info = DataInfo.from_dict(described)
-    else:  # lost: the data themselves say what it said
-        changes.check_same_data(where, info := data.load(config.dataset).info)
-    about = where.read("weights")
-    if about is None and (where.path / "weights.json").exists():
-        raise RunError(
-            f"{where.path / 'weights.json'}, which says how the images are scaled, is damaged; "
-            "put the file back"
-        )
-    assembly = assemble(config, info, about, model=model, loss=loss)
-    which = str(checkpoint)
-    stored.candidates(where.checkpoints, which)  # refuses now what is not there
-    return Run(
-        config,
-        assembly,
-        info,
-        where.read("history", []),
-        lambda: stored.load_variables(where.checkpoints, which),
-        where.path,
-    )

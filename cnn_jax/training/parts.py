@@ -11,10 +11,9 @@ import optax
 from jax.sharding import Mesh
 
 from cnn_jax import data as data_sets
-from cnn_jax import distributed, experiment, models
+from cnn_jax import distributed, models
 from cnn_jax.assembly import assemble
-from cnn_jax.data import Data, Split, arrays
-from cnn_jax.errors import UsageError
+from cnn_jax.data import Data, Split
 from cnn_jax.evaluation import evaluator, two_classes
 from cnn_jax.experiment import Experiment
 from cnn_jax.losses import Loss
@@ -111,42 +110,6 @@ def prepare(
     mesh = distributed.make_mesh()
     distributed.check_batch_size("dataset.batch_size", plan.batch_size, mesh)
     return Parts(config, data, weights, about, plan, mesh)
-
-
-def name_values(
-    config: Experiment,
-    data: Data | None,
-    model: nn.Module | None,
-    loss: Loss | None,
-    optimizer: optax.GradientTransformation | None,
-) -> Experiment:
-    """Returns the experiment with the names of what was given as a value, and checks the rest."""
-    sections: dict[str, Any] = {}
-    if data is not None and data.section is None:
-        sections["dataset"] = dataclasses.replace(
-            config.dataset, name=arrays.NAME, path=None, image_size=None, train_examples=None
-        )
-    if model is not None:
-        sections["model"] = experiment.Model(name=type(model).__name__)
-    if loss is not None:
-        name = getattr(loss, "__name__", type(loss).__name__)
-        sections["train"] = dataclasses.replace(config.train, loss=name, label_smoothing=0.0)
-    if optimizer is not None:
-        old = config.optimizer
-        sections["optimizer"] = experiment.Optimizer(
-            name="own", clip_norm=old.clip_norm, ema_decay=old.ema_decay
-        )
-    elif config.optimizer.name == "own":
-        raise UsageError(
-            "--optimizer.name=own stands for an optimizer that is given in Python; give it to "
-            "cnn_jax.train(optimizer=...), or name another one"
-        )
-    if model is not None and config.transfer.weights is not None:
-        raise UsageError(
-            f"--transfer.weights={config.transfer.weights} are for a registered model, and the "
-            "model is your own; load its weights yourself"
-        )
-    return dataclasses.replace(config, **sections)
 
 
 def _find_weights(

@@ -16,15 +16,16 @@ from cnn_jax.data.batches import Feed
 from cnn_jax.evaluation import evaluator, probe, two_classes
 from cnn_jax.experiment import Experiment
 from cnn_jax.losses import Loss
-from cnn_jax.runs import changes, code, trained
+from cnn_jax.runs import changes, code, loading
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.recorder import Recorder
 from cnn_jax.runs.trained import Run
 from cnn_jax.runs.unrecorded import Unrecorded
 from cnn_jax.training import costs, loop, memory, profile, statistics
-from cnn_jax.training.parts import Parts, Say, name_values, prepare
+from cnn_jax.training.parts import Parts, Say, prepare
 from cnn_jax.training.signals import stop_signals
 from cnn_jax.training.state import TrainState, abstract_state
+from cnn_jax.training.values import name_values
 
 
 def train(
@@ -69,7 +70,7 @@ def train(
         code.check(directory.read("code"), model, loss)
         config = changes.check_unchanged(directory, config)
         if changes.is_finished(directory, config):
-            return trained.load(directory.path, model=model, loss=loss)
+            return loading.load(directory.path, model=model, loss=loss)
     values = {"model": model, "loss": loss, "optimizer": optimizer}
     parts = prepare(config, data, directory, **values, quiet=not progress)
     profile.check(profile_steps, parts.plan.total_steps)
@@ -110,9 +111,9 @@ def _silent(line: str) -> None:
 
 
 def _code(parts: Parts, model: nn.Module | None, loss: Loss | None) -> dict[str, Any]:
-    """Returns the contents of code.json; a module that was given is told by its parameters."""
+    """Returns the contents of code.json; a user's own model is told by its parameters."""
     found = code.describe(parts.config, model, loss)
-    if model is not None:
+    if "model" in found:
         found["model"]["parameters"] = code.parameter_shapes(parts.plan.assembly.shapes)
     return found
 
