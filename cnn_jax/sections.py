@@ -70,7 +70,10 @@ class Dataset:
         0, "blank a random square of this side, in pixels, in training images", minimum=0
     )
     on_error: Literal["refuse", "skip"] = setting(
-        "refuse", "what to do with an image that cannot be read: stop and name it, or skip it"
+        "refuse",
+        "what to do with an image that cannot be read, or that is in two class folders: stop and "
+        "name it, or go on: without the one, with both of the other",
+        resumable=True,
     )
     bit_depth: Literal["auto", "8", "10", "12", "14", "16"] = setting(
         "auto",

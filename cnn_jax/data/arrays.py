@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from cnn_jax.data import array_values, carve
+from cnn_jax.data import array_values, carve, duplicates
 from cnn_jax.data.splits import Data, DataInfo, Split
 from cnn_jax.errors import UsageError
 
@@ -75,6 +75,7 @@ def from_arrays(
         logging.warning("%s: %s", name, note)
     whole = parts["train"]
     parts |= carve.hold_out(whole, shares, notes, carve.ARGUMENT)
+    duplicates.check(name, parts, names, notes)
     carve.check_classes(name, names, whole, parts, notes, share_name=carve.ARGUMENT)
     return carve.describe(name, "", names, parts, notes)
 

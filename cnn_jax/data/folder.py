@@ -71,7 +71,7 @@ def source(config: experiment.Dataset) -> Source:
         if not files:
             raise RunError(f"{folders[split]} has no images; {_LAYOUTS}")
         encoded[split] = _encoded(split, files, root)
-    return Source("folder", "", tuple(names), encoded, tuple(notes))
+    return Source("folder", "", tuple(names), encoded, tuple(notes), root)
 
 
 def _entries(folder: Path, root: Path) -> list[Path]:

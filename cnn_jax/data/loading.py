@@ -3,7 +3,16 @@
 import numpy as np
 
 from cnn_jax import experiment
-from cnn_jax.data import bit_depth, cache, carve, catalogue, folder, registry, splits
+from cnn_jax.data import (
+    bit_depth,
+    cache,
+    carve,
+    catalogue,
+    duplicates,
+    folder,
+    registry,
+    splits,
+)
 from cnn_jax.data.sources import Source
 from cnn_jax.data.splits import Data, Split
 from cnn_jax.errors import RunError, UsageError
@@ -26,7 +35,7 @@ def load(config: experiment.Dataset, *, test: bool = True, quiet: bool = False) 
 
     Raises:
         UsageError: there is no such data set or split, or a number does not fit the data.
-        RunError: the data cannot be had or read.
+        RunError: the data cannot be had or read, or a file is in two class folders.
     """
     source = _source(config)
     notes = list(source.notes)
@@ -53,11 +62,13 @@ def load(config: experiment.Dataset, *, test: bool = True, quiet: bool = False) 
     parts |= carve.hold_out(whole, shares, notes)
     if config.train_examples is not None:
         parts["train"] = _subset(source, parts["train"], config.train_examples, notes)
+    names = source.class_names
+    duplicates.check(source.name, parts, names, notes, source.root, config.on_error)
     wanted = ("train", "validation", "test")[: 2 + test]
     parts = {name: parts[name] for name in wanted if name in parts}
     in_train = source.name == "folder"
-    carve.check_classes(source.name, source.class_names, whole, parts, notes, all_in_train=in_train)
-    return carve.describe(source.name, source.version, source.class_names, parts, notes, bits)
+    carve.check_classes(source.name, names, whole, parts, notes, all_in_train=in_train)
+    return carve.describe(source.name, source.version, names, parts, notes, bits)
 
 
 def _source(config: experiment.Dataset) -> Source:

@@ -1,6 +1,7 @@
 """What every kind of data set offers to `loading.load`."""
 
 import dataclasses
+from pathlib import Path
 
 from cnn_jax.data.cache import Encoded
 from cnn_jax.data.splits import Split
@@ -20,6 +21,7 @@ class Source:
         splits: its own splits under its own names: encoded images, none of them decoded yet, or
             arrays in memory.
         notes: lines a log should show.
+        root: of a folder of images, the folder, in which ids are paths.
     """
 
     name: str
@@ -27,3 +29,4 @@ class Source:
     class_names: tuple[str, ...]
     splits: dict[str, Encoded | Split]
     notes: tuple[str, ...] = ()
+    root: Path | None = None

@@ -19,6 +19,7 @@ def folder(tmp_path):
         for i in range(count):
             for j, name in enumerate(("ill", "well")):
                 values = np.full((8, 8), largest * (i + j) // count, np.uint16)
+                values[j, 0] = 0  # or an image of the one class were one of the other
                 path = tmp_path / "images" / name / f"{i}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(values).save(path)
@@ -68,10 +69,10 @@ def test_data_from_before_the_range_was_looked_at_are_read_as_16_bits(folder):
 
 def test_files_of_8_bits_are_not_spoken_of(tmp_path):
     for i in range(12):
-        for name in ("a", "b"):
+        for j, name in enumerate(("a", "b")):
             path = tmp_path / name / f"{i}.png"
             path.parent.mkdir(exist_ok=True)
-            Image.fromarray(np.full((8, 8), 9 * i, np.uint8)).save(path)
+            Image.fromarray(np.full((8, 8), 18 * i + j, np.uint8)).save(path)
     info = data.load(experiment.Dataset(name="folder", path=str(tmp_path))).info
     assert info.bit_depth == 16
     assert not [note for note in info.notes if "bit" in note]
