@@ -11,20 +11,19 @@ import optax
 from cnn_jax import data as data_sets
 from cnn_jax import distributed, models, runtime
 from cnn_jax.cli import presets
-from cnn_jax.data import Data, Split, arrays, from_arrays, register_dataset
+from cnn_jax.data import Data, Split, from_arrays, register_dataset
 from cnn_jax.data.batches import Batch, Feed, Picked, steps_per_epoch, train_batches
 from cnn_jax.data.reading import read_images
-from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Dataset, Experiment
 from cnn_jax.losses import Loss, register_loss
 from cnn_jax.models import register_model
 from cnn_jax.runs import loading
 from cnn_jax.runs.trained import Run
-from cnn_jax.training import start
+from cnn_jax.training import arguments, start
 from cnn_jax.training.own_loop import Step
 from cnn_jax.training.parts import prepare
 from cnn_jax.training.state import TrainState
-from cnn_jax.training.values import check_effects, name_values
+from cnn_jax.training.values import name_values
 
 __all__ = [
     "batches",
@@ -102,7 +101,8 @@ def train(
         model: a registered model's name, or any Linen module that is called as `(images)` or
             `(images, train)` and returns logits [batch, classes].
         loss: a loss's name, or a function (logits, labels) -> values [batch].
-        optimizer: an optimizer's name, or any optax.GradientTransformation.
+        optimizer: an optimizer's name, or any optax.GradientTransformation that needs no more than
+            gradients, parameters and, by keyword, `value`, `grad` and `value_fn`.
         epochs: passes over the training split.
         batch_size: examples in a step, over all devices.
         learning_rate: the peak learning rate, of an optimizer by name.
@@ -121,63 +121,10 @@ def train(
         KeyboardInterrupt: Ctrl-C; with a workdir the state is saved first.
     """
     runtime.start()
-    config, data, values = _request(
+    config, data, values = arguments.read(
         what, data, model, loss, optimizer, epochs, batch_size, learning_rate, seed, settings
     )
     return start.train(config, data, workdir=workdir, progress=progress, **values)
-
-
-def _request(
-    what: Data | Experiment,
-    data: Data | None,
-    model: str | nn.Module | None,
-    loss: str | Loss | None,
-    optimizer: str | optax.GradientTransformation | None,
-    epochs: int | None,
-    batch_size: int | None,
-    learning_rate: float | None,
-    seed: int | None,
-    settings: Mapping[str, Any] | None,
-) -> tuple[Experiment, Data | None, dict[str, Any]]:
-    """Returns (experiment, data where they were given, what was given as a value by its name)."""
-    if isinstance(what, Data):
-        if data is not None:
-            raise UsageError("data was given twice")
-        if model is None:
-            raise UsageError(
-                "train needs a model beside data: a name such as 'resnet20', or a Linen module"
-            )
-        data, config = arrays.check_data(what), Experiment()
-        if what.section is not None:
-            config = Experiment(dataset=what.section)
-    elif isinstance(what, Experiment):
-        config, data = what, None if data is None else arrays.check_data(data)
-    else:
-        raise UsageError(
-            "the first argument is data (of cnn_jax.from_arrays) or an Experiment (of "
-            f"cnn_jax.preset), not {type(what).__name__}"
-        )
-    if not isinstance(model, str | nn.Module | None):
-        raise UsageError(f"model is a name or a Linen module (made: MyNet()), not {model!r}")
-    if not (loss is None or isinstance(loss, str) or callable(loss)):
-        raise UsageError(f"loss is a name or a function, not {loss!r}")
-    if not isinstance(optimizer, str | tuple | None):
-        raise UsageError(f"optimizer is a name or an optax.GradientTransformation, not {optimizer}")
-    given = {"model": model, "loss": loss, "optimizer": optimizer}
-    values = {name: None if isinstance(v, str) else v for name, v in given.items()}
-    changes = {
-        "model.name": model if isinstance(model, str) else None,
-        "train.loss": loss if isinstance(loss, str) else None,
-        "optimizer.name": optimizer if isinstance(optimizer, str) else None,
-        "train.epochs": epochs,
-        "dataset.batch_size": batch_size,
-        "optimizer.learning_rate": learning_rate,
-        "seed": seed,
-    }
-    changes = {path: value for path, value in changes.items() if value is not None}
-    changes |= settings or {}
-    check_effects(changes, data, **values)
-    return config.replace(changes), data, values
 
 
 def load(
@@ -262,6 +209,6 @@ def create(
     """
     runtime.start()
     rest = (loss, optimizer, epochs, batch_size, learning_rate, seed, settings)
-    config, data, values = _request(what, data, model, *rest)
+    config, data, values = arguments.read(what, data, model, *rest)
     parts = prepare(name_values(config, data, **values), data, **values)
     return parts.first_state(), Step(parts)

@@ -59,7 +59,7 @@ def make_optimizer(
     groups: Mapping[str, Group],
     learning_rate: float | jax.Array = 0.0,
     weight_decay: float | jax.Array = 0.0,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """Returns the optimizer of the trainable parameters for one update.
 
     Its state does not depend on the two numbers, so each step may make it again with traced ones.
@@ -88,33 +88,21 @@ def make_optimizer(
         adam = [optax.scale_by_adam()] + ([decay] if config.name == "adamw" else [])
         return optax.chain(*adam, rate)
 
-    return _grouped(of_group, config.clip_norm, groups)
+    return grouped(of_group, config.clip_norm, groups)
 
 
-def by_group(
-    optimizer: optax.GradientTransformation,
-    clip_norm: float | None,
-    groups: Mapping[str, Group],
-) -> optax.GradientTransformation:
-    """Returns a user's own optimizer with a state for each group, and its share of the updates."""
-
-    def of_group(group: Group) -> optax.GradientTransformation:
-        return optax.chain(optimizer, optax.scale(group.lr_scale))
-
-    return _grouped(of_group, clip_norm, groups)
-
-
-def _grouped(
+def grouped(
     of_group: Callable[[Group], optax.GradientTransformation],
     clip_norm: float | None,
     groups: Mapping[str, Group],
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
+    """Returns one transformation that has a state for each group of parameters."""
     labels = {path: group.label for path, group in groups.items()}
     chains: dict[Any, Any] = {group.label: of_group(group) for group in set(groups.values())}
-    grouped = optax.multi_transform(chains, labels)
+    whole = optax.partition(chains, labels, mask_compatible_extra_args=True)
     if clip_norm is None:
-        return grouped
-    return optax.chain(optax.clip_by_global_norm(clip_norm), grouped)
+        return whole
+    return optax.chain(optax.clip_by_global_norm(clip_norm), whole)
 
 
 def carry_over(old: optax.OptState, new: optax.OptState) -> optax.OptState:

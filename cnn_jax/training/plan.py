@@ -10,7 +10,7 @@ from cnn_jax import experiment
 from cnn_jax.assembly import Assembly
 from cnn_jax.data import batches
 from cnn_jax.models.classifier import stage_prefixes
-from cnn_jax.training import freezing, limits, optimizers
+from cnn_jax.training import freezing, limits, optimizers, own_optimizer
 from cnn_jax.training.freezing import Phase
 from cnn_jax.trees import flatten
 
@@ -82,11 +82,11 @@ class Plan:
         phase: int,
         learning_rate: float | jax.Array = 0.0,
         weight_decay: float | jax.Array = 0.0,
-    ) -> optax.GradientTransformation:
+    ) -> optax.GradientTransformationExtraArgs:
         """Returns the optimizer of a phase's trainable parameters for one update."""
         groups = self.phases[phase].groups
         if self.own_optimizer is not None:
-            return optimizers.by_group(self.own_optimizer, self.optimizer.clip_norm, groups)
+            return own_optimizer.by_group(self.own_optimizer, self.optimizer.clip_norm, groups)
         return optimizers.make_optimizer(self.optimizer, groups, learning_rate, weight_decay)
 
 
@@ -105,7 +105,8 @@ def make_plan(
         optimizer: a user's own optimizer, in place of the experiment's.
 
     Raises:
-        UsageError: a pattern selects nothing, or nothing is left to train.
+        UsageError: a pattern selects nothing, nothing is left to train, or the optimizer needs more
+            than a step can give it.
     """
     paths = list(flatten(assembly.shapes["params"]))
     model = assembly.model
@@ -116,6 +117,8 @@ def make_plan(
     # `cache_views` fixes the views.
     if not transfer.cache_features or (dataset.augments and not transfer.cache_views):
         cached = 0
+    if optimizer is not None:
+        own_optimizer.check(optimizer, phases, assembly.shapes["params"], config.optimizer)
     limits.check(dataset, assembly.image_shape, config.train.epochs, num_examples)
     return Plan(
         assembly=assembly,

@@ -98,11 +98,17 @@ def make_train_step(plan: Plan, phase: int = 0) -> TrainStep:
             mean = jnp.sum(total * batch.weights) / jnp.maximum(jnp.sum(batch.weights), 1)
             return mean, (metrics.batch_sums(values, logits, batch), updated)
 
+        def only_loss(trainable: dict[str, jax.Array]) -> jax.Array:
+            return mean_loss(trainable)[0]
+
         (loss, (sums, updated)), gradients = jax.value_and_grad(mean_loss, has_aux=True)(trainable)
         gradient_norm = jnp.asarray(optax.tree.norm(gradients))
         learning_rate = hyper.learning_rate * plan.schedule_factor(state.step)
         optimizer = plan.make_optimizer(phase, learning_rate, hyper.weight_decay)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
+        # Only optimizers of a user's own read the last three.
+        updates, opt_state = optimizer.update(
+            gradients, state.opt_state, trainable, value=loss, grad=gradients, value_fn=only_loss
+        )
         trained: Any = optax.apply_updates(trainable, updates)
         finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
         return state.replace(
