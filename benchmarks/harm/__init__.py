@@ -1,0 +1,1 @@
+"""What `benchmarks/faults.py` does harm with: processes, damages, and one module for each group."""
