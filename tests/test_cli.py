@@ -3,6 +3,7 @@
 import errno
 import json
 import random
+import re
 import shutil
 import signal
 import time
@@ -441,14 +442,18 @@ def test_a_file_that_is_no_image_is_refused_in_one_line(main, trained, images, c
 def test_describe_prints_a_run_to_be_and_writes_nothing(main, tmp_path, capsys):
     assert main("describe", "--workdir=new", *SETTINGS) == 0
     out = capsys.readouterr().out
-    start = out.index("{")
-    described = json.JSONDecoder().raw_decode(out[start:])[0]
-    assert described["optimizer"]["ema_decay"] == 0.9
-    assert "train: 316 images" in out
+    assert "data       digits 1.0.0: train 316, validation 144, test 360 images of 8 x 8 x 1" in out
+    assert re.search(r"^classes    10; 1\.\d+ : 1 in train \(\d 3\d, \d 3\d\)$", out, re.MULTILINE)
+    assert re.search(r"^class  train  validation  test$", out, re.MULTILINE)
+    assert "optimizer.ema_decay=0.9, " in out
+    assert "{" not in out
     assert "steps      20 an epoch, 60 in all" in out
     parameters = 64 * 512 + 512 + 512 * 256 + 256 + 256 * 10 + 10
     assert f"{parameters:,}" in out
     assert "MiB" in out
+    assert main("describe", "--workdir=new", "--json", *SETTINGS) == 0
+    described = json.loads(capsys.readouterr().out)
+    assert described["optimizer"]["ema_decay"] == 0.9
     assert main("describe", "--workdir=new") == 2
     assert "not a run directory" in error_line(capsys.readouterr().err)
     assert list(tmp_path.iterdir()) == []

@@ -1,16 +1,20 @@
-"""The command `describe`: configuration, layers, data, steps and memory, without training."""
+"""The command `describe`: data, layers, steps, memory and settings, without training."""
 
 from cnn_jax import data as data_sets
-from cnn_jax import experiment, runtime
+from cnn_jax import experiment, runtime, text
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.cli.train import the_experiment
+from cnn_jax.data import DataInfo
 from cnn_jax.describe import block_diagram, layer_table
+from cnn_jax.experiment import Experiment
+from cnn_jax.reporting import counts, tables
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.training import costs, memory
 from cnn_jax.training.parts import Parts, prepare
 
 # Networks with more layers are printed by their blocks.
 _MOST_LAYERS = 40
+_MOST_CLASSES = 30
 
 
 def run_command(invocation: Invocation) -> int:
@@ -18,25 +22,41 @@ def run_command(invocation: Invocation) -> int:
     if invocation.workdir is not None and not (invocation.config or invocation.overrides):
         RunDirectory(invocation.workdir).check_exists()  # nothing else says what to describe
     config = the_experiment(invocation)
+    if invocation.json:
+        print(experiment.to_json(config))
+        return 0
     data = data_sets.load(config.dataset)
     directory = None if invocation.workdir is None else RunDirectory(invocation.workdir)
     parts = prepare(config, data, directory)
-    print(experiment.to_json(config))
+    _print_data(data.info)
     _print_network(parts, invocation.layers, invocation.output)
     for line in costs.report(parts.plan, config.transfer):
         print(line)
-    info, plan = data.info, parts.plan
-    named = f"{info.name} {info.version}".rstrip()
-    print(f"\ndata       {named}, classes: {', '.join(info.class_names)}")
-    for name, size in info.sizes.items():
-        print(f"           {name}: {size:,} images")
-    for note in info.notes:
-        print(f"           {note}")
-    print(f"steps      {plan.steps_per_epoch:,} an epoch, {plan.total_steps:,} in all")
-    found = memory.estimate(plan, config, info, parts.mesh.size)
+    plan = parts.plan
+    print(f"\nsteps      {plan.steps_per_epoch:,} an epoch, {plan.total_steps:,} in all")
+    found = memory.estimate(plan, config, data.info, parts.mesh.size)
     print("\n".join(memory.lines(found)))
     print(f"devices    {runtime.describe_devices()}")
+    changed = experiment.difference(Experiment(), config)
+    settings = tables.settings({path: new for path, (_, new) in changed.items()})
+    print(f"settings   {text.one_line(settings)} (--json prints all)")
     return 0
+
+
+def _print_data(info: DataInfo) -> None:
+    """Prints how many examples each class has, and how unequal the classes are."""
+    named = f"{info.name} {info.version}".rstrip()
+    sizes = ", ".join(f"{name} {size:,}" for name, size in info.sizes.items())
+    print(f"data       {named}: {sizes} images of {layer_table.by(info.image_shape)}")
+    ratio = text.one_line(counts.ratio(info.class_counts, info.class_names))
+    print(f"classes    {len(info.class_names):,}; {ratio}")
+    for note in info.notes:
+        print(f"           {text.one_line(note)}")
+    rows = counts.rows(info.class_counts, info.class_names, _MOST_CLASSES)
+    print(tables.table(rows, ["class", *info.class_counts]))
+    if len(rows) < len(info.class_names):
+        print(f"These are the {len(rows) // 2} largest and the {len(rows) // 2} smallest classes.")
+    print()
 
 
 def _print_network(parts: Parts, every_layer: bool, output: str | None) -> None:

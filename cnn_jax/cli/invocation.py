@@ -62,7 +62,7 @@ COMMANDS = (
     ),
     Command(
         "describe",
-        "print configuration, layers, data and memory without training",
+        "print classes, layers, steps, memory and settings without training",
         "describe --config=cifar10_cnn --model.name=resnet20 --output=resnet20.png",
         settings=EVERY_SETTING,
     ),
@@ -151,6 +151,7 @@ class Invocation:
         format: "table", "json", "markdown" or "csv".
         profile: the first and the last step to trace; None: no trace.
         layers: whether every layer is printed, however many there are.
+        json: whether the configuration is printed as JSON, and nothing else.
         output: the file to write a picture or a report to; None where it was not given.
         where: which runs to compare.
         sort: the name to sort them by.
@@ -175,6 +176,7 @@ class Invocation:
     format: str = "table"
     profile: tuple[int, int] | None = None
     layers: bool = False
+    json: bool = False
     output: str | None = None
     where: str | None = None
     sort: str | None = None

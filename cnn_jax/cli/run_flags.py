@@ -131,6 +131,13 @@ RUN_FLAGS = (
         commands=("describe",),
     ),
     RunFlag(
+        "json",
+        "bool",
+        "print every setting as JSON, and nothing else",
+        False,
+        commands=("describe",),
+    ),
+    RunFlag(
         "output",
         "file",
         "where to save the picture of a network or of a comparison (.png, .svg; none: nowhere), or "

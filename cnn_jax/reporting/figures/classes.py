@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cnn_jax.reporting.counts import largest_and_smallest
 from cnn_jax.reporting.figures import canvas, words
 
 # With more classes nobody can read a row for each, and the picture grows without end.
@@ -35,11 +36,7 @@ def class_counts(
         units: what the two are measured in.
     """
     every = len(class_names)
-    shown = np.arange(every)
-    if every > _MOST_CLASSES:
-        sizes = np.sum([np.asarray(numbers) for numbers in counts.values()], axis=0)
-        order = np.argsort(-sizes, kind="stable")
-        shown = np.concatenate([order[: _SHOWN // 2], order[-_SHOWN // 2 :]])
+    shown = largest_and_smallest(counts, _MOST_CLASSES, _SHOWN)
     classes = len(shown)
     few = classes <= 20
     below = _channels(channel_mean, channel_std, units) if channel_mean else ""
