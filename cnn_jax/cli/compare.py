@@ -29,8 +29,9 @@ def run_command(invocation: Invocation) -> int:
         print(compare.csv_text(comparison), end="")
     else:
         print(compare.table(comparison, markdown=invocation.format == "markdown"))
-        if comparison.judged:
-            print(f"\n{compare.EXPLANATION}")
+        explanation = [compare.EXPLANATION] if comparison.judged else []
+        if lines := [*compare.levels(comparison), *explanation]:
+            print("", *lines, sep="\n")
     if invocation.output is not None:
         output = pathlib.Path(invocation.output)
         compare.draw(comparison, output)

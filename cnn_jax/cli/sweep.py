@@ -111,7 +111,7 @@ def _print(found: Results, directory: RunDirectory, code_flags: list[str]) -> No
     print(counts or "no settings")
     if not found.records:
         return
-    if found.complete:
+    if found.complete or found.collapsed:
         print(results.table(found))
     print(f"figure     {text.shown(directory.figures / 'sweep.png')}")
     print(f"all        {text.shown(directory.path / 'sweep.json')}")

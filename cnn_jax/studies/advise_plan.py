@@ -19,6 +19,8 @@ from cnn_jax.training import costs
 from cnn_jax.training.plan import Plan
 
 MOST_EPOCHS = 5  # times those of the preset
+# Of its learning rate: at which a strategy is tried once more where it learnt nothing.
+RETRY_RATE = 0.1
 
 _LAST_STAGES = {"last_block": 1, "last_two_blocks": 2}
 
@@ -31,17 +33,25 @@ class Trial(NamedTuple):
         images: the number of training images.
         epochs: the epochs of training.
         seed: the seed.
+        rate: its learning rate, as a share of the strategy's: 1, or `RETRY_RATE`.
     """
 
     strategy: str
     images: int
     epochs: int
     seed: int
+    rate: float = 1.0
+
+    @property
+    def kind(self) -> tuple[str, int, int, float]:
+        """What it shares with its other seeds."""
+        return self.strategy, self.images, self.epochs, self.rate
 
     @property
     def name(self) -> str:
         """The name of its run directory."""
-        return f"{self.strategy}-{self.images}images-{self.epochs}epochs-seed{self.seed}"
+        rate = "" if self.rate == 1 else f"-rate{self.rate:g}"
+        return f"{self.strategy}-{self.images}images-{self.epochs}epochs-seed{self.seed}{rate}"
 
 
 class Parts(NamedTuple):
@@ -96,7 +106,8 @@ def configure(
         parts: the parts of the network.
         backbone_lr_scale: the learning rate of the backbone's trainable parameters, pretrained or
             not, as a share of the head's, which is too high for a deep network.
-        **changes: `epochs`, `images` (None: as in the base) and `seed`.
+        **changes: `epochs`, `images` (None: as in the base), `seed`, and `rate`, a share of the
+            base's learning rate.
     """
     freeze, scale = "none", f"backbone:{backbone_lr_scale:g}" if parts.separate else None
     if strategy == "head":
@@ -121,6 +132,8 @@ def configure(
         settings["dataset.train_examples"] = changes["images"]
     if "seed" in changes:
         settings["seed"] = changes["seed"]
+    if changes.get("rate", 1.0) != 1:
+        settings["optimizer.learning_rate"] = base.optimizer.learning_rate * changes["rate"]
     return experiment.replace(base, settings)
 
 

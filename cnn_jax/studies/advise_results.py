@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 from cnn_jax.reporting import figures, tables
 from cnn_jax.runs.directory import RunDirectory
-from cnn_jax.studies.advise_plan import Cost, Trial
-from cnn_jax.studies.comparison import Cell, Recommendation, gigaflops, recommend
+from cnn_jax.studies import collapse
+from cnn_jax.studies.advise_plan import RETRY_RATE, Cost, Trial
+from cnn_jax.studies.comparison import Cell, Recommendation, gigaflops, named, recommend
 
 TITLES = {"epochs": "Equal epochs", "flops": "Equal FLOPs"}
 FILES = ("advise.md", "advise.json", "figures/advise.png")
@@ -22,6 +23,7 @@ class Outcome(NamedTuple):
 
     Attributes:
         accuracy: the validation accuracy after the last epoch; None where the run diverged.
+        collapsed: whether the network says one class only.
         training_seconds: the seconds of steps, evaluations and checkpoints.
         feature_seconds: the seconds of computing the frozen features; next to 0 where they were in
             the cache.
@@ -30,6 +32,20 @@ class Outcome(NamedTuple):
     accuracy: float | None
     training_seconds: float
     feature_seconds: float
+    collapsed: bool = False
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the run learnt nothing."""
+        return self.accuracy is None or self.collapsed
+
+    @property
+    def text(self) -> str:
+        """What came of it, as a person reads it."""
+        if self.accuracy is None:
+            return "diverged"
+        note = ", collapsed: says one class only" if self.collapsed else ""
+        return f"validation accuracy {self.accuracy:.4f}{note}"
 
     @property
     def seconds(self) -> float:
@@ -43,24 +59,28 @@ class Advice(NamedTuple):
     Attributes:
         cells: {budget: one cell for each strategy and size}.
         recommendations: {budget: the recommendation at the largest size}.
+        largest_share: the largest class's share of the validation images.
     """
 
     cells: dict[str, list[Cell]]
     recommendations: dict[str, Recommendation]
+    largest_share: float | None
 
     @property
-    def recommended(self) -> tuple[str, int] | None:
-        """(strategy, epochs) of the first budget that recommends one."""
+    def recommended(self) -> Cell | None:
+        """What the first budget that recommends something recommends."""
         for budget, recommendation in self.recommendations.items():
             for cell in reversed(self.cells[budget]):  # the largest size of a strategy comes last
-                if cell.strategy == recommendation.strategy:
-                    return cell.strategy, cell.epochs
+                if (cell.strategy, cell.rate) == (recommendation.strategy, recommendation.rate):
+                    return cell
         return None
 
     def sentence(self, budget: str) -> tuple[str, str]:
         """Returns the strategy that a budget recommends, or "nothing", and why."""
         recommendation = self.recommendations[budget]
-        return recommendation.strategy or "nothing", recommendation.text
+        strategy = recommendation.strategy
+        name = "nothing" if strategy is None else named(strategy, recommendation.rate)
+        return name, recommendation.text
 
 
 def read_outcome(directory: RunDirectory) -> Outcome:
@@ -71,6 +91,7 @@ def read_outcome(directory: RunDirectory) -> Outcome:
         accuracy=None if diverged else history[-1]["validation_accuracy"],
         training_seconds=directory.trained_seconds(),
         feature_seconds=directory.read("result", {}).get("features", {}).get("seconds", 0.0),
+        collapsed=not diverged and collapse.has_collapsed(history, directory.read("data", {})),
     )
 
 
@@ -78,7 +99,7 @@ def summarise(
     outcomes: Mapping[Trial, Outcome],
     costs: Mapping[int, Mapping[str, Cost]],
     epochs: Mapping[str, Mapping[int, Mapping[str, int]]],
-    validation_images: int,
+    validation_counts: Sequence[int],
 ) -> Advice:
     """Returns the comparison of all runs.
 
@@ -86,28 +107,36 @@ def summarise(
         outcomes: the result of every run.
         costs: the cost of each strategy at each size, {size: {strategy: cost}}.
         epochs: the epochs of each run, {budget: {size: {strategy: epochs}}}; sizes ascend.
-        validation_images: the number of images that the accuracies were measured on.
+        validation_counts: the images of each class that the accuracies were measured on.
     """
     cells: dict[str, list[Cell]] = {}
     for budget, by_size in epochs.items():
         largest = max(by_size)
-        cells[budget] = [
-            _cell(Trial(strategy, size, by_size[size][strategy], 0), costs[size], outcomes)
+        kinds = [
+            Trial(strategy, size, by_size[size][strategy], 0, rate)
             for strategy in by_size[largest]
+            for rate in (1.0, RETRY_RATE)
             for size in by_size
         ]
+        trained = {trial.kind for trial in outcomes}
+        cells[budget] = [
+            _cell(kind, costs[kind.images], outcomes) for kind in kinds if kind.kind in trained
+        ]
+    share = collapse.largest_share(validation_counts)
     recommendations = {
         budget: recommend(
-            [cell for cell in found if cell.images == max(epochs[budget])], validation_images
+            [cell for cell in found if cell.images == max(epochs[budget])],
+            sum(validation_counts),
+            share,
         )
         for budget, found in cells.items()
     }
-    return Advice(cells, recommendations)
+    return Advice(cells, recommendations, share)
 
 
 def _cell(kind: Trial, costs: Mapping[str, Cost], outcomes: Mapping[Trial, Outcome]) -> Cell:
-    """Returns the cell of all runs with a trial's strategy, size and epochs."""
-    runs = [outcome for trial, outcome in outcomes.items() if trial[:3] == kind[:3]]
+    """Returns the cell of all runs of a trial's kind."""
+    runs = [outcome for trial, outcome in outcomes.items() if trial.kind == kind.kind]
     # The run that came first computed the features, and all others found them in the cache.
     feature_seconds = max(
         outcome.feature_seconds for trial, outcome in outcomes.items() if trial[:2] == kind[:2]
@@ -120,14 +149,16 @@ def _cell(kind: Trial, costs: Mapping[str, Cost], outcomes: Mapping[Trial, Outco
         diverged=sum(run.accuracy is None for run in runs),
         flops=costs[kind.strategy].of(kind.epochs),
         seconds=statistics.fmean(run.training_seconds for run in runs) + feature_seconds,
+        collapsed=sum(run.collapsed for run in runs),
+        rate=kind.rate,
     )
 
 
-def table(cells: Sequence[Cell], markdown: bool = False) -> str:
-    """Returns the cells of a budget as a table of plain text or of Markdown."""
+def table(cells: Sequence[Cell], largest_share: float | None = None, markdown: bool = False) -> str:
+    """Returns the cells of a budget, and the largest class's share, as plain text or Markdown."""
     rows = [
         [
-            cell.strategy,
+            cell.name,
             f"{cell.images:,}",
             f"{cell.epochs:,}",
             cell.text,
@@ -136,6 +167,8 @@ def table(cells: Sequence[Cell], markdown: bool = False) -> str:
         ]
         for cell in cells
     ]
+    if largest_share is not None:
+        rows.append(["largest class alone", "", "", f"{largest_share:.4f}", "", ""])
     return (tables.markdown if markdown else tables.table)(rows, _HEADERS, _ALIGN)
 
 
@@ -161,7 +194,8 @@ def write(
     page = _markdown(advice, notes, preset, subject)
     (directory.path / "advise.md").write_text(page)
     panels = {TITLES[budget]: _lines(cells) for budget, cells in advice.cells.items()}
-    figures.save(figures.learning_curves(panels), directory.figures / "advise.png")
+    figure = figures.learning_curves(panels, advice.largest_share)
+    figures.save(figure, directory.figures / "advise.png")
 
 
 def _record(
@@ -180,7 +214,12 @@ def _record(
         {"run": f"runs/{trial.name}", **trial._asdict(), **outcome._asdict()}
         for trial, outcome in outcomes.items()
     ]
-    return {"notes": list(notes), "budgets": budgets, "runs": runs}
+    return {
+        "notes": list(notes),
+        "largest_class_share": advice.largest_share,
+        "budgets": budgets,
+        "runs": runs,
+    }
 
 
 def _markdown(advice: Advice, notes: Sequence[str], preset: str, subject: str) -> str:
@@ -198,17 +237,23 @@ def _markdown(advice: Advice, notes: Sequence[str], preset: str, subject: str) -
         strategy, reason = advice.sentence(budget)
         paragraphs += [
             f"## {TITLES[budget]}",
-            table(cells, markdown=True),
+            table(cells, advice.largest_share, markdown=True),
+            *filter(None, [meaning(cells)]),
             f"**Recommended: {strategy}.** {reason}",
         ]
     return "\n\n".join(paragraphs) + "\n"
 
 
+def meaning(cells: Sequence[Cell]) -> str:
+    """Returns what "collapsed" means and what follows, where a strategy has; else ""."""
+    return f"{collapse.MEANING}." if any(cell.collapsed for cell in cells) else ""
+
+
 def _lines(cells: Sequence[Cell]) -> dict[str, list[tuple[int, float, float]]]:
-    """Returns {strategy: (images, mean, deviation) of each size} for the figure."""
+    """Returns {strategy: (images, mean, deviation) of each size} of what is compared."""
     lines: dict[str, list[tuple[int, float, float]]] = {}
     for cell in cells:
-        if cell.accuracies:
+        if cell.accuracies and not cell.lost:
             point = (cell.images, cell.mean, cell.std or 0.0)
-            lines.setdefault(cell.strategy, []).append(point)
+            lines.setdefault(cell.name, []).append(point)
     return lines

@@ -13,7 +13,7 @@ from typing import Any
 
 from cnn_jax.errors import UsageError
 from cnn_jax.reporting import figures, tables
-from cnn_jax.studies import summaries
+from cnn_jax.studies import collapse, summaries
 from cnn_jax.studies.comparison import gigaflops
 from cnn_jax.studies.groups import Group, differing, group, keep, rank
 from cnn_jax.studies.judging import judge
@@ -87,6 +87,22 @@ def table(comparison: Comparison, markdown: bool = False) -> str:
     titles = ["n", "epochs", *(METRICS[key][0] for key in metrics), "status", "against the best"]
     headers = [*(["name"] if names else []), *paths, *titles]
     return (tables.markdown if markdown else tables.table)(rows, headers)
+
+
+def levels(comparison: Comparison) -> list[str]:
+    """Returns the lines that the accuracies of a table are read against."""
+    groups = comparison.groups
+    lines = [f"{collapse.MEANING}."] if any(collapse.COLLAPSED in g.status for g in groups) else []
+    shares = {
+        (g.settings["dataset.name"], run.largest_share)
+        for g in groups
+        for run in g.runs
+        if run.largest_share is not None
+    }
+    several = len({name for name, _ in shares}) > 1
+    for name, share in sorted(shares):
+        lines.append(f"{collapse.level(share)}{f' of {name}' if several else ''}")
+    return lines
 
 
 def json_text(comparison: Comparison) -> str:

@@ -5,7 +5,10 @@ import math
 from collections.abc import Sequence
 
 from cnn_jax.studies import seeds
+from cnn_jax.studies.collapse import COLLAPSED
 from cnn_jax.studies.ttest import SIGNIFICANCE, welch
+
+_REASONS = {"diverged": "diverged", COLLAPSED: "collapsed: says one class only"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,9 +21,11 @@ class Cell:
         epochs: the epochs of each run.
         accuracies: the validation accuracy after the last epoch, of each seed that did not diverge.
         diverged: the number of seeds that diverged.
+        collapsed: the number of seeds whose network says one class only.
         flops: the FLOPs of one run.
         seconds: the seconds of one run on this machine: the mean of the training, and the frozen
             features once.
+        rate: the learning rate, as a share of the strategy's.
     """
 
     strategy: str
@@ -30,6 +35,13 @@ class Cell:
     diverged: int
     flops: int
     seconds: float
+    collapsed: int = 0
+    rate: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """The strategy, and its learning rate where that is another."""
+        return named(self.strategy, self.rate)
 
     @property
     def mean(self) -> float:
@@ -44,10 +56,19 @@ class Cell:
     @property
     def text(self) -> str:
         """The accuracy as a person reads it."""
-        failed = f"{self.diverged} diverged" if self.diverged else ""
+        failed = ", ".join(self._failures())
         if not self.accuracies:
             return failed
         return f"{seeds.fold(self.accuracies)}{f' ({failed})' if failed else ''}"
+
+    def _failures(self) -> list[str]:
+        counts = {"diverged": self.diverged, COLLAPSED: self.collapsed}
+        return [f"{count} {what}" for what, count in counts.items() if count]
+
+    @property
+    def lost(self) -> str:
+        """Why it cannot be compared, in a word, or ""."""
+        return "diverged" if self.diverged else COLLAPSED if self.collapsed else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,14 +76,16 @@ class Recommendation:
     """The strategy to choose, why, and how sure that is.
 
     Attributes:
-        strategy: the one recommended; None where every strategy diverged.
+        strategy: the one recommended; None where none learnt anything.
         tied: the strategies that cannot be told from the best one, itself included.
         text: reason and uncertainty, in sentences.
+        rate: the learning rate, as a share of the strategy's.
     """
 
     strategy: str | None
     tied: tuple[str, ...]
     text: str
+    rate: float = 1.0
 
 
 def gigaflops(flops: float) -> str:
@@ -70,18 +93,30 @@ def gigaflops(flops: float) -> str:
     return f"{flops / 1e9:,.0f}" if flops >= 1e11 else f"{flops / 1e9:,.3g}"
 
 
-def recommend(cells: Sequence[Cell], validation_images: int) -> Recommendation:
+def named(strategy: str, rate: float) -> str:
+    """Returns a strategy and, where it is not the strategy's own, its learning rate."""
+    return strategy if rate == 1 else f"{strategy} at {rate:g} of the rate"
+
+
+def recommend(
+    cells: Sequence[Cell], validation_images: int, largest_share: float | None = None
+) -> Recommendation:
     """Returns the cheapest of the strategies that cannot be told from the most accurate one.
 
+    Where a seed diverged or its network says one class only, the strategy is not compared.
+
     Args:
-        cells: one of each strategy, all of the same budget and size of the training set.
+        cells: one of each strategy and learning rate, all of the same budget and size of the
+            training set.
         validation_images: the number of images that the accuracies were measured on.
+        largest_share: the largest class's share of them, where it is known.
     """
-    lost = [cell.strategy for cell in cells if cell.diverged]
-    left = [cell for cell in cells if not cell.diverged]
-    sentences = [f"Out of the question, as it diverged: {', '.join(lost)}."] if lost else []
+    lost = [f"{cell.name} ({_REASONS[cell.lost]})" for cell in cells if cell.lost]
+    left = [cell for cell in cells if not cell.lost]
+    sentences = [f"Not compared: {', '.join(lost)}."] if lost else []
     if not left:
-        return Recommendation(None, (), "Every strategy diverged: lower the learning rate.")
+        sentences.append("No strategy is left: try a lower --optimizer.learning_rate.")
+        return Recommendation(None, (), " ".join(sentences))
     best = max(left, key=lambda cell: (cell.mean, -cell.flops))
     runs = len(best.accuracies)
     compared = []
@@ -95,18 +130,23 @@ def recommend(cells: Sequence[Cell], validation_images: int) -> Recommendation:
         else:
             value = welch(best.accuracies, cell.accuracies, validation_images)
             same, p = value >= SIGNIFICANCE, f", p = {value:.2g}"
-        compared.append(f"{cell.strategy} is {difference:.4f} behind{p}")
+        compared.append(f"{cell.name} is {difference:.4f} behind{p}")
         if same:
             tied.append(cell)
     chosen = min(tied, key=lambda cell: (cell.flops, cell.seconds))
-    sentences.append(f"Most accurate at {best.images:,} images: {best.strategy}, {best.text}.")
+    sentences.append(f"Most accurate at {best.images:,} images: {best.name}, {best.text}.")
+    if largest_share is not None and best.mean <= largest_share:
+        sentences.append(
+            f"That is no more than the share of the largest class, {largest_share:.4f}, which a "
+            "network that has learnt nothing reaches too."
+        )
     if compared:
         test = "" if runs == 1 else f" (Welch's t-test over {runs} seeds)"
         sentences.append(f"Against it{test}: {'; '.join(compared)}.")
     if len(tied) > 1:
-        others = " and ".join(cell.strategy for cell in tied if cell is not chosen)
+        others = " and ".join(cell.name for cell in tied if cell is not chosen)
         sentences.append(
-            f"This is a tie: {chosen.strategy} cannot be told from {others}, "
+            f"This is a tie: {chosen.name} cannot be told from {others}, "
             f"and is the cheapest of them ({gigaflops(chosen.flops)} GFLOPs a run)."
         )
     elif len(left) > 1 and runs > 1:
@@ -123,5 +163,5 @@ def recommend(cells: Sequence[Cell], validation_images: int) -> Recommendation:
         "seeds."
     )
     return Recommendation(
-        chosen.strategy, tuple(cell.strategy for cell in tied), " ".join(sentences)
+        chosen.strategy, tuple(cell.name for cell in tied), " ".join(sentences), chosen.rate
     )

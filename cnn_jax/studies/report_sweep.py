@@ -7,7 +7,8 @@ from cnn_jax import experiment
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import page, tables
 from cnn_jax.runs.directory import RunDirectory
-from cnn_jax.studies import groups, judging, report_parts, summaries
+from cnn_jax.studies import collapse, groups, judging, report_parts, summaries
+from cnn_jax.studies.collapse import COLLAPSED
 from cnn_jax.studies.sweep.study import OPEN
 
 # The number of settings whose curves are drawn.
@@ -27,7 +28,7 @@ def page_of(directory: RunDirectory, question: Callable[[Experiment], str | None
     complete = sorted((r for r in records if r["state"] == "complete"), key=lambda r: -r["value"])
     title = f"Sweep of {base.name}: {base.model.name} on {base.dataset.name}"
     parts = report_parts.title_and_question(title, plan.get("question") or question(base))
-    parts += _summary(plan, records, complete)
+    parts += _summary(plan, records, complete, collapse.largest_share_of(directory.path))
     parts += _scatters(complete)
     parts += _every_setting(records, complete)
     parts += _best_curves(directory, complete[:_MOST_CURVES], base.seed)
@@ -39,7 +40,10 @@ def page_of(directory: RunDirectory, question: Callable[[Experiment], str | None
 
 
 def _summary(
-    plan: dict[str, Any], records: Sequence[dict[str, Any]], complete: Sequence[dict[str, Any]]
+    plan: dict[str, Any],
+    records: Sequence[dict[str, Any]],
+    complete: Sequence[dict[str, Any]],
+    share: float | None,
 ) -> list[str]:
     """Returns how was searched, and the key figures."""
     options = plan["sweep"]
@@ -57,9 +61,12 @@ def _summary(
         "settings": str(ended) if ended == planned else f"{ended} of {planned}",
         "stopped early": str(sum(r["state"] == "pruned" for r in records)),
         "diverged": str(sum(r["state"] == "diverged" for r in records)),
+        "say one class only (collapsed)": str(sum(r["state"] == COLLAPSED for r in records)),
         "seeds each": str(options["seeds"]),
         "seconds in all": f"{sum(r['seconds'] for r in records):,.0f}",
     }
+    if share is not None:
+        figures["largest class alone"] = f"{share:.4f}"
     return [*parts, page.cards(figures)]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from cnn_jax import experiment, places
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.studies import collapse
 
 # What runs are measured by: {key: (title, whether more is better)}.
 METRICS = {
@@ -27,11 +28,12 @@ class RunSummary:
     Attributes:
         path: the directory.
         settings: the Experiment as {path of the field: value}.
-        status: a `runs.directory.Status`, or "unknown".
+        status: a `runs.directory.Status`; `COLLAPSED` in place of "finished"; or "unknown".
         epochs: the number of finished epochs.
         metrics: {key of METRICS: value}, those that are known: accuracies in 0..1, seconds, FLOPs,
             bytes.
         validation_images: the number of images that its accuracy was measured on.
+        largest_share: the largest class's share of them, where it is known.
     """
 
     path: pathlib.Path
@@ -40,6 +42,7 @@ class RunSummary:
     epochs: int
     metrics: dict[str, float]
     validation_images: int
+    largest_share: float | None
 
 
 def find(paths: Sequence[str], left_out: Callable[[str], None]) -> list[RunSummary]:
@@ -93,11 +96,16 @@ def _read(directory: RunDirectory) -> RunSummary:
     for key, source in (("flops", "flops"), ("peak_memory", "peak_memory_bytes")):
         if source in training:
             metrics[key] = training[source]
+    data = directory.read("data", {})
+    status = directory.status() or "unknown"
+    if status == "finished" and collapse.has_collapsed(history, data):
+        status = collapse.COLLAPSED
     return RunSummary(
         path=directory.path,
         settings=experiment.flatten(directory.config()),
-        status=directory.status() or "unknown",
+        status=status,
         epochs=len(history),
         metrics=metrics,
-        validation_images=directory.read("data", {}).get("sizes", {}).get("validation", 1),
+        validation_images=data.get("sizes", {}).get("validation", 1),
+        largest_share=collapse.largest_share(collapse.validation_counts(data)),
     )

@@ -21,13 +21,13 @@ from cnn_jax.options import STRATEGIES
 from cnn_jax.runs import figures as run_figures
 from cnn_jax.runs import recorder
 from cnn_jax.runs.directory import RunDirectory
-from cnn_jax.studies import advise_plan, comparison
+from cnn_jax.studies import advise_plan, collapse, comparison
 from cnn_jax.studies.advise_plan import Cost, Parts
 from cnn_jax.studies.comparison import Cell
 from cnn_jax.training import start
 from cnn_jax.training.plan import make_plan
 from cnn_jax.training.signals import Interrupted
-from tests.tiny import ENTRY
+from tests.tiny import ENTRY, data_json
 
 STAGES = tuple(f"block{number}" for number in range(1, 6))
 PARTS = Parts(STAGES, separate=True)
@@ -241,7 +241,7 @@ def test_what_diverged_is_not_recommended():
     cells = [cell("head", 0.6, 0.61), cell("everything", 0.99, diverged=1)]
     found = comparison.recommend(cells, 100)
     assert found.strategy == "head"
-    assert "everything" in found.text
+    assert "Not compared: everything (diverged)." in found.text
     lost = comparison.recommend([cell("everything", diverged=2)], 100)
     assert lost.strategy is None
     assert cells[1].text == "0.9900 (1 diverged)"
@@ -252,7 +252,8 @@ def test_what_diverged_is_not_recommended():
 # The command.
 
 
-def test_from_the_flags_to_the_figure(main, weights, fast, capsys):
+def test_from_the_flags_to_the_figure(main, weights, fast, capsys, monkeypatch):
+    monkeypatch.setattr(collapse, "has_collapsed", lambda *_: False)  # so few steps teach nothing
     options = ("--advise.strategies=head,last_block", "--advise.examples=20,40")
     more = (*options, "--advise.seeds=2", "--advise.budget=epochs")
     assert main(*arguments(weights, *more)) == 0
@@ -304,9 +305,10 @@ def test_from_the_flags_to_the_figure(main, weights, fast, capsys):
 class FakeTraining:
     """Stands in for training: accuracies by strategy, and which run fails in which way."""
 
-    def __init__(self, stop_at=None, diverges=(), fails=()):
+    def __init__(self, stop_at=None, diverges=(), fails=(), collapses=()):
         self.made: list[str] = []
         self.stop_at, self.diverges, self.fails = stop_at, diverges, fails
+        self.collapses = collapses  # at the strategy's own rate
 
     def __call__(self, config, *, workdir):
         directory = RunDirectory(workdir)
@@ -322,7 +324,13 @@ class FakeTraining:
             recorder.set_status(directory, status)
             raise RunError("something was not finite")
         accuracy = {"head": 0.8, "scratch": 0.5}.get(strategy, 0.9) + config.seed / 1000
-        record = {"validation_accuracy": accuracy, "seconds": 2.0}
+        collapsed = strategy in self.collapses and config.optimizer.learning_rate > 5e-4
+        record = {
+            "validation_accuracy": 0.2 if collapsed else accuracy,
+            "never_predicted": [0] if collapsed else [],
+            "seconds": 2.0,
+        }
+        directory.write("data", data_json(class_counts={"validation": [40, 60]}))
         directory.write("history", [record] * config.train.epochs)
         recorder.set_status(directory, "finished")
 
@@ -370,11 +378,46 @@ def test_a_run_that_diverges_is_counted_and_not_repeated(here, weights, run, cap
     options = ("--advise.examples=20", "--advise.seeds=2", "--advise.budget=epochs")
     assert run(arguments(weights, *options), train) == 0
     out = capsys.readouterr().out
-    assert "2 diverged" in out
-    assert "Out of the question, as it diverged: everything, scratch." in out
+    assert train.made[4:7] == [  # one seed is enough, and one more at a tenth of the rate
+        "everything-20images-1epochs-seed0-rate0.1",
+        "scratch-20images-1epochs-seed0",
+        "scratch-20images-1epochs-seed0-rate0.1",
+    ]
+    assert "1 diverged" in out
+    assert "everything (diverged), everything at 0.1 of the rate (diverged), scratch" in out
     again = FakeTraining()
     assert run(arguments(weights, *options), again) == 0
     assert again.made == []
+
+
+def test_a_run_that_says_one_class_only_is_tried_at_a_tenth_of_its_rate(here, weights, run, capsys):
+    train = FakeTraining(collapses=("last_block", "everything", "last_two_blocks"))
+    options = ("--advise.examples=20", "--advise.seeds=2", "--advise.budget=epochs")
+    assert run(arguments(weights, *options), train) == 0
+    out = capsys.readouterr().out
+    assert "tried once more, at a tenth of its learning rate" in out.partition("run 1 of")[0]
+    assert "validation accuracy 0.2000, collapsed: says one class only" in out
+    assert "everything is tried once more at a tenth of its learning rate" in out
+    assert sum("last_block" in name for name in train.made) == 1 + 2
+    table = out.partition("Equal epochs\n")[2]
+    assert re.search(r"last_block  +20  +1  0\.2000 \(1 collapsed\)", table)
+    assert re.search(r"last_block at 0\.1 of the rate  +20  +1  0\.9005 ± 0\.0007", table)
+    assert re.search(r"largest class alone  +0\.1", table)
+    assert "Not compared: last_block (collapsed: says one class only), " in table
+    assert "recommended: last_block at 0.1 of the rate." in table
+    chosen = experiment.from_dict(files.read_json(Path("out/recommended.json")))
+    assert chosen.optimizer.learning_rate == pytest.approx(1e-4)
+    again = FakeTraining()
+    assert run(["advise", "--workdir=out"], again) == 0
+    assert again.made == []
+
+
+def test_what_is_no_better_than_the_largest_class_is_said():
+    cells = [cell("head", 0.44, 0.46), cell("everything", 0.2, 0.2)]
+    assert "no more than the share of the largest class, 0.4500" in (
+        comparison.recommend(cells, 100, 0.45).text
+    )
+    assert "largest class" not in comparison.recommend(cells, 100, 0.4).text
 
 
 def test_another_failure_ends_it(here, weights, run):

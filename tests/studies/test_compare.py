@@ -15,18 +15,20 @@ from cnn_jax.studies import summaries
 from tests.tiny import data_json
 
 
-def make(path, accuracies, seed=0, status: Any = "finished", test=None, **settings):
+def make(path, accuracies, seed=0, status: Any = "finished", test=None, said=None, **settings):
+    said = {} if said is None else {"never_predicted": [0] * (2 - said)}
     changes = {name.replace("__", "."): value for name, value in settings.items()}
     directory = RunDirectory(path)
     directory.create()
     config = experiment.replace(Experiment(name="made"), {"seed": seed, **changes})
     directory.write("config", experiment.to_dict(config))
-    directory.write("data", data_json(sizes={"validation": 1000}))
+    counts = {"validation": [450, 550]}
+    directory.write("data", data_json(sizes={"validation": 1000}, class_counts=counts))
     recorder.set_status(directory, status)
     directory.write(
         "history",
         [
-            {"epoch": i, "validation_accuracy": accuracy, "seconds": 10.0 * i}
+            {"epoch": i, "validation_accuracy": accuracy, "seconds": 10.0 * i, **said}
             for i, accuracy in enumerate(accuracies, start=1)
         ],
     )
@@ -110,6 +112,23 @@ def test_only_finished_runs_are_judged(tmp_path, capsys):
     assert notes["mlp"].endswith("Welch)")  # of other seeds
     assert notes["mnist_cnn"] == ""
     assert "less" in compared(capsys, tmp_path, "--format=csv")
+
+
+def test_a_run_that_says_one_class_only_is_shown_and_not_judged(tmp_path, capsys):
+    for seed in (0, 1, 2):
+        make(tmp_path / f"a{seed}", [0.7 + seed / 100], seed, said=2, model__name="lenet5")
+        make(tmp_path / f"b{seed}", [0.55], seed, said=1, model__name="mlp")
+        make(tmp_path / f"c{seed}", [0.55], seed, model__name="mnist_cnn")  # of an older version
+    found = json.loads(compared(capsys, tmp_path, "--format=json"))
+    status = {group["settings"]["model.name"]: group["status"] for group in found}
+    assert status == {"lenet5": "finished", "mlp": "collapsed", "mnist_cnn": "finished"}
+    notes = {group["settings"]["model.name"]: group["note"] for group in found}
+    assert notes["mlp"] == ""
+    assert "less" in notes["mnist_cnn"]  # an accuracy alone proves nothing
+    text = compared(capsys, tmp_path)
+    assert "collapsed: the network says one class only; it is shown and not compared" in text
+    assert "largest class alone: 0.5500 of the validation images" in text
+    assert "status=collapsed" not in compared(capsys, tmp_path, "--where=status=collapsed")
 
 
 def test_runs_named_twice_count_once(tree, capsys):

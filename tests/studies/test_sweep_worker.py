@@ -15,17 +15,21 @@ from cnn_jax.experiment import Experiment, Optimizer, Train
 from cnn_jax.options import Sweep
 from cnn_jax.runs import recorder
 from cnn_jax.runs.directory import RunDirectory
-from cnn_jax.studies.sweep import processes, space, worker
+from cnn_jax.studies.sweep import processes, results, space, worker
 from cnn_jax.studies.sweep.study import MOST_ATTEMPTS, Study
 from cnn_jax.studies.sweep.trial import LostError
+from tests.tiny import data_json
 
 pytest.importorskip("optuna")
 TRAIN, ADAMW = Train(epochs=3), Optimizer(name="adamw")
 BASE = Experiment(name="made", train=TRAIN)
 SPACE = "optimizer.learning_rate=[0.1,0.2,0.3,0.4]"
 
+DATA = json.dumps(data_json(class_counts={"validation": [30, 70]}))
 # Accuracy is the learning rate; 0.3 does what the file `what` beside the sweep says.
-TRAINING = """
+TRAINING = (
+    f"DATA = {DATA!r}"
+    + """
 import json, os, pathlib, signal, sys, time
 flags = dict(a[2:].split("=", 1) for a in sys.argv[2:] if "=" in a)
 directory = pathlib.Path(flags["workdir"]); directory.mkdir(parents=True, exist_ok=True)
@@ -36,17 +40,21 @@ with open(directory.parents[2] / "starts", "a") as file:
 rate, what = config["optimizer"]["learning_rate"], (directory.parents[2] / "what").read_text()
 def say(**status): (directory / "status.json").write_text(json.dumps(status))
 say(status="running")
+(directory / "data.json").write_text(DATA)
 history = []
 for epoch in range(1, config["train"]["epochs"] + 1):
     time.sleep(float(os.environ.get("SLOW", 0.02)))
     if rate == 0.3 and what == "diverge": say(status="diverged"); sys.exit(1)
     if rate == 0.3 and what == "refuse": print("error: no such thing"); sys.exit(2)
     if rate == 0.3 and what == "crash": say(status="failed", error="no disk"); sys.exit(1)
+    said = 1 if rate in (0.3, 0.4) and what == "collapse" else 2
     history.append({"epoch": epoch, "validation_accuracy": rate, "seconds": 1.0 * epoch})
+    history[-1]["never_predicted"] = [0] * (2 - said)
     (directory / "history.new").write_text(json.dumps(history))
     os.replace(directory / "history.new", directory / "history.json")
 say(status="finished")
 """
+)
 
 
 @pytest.fixture
@@ -131,6 +139,21 @@ def test_a_killed_worker_is_found_and_its_setting_goes_on_in_the_same_directory(
     assert [r["state"] for r in records] == ["complete"] * 4
     assert [r["attempts"] for r in records] == [2, 1, 1, 1]
     assert [r["value"] for r in records] == [0.1, 0.2, 0.3, 0.4]
+
+
+def test_a_setting_that_says_one_class_only_is_shown_and_is_not_the_best(directory):
+    (directory / "what").write_text("collapse")
+    found = study(directory)
+    said = work(found)
+    assert any(line.endswith("1 of 1 collapsed: says one class only") for line in said)
+    made = results.write(found, BASE)
+    assert made.states == {"complete": 2, "collapsed": 2}
+    assert [r["value"] for r in made.collapsed] == [0.3, 0.4]
+    best = json.loads((directory / "best.json").read_text())
+    assert best["optimizer"]["learning_rate"] == 0.2
+    table = results.table(made)
+    assert table.count("collapsed") == 3  # two settings, and what it means
+    assert "largest class alone: 0.7000 of the validation images" in table
 
 
 def test_a_diverged_setting_is_a_result(directory):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,3 +52,25 @@ def to_array(figure: Figure) -> np.ndarray:
 def despine(axes: Axes) -> None:
     """Hides the upper and the right edge of the axes."""
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def level(axes: Axes, share: float, accuracies: Sequence[float]) -> str:
+    """Draws what saying the largest class alone reaches, and returns the line's label.
+
+    Where it is so far below the accuracies that they could not be told apart any more, the label
+    alone says it.
+
+    Args:
+        axes: the axes of the accuracies.
+        share: the share of the largest class.
+        accuracies: what is drawn there.
+    """
+    low, high = min(accuracies, default=share), max(accuracies, default=share)
+    near = share >= low - 2 * max(high - low, 0.05)
+    label = f"largest class alone: {share:.4f}{'' if near else ' (below)'}"
+    style = {"color": "0.25", "lw": 1.3, "linestyle": (0, (4, 2)), "label": label, "zorder": 1.5}
+    if near:
+        axes.axhline(share, **style)
+    else:
+        axes.plot([], [], **style)
+    return label

@@ -68,16 +68,20 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
 
 def learning_curves(
     panels: Mapping[str, Mapping[str, Sequence[tuple[int, float, float]]]],
+    largest_share: float | None = None,
 ) -> Figure:
     """Draws accuracy over the number of training images, as lines with a band of ± std.
 
     Args:
         panels: {title of the panel: {name of the line: (images, mean, std) of each point}}. A line
             has the same colour and marker in all panels.
+        largest_share: the share of the largest class, which a level line shows.
     """
     names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
     styles = dict(zip(names, itertools.cycle(_LINES), strict=False))
     sizes = sorted({n for lines in panels.values() for line in lines.values() for n, *_ in line})
+    means = [mean for lines in panels.values() for line in lines.values() for _, mean, _ in line]
+    level: list[str] = []
     figure = Figure(figsize=(1.2 + 4.6 * len(panels), 4.6), layout="constrained")
     axes_of = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (title, lines) in zip(axes_of, panels.items(), strict=True):
@@ -89,6 +93,8 @@ def learning_curves(
                 axes.fill_between(images, mean - std, mean + std, color=colour, alpha=0.15, lw=0)
             else:
                 axes.errorbar(images, mean, std, color=colour, capsize=4)
+        if largest_share is not None:
+            level = [canvas.level(axes, largest_share, means)]
         axes.set_xscale("log")
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
         axes.set_xticks([], minor=True)
@@ -98,6 +104,9 @@ def learning_curves(
         canvas.despine(axes)
     axes_of[0].set_ylabel("validation accuracy")
     handles = {h.get_label(): h for axes in axes_of for h in axes.get_lines() if h.get_label()}
-    shown = [handles[name] for name in names]
-    figure.legend(shown, names, loc="outside lower center", ncols=min(5, len(names)), frameon=False)
+    names += level
+    if names:
+        shown = [handles[name] for name in names]
+        columns = min(5, len(names))
+        figure.legend(shown, names, loc="outside lower center", ncols=columns, frameon=False)
     return figure

@@ -13,23 +13,26 @@ from cnn_jax.reporting.scale import Scale
 
 _COLOURS = matplotlib.colormaps["viridis"]
 # The marker of each state in which a setting ends without an accuracy.
-_MARKERS = {"pruned": "v", "diverged": "x", "fail": "s"}
+_MARKERS = {"pruned": "v", "diverged": "x", "collapsed": "P", "fail": "s"}
 _TICKS = 4
 _LONGEST = 20  # letters of a value
 
 Record = Mapping[str, Any]
 
 
-def sweep(records: Sequence[Record], paths: Sequence[str]) -> Figure:
+def sweep(
+    records: Sequence[Record], paths: Sequence[str], largest_share: float | None = None
+) -> Figure:
     """Draws accuracy over each varied setting, and below it all settings side by side.
 
-    A setting that was stopped early or diverged has no accuracy to compare: it is a mark at the
-    bottom of its panel.
+    A setting that was stopped early, diverged or says one class only has no accuracy to compare: it
+    is a mark at the bottom of its panel.
 
     Args:
         records: one record a setting: "setting" ({path: value}), "state", "value" (its validation
             accuracy) and "std" (over seeds, or None).
         paths: the dotted names of the settings that vary.
+        largest_share: the share of the largest class, which a level line shows.
     """
     complete = [record for record in records if record["state"] == "complete"]
     others = [record for record in records if record["state"] in _MARKERS]
@@ -47,10 +50,12 @@ def sweep(records: Sequence[Record], paths: Sequence[str]) -> Figure:
     grid = upper.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     for axes, (path, scale) in zip(grid, scales.items(), strict=False):
         _draw_setting(axes, path, scale, complete, others, bottom, norm)
+        if largest_share is not None:
+            canvas.level(axes, largest_share, accuracies)
     for axes in grid[len(paths) :]:
         axes.set_visible(False)
     grid[0].set_ylabel("validation accuracy")
-    if others:
+    if others or largest_share is not None:
         grid[0].legend(fontsize=8, loc="best")
     _draw_side_by_side(lower.subplots(), scales, complete, norm)
     return figure

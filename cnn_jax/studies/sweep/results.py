@@ -6,6 +6,8 @@ from cnn_jax import experiment
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import figures, tables
 from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.studies import collapse
+from cnn_jax.studies.collapse import COLLAPSED
 from cnn_jax.studies.sweep.study import Study
 
 # The number of settings that the table shows.
@@ -17,11 +19,19 @@ class Results(NamedTuple):
 
     Attributes:
         records: the records of all settings; see `Study.records`.
-        complete: those of settings with an accuracy, the best first.
+        complete: those of settings with an accuracy to compare, the best first.
+        largest_share: the largest class's share of the validation images, where it is known and
+            the same for all settings.
     """
 
     records: list[dict[str, Any]]
     complete: list[dict[str, Any]]
+    largest_share: float | None
+
+    @property
+    def collapsed(self) -> list[dict[str, Any]]:
+        """The records of settings with a network that says one class only."""
+        return [record for record in self.records if record["state"] == COLLAPSED]
 
     @property
     def states(self) -> dict[str, int]:
@@ -33,8 +43,8 @@ class Results(NamedTuple):
 
     @property
     def any(self) -> bool:
-        """Whether any setting has a result; having diverged is one."""
-        return not self.states.keys().isdisjoint({"complete", "diverged"})
+        """Whether any setting has a result; having diverged or collapsed is one."""
+        return not self.states.keys().isdisjoint({"complete", "diverged", COLLAPSED})
 
 
 def write(study: Study, base: Experiment) -> Results:
@@ -42,18 +52,20 @@ def write(study: Study, base: Experiment) -> Results:
     directory = RunDirectory(study.directory)
     records = study.write_records()
     complete = sorted((r for r in records if r["state"] == "complete"), key=lambda r: -r["value"])
+    share = collapse.largest_share_of(study.directory)
     if records:
-        figure = figures.sweep(records, list(records[0]["setting"]))
+        figure = figures.sweep(records, list(records[0]["setting"]), share)
         figures.save(figure, directory.figures / "sweep.png")
     if complete:
         best = experiment.replace(base, complete[0]["setting"])
         directory.write("best", experiment.to_dict(best))
-    return Results(records, complete)
+    return Results(records, complete, share)
 
 
 def table(results: Results) -> str:
-    """Returns the best settings as a table of plain text."""
-    paths = list(results.complete[0]["setting"])
+    """Returns the best settings, and those that collapsed, as a table of plain text."""
+    shown = [*results.complete[:_MOST_ROWS], *results.collapsed[:_MOST_ROWS]]
+    paths = list(shown[0]["setting"])
     rows = [
         [
             record["place"],
@@ -61,10 +73,17 @@ def table(results: Results) -> str:
             f"{record['value']:.4f}",
             "" if record["std"] is None else f"{record['std']:.4f}",
             f"{record['seconds']:.0f}",
+            *([record["state"]] if results.collapsed else []),
         ]
-        for record in results.complete[:_MOST_ROWS]
+        for record in shown
     ]
-    lines = [tables.table(rows, ["trial", *paths, "validation accuracy", "± std", "seconds"])]
+    headers = ["trial", *paths, "validation accuracy", "± std", "seconds"]
+    headers += ["state"] if results.collapsed else []
+    lines = [tables.table(rows, headers)]
     if len(results.complete) > _MOST_ROWS:
         lines.append(f"and {len(results.complete) - _MOST_ROWS} more")
+    if results.collapsed:
+        lines.append(f"{collapse.MEANING}.")
+    if results.largest_share is not None:
+        lines.append(collapse.level(results.largest_share))
     return "\n".join(lines)

@@ -20,6 +20,7 @@ from cnn_jax import files
 from cnn_jax.errors import RunError
 from cnn_jax.experiment import Experiment
 from cnn_jax.options import Sweep
+from cnn_jax.studies.collapse import COLLAPSED
 from cnn_jax.studies.sweep import search
 from cnn_jax.studies.sweep.dimension import Dimension
 from cnn_jax.studies.sweep.trial import Trial, worker_file
@@ -144,10 +145,13 @@ class Study:
             if place is None:
                 continue
             diverged = trial.user_attrs.get("diverged")
+            state = "diverged" if diverged else self._state(trial)
+            if state == "complete" and trial.user_attrs.get("collapsed"):
+                state = COLLAPSED
             records[place] = {
                 "place": place,
                 "setting": dict(trial.params),
-                "state": "diverged" if diverged else self._state(trial),
+                "state": state,
                 "value": None if diverged else trial.value,
                 "std": trial.user_attrs.get("std"),
                 "seeds": trial.user_attrs.get("seeds", 0),

@@ -59,10 +59,15 @@ class Trial:
             self._asked.report(value, epoch)
         return bool(self._asked.should_prune())
 
-    def finish(self, values: Sequence[float], seconds: float) -> None:
-        """Records the validation accuracies of all seeds, and their seconds of training."""
+    def finish(self, values: Sequence[float], seconds: float, collapsed: int = 0) -> None:
+        """Records the validation accuracies of all seeds, and their seconds of training.
+
+        Where the networks of some seeds say one class only, `collapsed` is their number.
+        """
         spread = seeds.fold(values)
         self._set(std=spread.std, seeds=len(values), seconds=seconds)
+        if collapsed:
+            self._set(collapsed=collapsed)
         self._tell(spread.mean)
 
     def diverge(self, seconds: float) -> None:

@@ -11,7 +11,7 @@ from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import tables
 from cnn_jax.runs import recorder
 from cnn_jax.runs.directory import RunDirectory
-from cnn_jax.studies import seeds
+from cnn_jax.studies import collapse, seeds
 from cnn_jax.studies.sweep import processes
 from cnn_jax.studies.sweep.study import Study
 from cnn_jax.studies.sweep.trial import LostError, Trial
@@ -166,6 +166,7 @@ def _record(trial: Trial, directories: Sequence[RunDirectory], pruned: bool) -> 
     """Records the result of a setting, read from its runs; returns it in a few words."""
     seconds = sum(directory.trained_seconds() for directory in directories)
     values: list[float] = []
+    collapsed = 0
     if pruned:
         epochs = len(directories[0].read("history", []))
         recorder.mark_pruned(directories[0], epochs)
@@ -181,9 +182,12 @@ def _record(trial: Trial, directories: Sequence[RunDirectory], pruned: bool) -> 
             again = trial.fail(str(reason))
             tip = "will be tried again" if again else "given up, after the last attempt"
             return f"crashed, {tip}: see {text.shown(_log(trial))}"
-        values.append(directory.read("history")[-1]["validation_accuracy"])
-    trial.finish(values, seconds)
-    return f"validation accuracy {seeds.fold(values)}, {seconds:.0f} s"
+        history = directory.read("history")
+        values.append(history[-1]["validation_accuracy"])
+        collapsed += collapse.has_collapsed(history, directory.read("data", {}))
+    trial.finish(values, seconds, collapsed)
+    note = f", {collapsed} of {len(values)} collapsed: says one class only" if collapsed else ""
+    return f"validation accuracy {seeds.fold(values)}, {seconds:.0f} s{note}"
 
 
 def _log(trial: Trial) -> pathlib.Path:

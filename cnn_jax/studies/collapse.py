@@ -1,0 +1,60 @@
+"""Networks that say one class only, and what that alone is worth: the largest class's share.
+
+Such a run has learnt nothing, so its accuracy stands for no setting: it is shown, and not compared.
+"""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cnn_jax.evaluation import shares
+from cnn_jax.runs.directory import RunDirectory
+
+COLLAPSED = "collapsed"
+MEANING = "collapsed: the network says one class only; it is shown and not compared"
+
+
+def has_collapsed(history: Sequence[Mapping[str, Any]], data: Mapping[str, Any]) -> bool:
+    """Returns whether a network says one class only after its last epoch, where there are more.
+
+    An accuracy that is the share of the largest class proves nothing; the classes that it says are
+    counted, among those that validation has examples of. Runs of older versions did not count
+    them: of these it returns False.
+
+    Args:
+        history: the records of the run's epochs.
+        data: the contents of its data.json.
+    """
+    never = history[-1].get("never_predicted") if history else None
+    there = sum(count > 0 for count in validation_counts(data))
+    return isinstance(never, list) and there > 1 and there - len(never) <= 1
+
+
+def validation_counts(data: Mapping[str, Any]) -> list[int]:
+    """Returns the validation examples of each class; [] where data.json does not say them."""
+    of_splits = data.get("class_counts")
+    counts = of_splits.get("validation") if isinstance(of_splits, dict) else None
+    whole = isinstance(counts, list) and all(isinstance(count, int) for count in counts)
+    return counts if counts is not None and whole else []
+
+
+def largest_share(counts: Sequence[int]) -> float | None:
+    """Returns the share of the largest class; None where there is no example."""
+    return shares.largest_class(counts)[1] if sum(counts) else None
+
+
+def largest_share_of(sweep: pathlib.Path) -> float | None:
+    """Returns the largest class's share of the images that all runs of a sweep validated on.
+
+    It is None where there is no run yet, or where the runs were validated on different images.
+    """
+    counts = {
+        tuple(validation_counts(RunDirectory(path.parent).read("data", {})))
+        for path in sweep.glob("trials/*/seed*/data.json")
+    }
+    return largest_share(counts.pop()) if len(counts) == 1 else None
+
+
+def level(share: float) -> str:
+    """Returns the line that a table of accuracies is read against."""
+    return f"largest class alone: {share:.4f} of the validation images"
