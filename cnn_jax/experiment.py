@@ -84,6 +84,10 @@ def _check_combinations(e: Experiment) -> None:
             f"--dataset.path belongs to --dataset.name=folder, not to {d.name!r}",
         ),
         (
+            d.name != "folder" and d.label is not None,
+            f"--dataset.label belongs to --dataset.name=folder, not to {d.name!r}",
+        ),
+        (
             d.validation_fraction + d.test_fraction >= 1,
             "--dataset.validation_fraction and --dataset.test_fraction leave nothing to train on",
         ),

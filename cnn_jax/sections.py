@@ -75,6 +75,14 @@ class Dataset:
         "name it, or go on: without the one, with both of the other",
         resumable=True,
     )
+    label: str | None = setting(
+        None,
+        "a regular expression whose first group is the class in the name of a file, such as "
+        r"'^(cat|dog)\.', for a folder without class folders; none: the folders are the classes",
+    )
+    follow_links: bool = setting(
+        True, "whether links may lead out of the folder of images", resumable=True
+    )
     bit_depth: Literal["auto", "8", "10", "12", "14", "16"] = setting(
         "auto",
         "how many bits the values of 16-bit images in a folder use; auto: the fewest that hold the "

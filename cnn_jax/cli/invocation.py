@@ -48,6 +48,8 @@ COMMANDS = (
         settings=(
             "dataset.path",
             "dataset.data_dir",
+            "dataset.on_error",
+            "dataset.follow_links",
             "dataset.eval_batch_size",
             "dataset.resident_limit",
         ),

@@ -11,6 +11,7 @@ from cnn_jax.studies.ttest import SIGNIFICANCE, paired, welch
 VALIDATION_SETTINGS = (
     "dataset.name",
     "dataset.path",
+    "dataset.label",
     "dataset.validation_split",
     "dataset.validation_fraction",
     "dataset.test_fraction",

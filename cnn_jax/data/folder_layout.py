@@ -1,0 +1,268 @@
+"""How a folder of images is laid out: which folders are splits and classes, and what links do.
+
+Only names are looked at here, and what is a folder; no file is opened.
+"""
+
+import collections
+import contextlib
+import os
+import re
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+from cnn_jax.errors import RunError, UsageError
+
+LAYOUTS = "expected DIR/train/CLASS/* and DIR/validation/CLASS/*, or DIR/CLASS/*"
+_LITTER = {"thumbs.db", "desktop.ini", "__macosx"}
+_IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+# The names that are in use for each split, in any case.
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+_NAMES = "; splits are " + "; ".join(", ".join(names) for names in SPLITS.values())
+_SPLIT_OF = {name: split for split, names in SPLITS.items() for name in names}
+_LIKE_A_SPLIT = re.compile(rf"({'|'.join(_SPLIT_OF)})([\W_]*(\d+|set|images|data))*", re.IGNORECASE)
+_NUMBERED = re.compile(r"(.*?[^\d._ -])([._ -]*)\d")
+_MOST_PREFIXES = 5
+
+
+class Layout:
+    """A folder of images, as its names tell it.
+
+    Args:
+        root: the folder, without links in its own path.
+        follow_links: whether links may lead out of it.
+        label: a regular expression whose first group tells the class from a file's name, or None
+            where folders tell it.
+
+    Attributes:
+        folders: {split: its folder}; without folders of splits, "train" is the root.
+        notes: lines on what is not used.
+        problems: lines on what may be left out where the user says so.
+        outside: the number of links that lead out of the root.
+
+    Raises:
+        UsageError: `label` is no regular expression with a group.
+        RunError: the folder has another layout, or a link leaves it that may not.
+    """
+
+    def __init__(self, root: Path, follow_links: bool, label: str | None):
+        self.root, self._follow = root, follow_links
+        self._label = None if label is None else _compiled(label)
+        self.notes: list[str] = []
+        self.problems: list[str] = []
+        self.outside = 0
+        self._listed: dict[Path, list[Path]] = {}
+        self.folders = self._split_folders()
+
+    def classes(self, split: str) -> dict[str, list[Path]]:
+        """Returns {class: its files} of a split; of a test split without classes {}."""
+        folder = self.folders[split]
+        if self._label is not None:
+            return self._classes_by_name(self._label, folder, split)
+        found = {}
+        for entry in self._present(folder):
+            if not entry.is_dir():
+                if folder != self.root:  # those in the root are noted already
+                    self.notes.append(f"not used: {entry}, in no class folder")
+                continue
+            found[entry.name] = self._entries(entry)
+            for path in found[entry.name]:
+                if path.is_dir():
+                    raise RunError(
+                        f"{path} is a folder inside the class folder {entry}; {LAYOUTS}{_NAMES}"
+                    )
+        if not found:
+            raise RunError(f"{folder} has no class folders; {self._ways(folder)}")
+        return found
+
+    def _classes_by_name(
+        self, label: re.Pattern[str], folder: Path, split: str
+    ) -> dict[str, list[Path]]:
+        """Returns {class: its files} where the files' names tell the class."""
+        found: dict[str, list[Path]] = {}
+        others = []
+        for path in self._present(folder):
+            if path.is_dir():
+                if folder != self.root:
+                    self.notes.append(f"not used: {path}, a folder where names of files count")
+            elif (match := label.search(path.name)) and match[1]:
+                found.setdefault(match[1], []).append(path)
+            else:
+                others.append(path)
+        what = f"any file in {folder}: it has none"
+        if others:
+            what = f"{len(others)} of the files in {folder}, such as {others[0].name!r}"
+        if not found and split != "test":
+            raise RunError(f"--dataset.label={label.pattern} tells no class of {what}")
+        if others:
+            line = f"--dataset.label tells no class of {what}"
+            is_wrong = found and any(map(_is_image, others))
+            (self.problems if is_wrong else self.notes).append(line)
+        return found
+
+    def _entries(self, folder: Path) -> list[Path]:
+        """Lists a folder, sorted, without hidden files and the files of file managers.
+
+        A link to a folder that it is in is left out with a note.
+
+        Raises:
+            RunError: it cannot be listed, or a link in it leads out of the root and may not.
+        """
+        if folder in self._listed:
+            return self._listed[folder]
+        try:
+            entries = sorted(Path(entry.path) for entry in os.scandir(folder))
+        except OSError as error:
+            raise RunError(f"{folder} cannot be listed: {error.strerror}") from error
+        entries = [e for e in entries if e.name[0] != "." and e.name.lower() not in _LITTER]
+        here = Path(os.path.realpath(folder))
+        self._listed[folder] = [
+            e for e in entries if not e.is_symlink() or self._is_followed(e, here)
+        ]
+        return self._listed[folder]
+
+    def _is_followed(self, link: Path, here: Path) -> bool:
+        """Returns whether a link in the folder `here` is followed: not if it leads back to it."""
+        target = Path(os.path.realpath(link))
+        if here.is_relative_to(target):
+            self.notes.append(f"not used: {link}, a link to a folder that it is in")
+            return False
+        if not target.is_relative_to(self.root):
+            if not self._follow:
+                raise RunError(
+                    f"{link} links to {target}, outside {self.root}; copy it into the folder, "
+                    "remove the link, or follow it with --dataset.follow_links"
+                )
+            self.outside += 1
+        return True
+
+    def _present(self, folder: Path) -> list[Path]:
+        """Lists a folder without links that lead nowhere, which may have been folders."""
+        entries = self._entries(folder)
+        gone = [entry for entry in entries if entry.is_symlink() and not entry.exists()]
+        self.problems += [
+            line
+            for entry in gone
+            if (line := f"{entry} links to {os.readlink(entry)}, which cannot be found")
+            not in self.problems
+        ]
+        return [entry for entry in entries if entry not in gone]
+
+    def _split_folders(self) -> dict[str, Path]:
+        """Returns the folder of each split; without such folders the root is that of 'train'."""
+        entries = self._present(self.root)
+        folders = [entry for entry in entries if entry.is_dir()]
+        splits: dict[str, Path] = {}
+        for folder in folders:
+            split = _SPLIT_OF.get(folder.name.lower())
+            if split is None or not self._holds_classes(folder):
+                continue
+            if split in splits:
+                raise RunError(
+                    f"{self.root} has both {splits[split].name} and {folder.name}; remove one"
+                )
+            splits[split] = folder
+        if splits and "train" not in splits:
+            one = next(iter(splits.values())).name
+            raise RunError(f"{self.root} has {one}, but no train; {LAYOUTS}")
+        if splits:
+            self._check_others([folder for folder in folders if folder not in splits.values()])
+            used = list(splits.values())
+        elif self._label is None:
+            if not folders:
+                raise RunError(f"{self.root} has no folders of images; {self._ways(self.root)}")
+            if all(_LIKE_A_SPLIT.fullmatch(folder.name) for folder in folders):
+                self._check_others(folders)
+                one = max(folders, key=lambda folder: folder.name.lower().startswith("train"))
+                raise RunError(f"{one} has no class folders; {self._ways(one)}")
+            used = folders
+        else:
+            used = [entry for entry in entries if entry not in folders]
+        for entry in entries:
+            if entry not in used:
+                why = "which has no class folders" if entry.is_dir() else "in no class folder"
+                self.notes.append(f"not used: {entry}, {why}")
+        return {name: splits[name] for name in SPLITS if name in splits} or {"train": self.root}
+
+    def _holds_classes(self, folder: Path) -> bool:
+        """Returns whether a folder has what tells classes: folders, or files for the label."""
+        return any(path.is_dir() == (self._label is None) for path in self._entries(folder))
+
+    def _check_others(self, folders: list[Path]) -> None:
+        """Refuses folders beside those of splits that look as if they were splits too."""
+        for folder in folders:
+            inside = _listed(folder)
+            is_validation = _SPLIT_OF.get(folder.name.lower()) == "validation"
+            if is_validation and (not inside or any(map(_is_image, inside))):
+                raise RunError(f"{folder} has no class folders; {LAYOUTS}")
+            if self._label is None:
+                looks = any(_is_image(image) for path in inside for image in _listed(path))
+            else:
+                looks = any(_is_image(path) and self._label.search(path.name) for path in inside)
+            if looks:
+                raise RunError(
+                    f"{folder} has images of classes, but its name is that of no split; rename "
+                    f"it, or move it out of {self.root}{_NAMES}"
+                )
+
+    def _ways(self, folder: Path) -> str:
+        """Returns the layouts there are; with the flag for one where file names tell classes."""
+        names = [path.name for path in self._entries(folder) if _is_image(path)]
+        found = propose_label(names)
+        if found is None:
+            return LAYOUTS
+        flag = shlex.quote(f"--dataset.label={found}")
+        return f"{LAYOUTS}; or, as names of files like {names[0]!r} tell the class, give {flag}"
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Lists a folder that may be none, or that nobody may read."""
+    with contextlib.suppress(OSError):
+        return [Path(entry.path) for entry in os.scandir(folder)]
+    return []
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in _IMAGES
+
+
+def _compiled(label: str) -> re.Pattern[str]:
+    """Returns a regular expression with a group."""
+    try:
+        found = re.compile(label)
+    except re.error as error:
+        raise UsageError(f"--dataset.label={label} is no regular expression: {error}") from None
+    if not found.groups:
+        raise UsageError(
+            f"--dataset.label={label} has no group: the class is what is between ( and ), as in "
+            r"'^(cat|dog)\.'"
+        )
+    return found
+
+
+def propose_label(names: Iterable[str]) -> str | None:
+    r"""Returns a regular expression that tells the classes of files such as "cat.0.jpg".
+
+    Args:
+        names: the files' names.
+
+    Returns:
+        One whose first group is the class in every name, such as "^(cat|dog)\."; None where the
+        names do not begin with a few words, each of several files.
+    """
+    names = list(names)
+    matches = [_NUMBERED.match(name) for name in names]
+    counts = collections.Counter(match[1] for match in matches if match)
+    if None in matches or len(counts) < 2 or min(counts.values()) < 2:
+        return None
+    if len(counts) > max(_MOST_PREFIXES, len(names) // 4):  # rather numbers with letters in them
+        return None
+    separators = {match[2] for match in matches if match}
+    if len(counts) > _MOST_PREFIXES or len(separators) > 1:
+        return r"^(.*?[^\d._ -])[._ -]*\d"
+    words = "|".join(map(re.escape, sorted(counts, key=lambda word: (-len(word), word))))
+    return rf"^({words}){re.escape(separators.pop())}" + r"\d"
