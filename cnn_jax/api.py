@@ -88,9 +88,10 @@ def train(
 ) -> Run:
     """Trains a network and returns it.
 
-    Without a workdir nothing is written; without `progress` nothing is printed. With a workdir it
-    does what the command line does, to the same bits, and the same call goes on with a run that was
-    stopped.
+    Without a workdir nothing is written but what $CNN_JAX_CACHE is for: programs that JAX compiled
+    and, of data and weights by name, decoded images and downloads. Without `progress` nothing is
+    printed. With a workdir it does what the command line does, to the same bits, and the same call
+    goes on with a run that was stopped.
 
         run = cnn_jax.train(data, model="resnet20", epochs=10, batch_size=128)
         run = cnn_jax.train(data, model=MyNet(), loss=focal, optimizer=optax.lion(1e-4))

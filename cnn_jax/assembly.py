@@ -194,6 +194,15 @@ def _check_shapes(assembly: Assembly, classes: int) -> None:
             f"the model returns {getattr(logits, 'shape', type(logits).__name__)} for two images; "
             f"training needs logits of shape {legal[0]}, {why}"
         )
+    key = jax.eval_shape(jax.random.key, 0)
+    jax.eval_shape(  # what fails in training alone fails here, before anything is written
+        lambda variables, x, key: assembly.model.apply(
+            variables, x, train=True, mutable=True, rngs={"dropout": key}
+        ),
+        assembly.shapes,
+        images,
+        key,
+    )
     values = jax.eval_shape(lambda x, y: assembly.loss(x, y), logits, labels)
     if getattr(values, "shape", None) != (2,):
         raise UsageError(

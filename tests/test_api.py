@@ -38,6 +38,22 @@ class Own(nn.Module):
         return nn.Dense(self.classes)(x.reshape(x.shape[0], -1))
 
 
+class Hard(nn.Module):
+    """Batch normalisation, dropout or noise as in training, whatever it is told."""
+
+    layer: str
+
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        if self.layer == "normalization":
+            x = nn.BatchNorm(use_running_average=False)(x)
+        elif self.layer == "dropout":
+            x = nn.Dropout(0.5, deterministic=False)(x)
+        elif train:
+            x = x + jax.random.normal(self.make_rng("noise"), x.shape)
+        return nn.Dense(10)(x.reshape(x.shape[0], -1))
+
+
 def focal(logits, labels):
     p = jnp.take_along_axis(jax.nn.softmax(logits), labels[:, None], axis=1)[:, 0]
     return -((1 - p) ** 2) * jnp.log(p + 1e-7)
@@ -104,6 +120,8 @@ def test_a_users_own_network_loss_and_optimizer(own, arrays):
         own.evaluate(floats)
     with pytest.raises(cnn_jax.UsageError, match=r"no layer 'Conv_9'; did you mean Conv_0"):
         own.features(images[:3], "Conv_9")
+    with pytest.raises(cnn_jax.UsageError, match="views is one of one, mirror, mirror_trans"):
+        own.evaluate("test", views="x")
 
 
 def test_the_loss_is_the_one_that_was_given(own, arrays):
@@ -211,6 +229,9 @@ def test_a_run_of_values_is_loaded_with_them_alone(arrays, tmp_path, main, capsy
         ({"model": "mlp", "epochs": 0}, "train.epochs must be at least 1"),
         ({"model": "mlp", "settings": {"train.epoch": 1}}, "did you mean train.epochs"),
         ({}, "needs a model beside data"),
+        ({"model": Hard("normalization")}, r"Hard changes its variables .*running_average=not tra"),
+        ({"model": Hard("dropout")}, r"Hard draws random numbers .*deterministic=not train"),
+        ({"model": Hard("noise")}, r"Hard draws random numbers .*noise.*the key 'dropout'"),
         (
             {"model": "mlp", "optimizer": optax.sgd(1.0), "learning_rate": 1.0},
             "no effect on an optimizer of your own",

@@ -9,6 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from cnn_jax.errors import UsageError
+from cnn_jax.options import VIEWS
+
 
 def _reflect(index: jax.Array, size: int) -> jax.Array:
     """Folds indices back into 0..size-1 without repeating the edge, as numpy's 'reflect' does."""
@@ -46,7 +49,12 @@ def views(images: jax.Array, name: str) -> list[tuple[float, jax.Array]]:
         name: "one": the images themselves; "mirror": these and their mirror images;
             "mirror_translate": these two with half of the weight, and with the other half the same
             shifted by a pixel up and left, and down and right, the edge reflected.
+
+    Raises:
+        UsageError: there are no such views.
     """
+    if name not in VIEWS:
+        raise UsageError(f"views is one of {', '.join(VIEWS)}, not {name!r}")
     if name == "one":
         return [(1.0, images)]
     if name == "mirror":

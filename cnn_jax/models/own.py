@@ -8,6 +8,7 @@ import dataclasses
 import inspect
 from typing import Any
 
+import flax.errors
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -57,6 +58,10 @@ def _mode_argument(module: nn.Module) -> str | None:
         if required and each.name != mode:
             raise UsageError(f"{name}.__call__ needs the argument {each.name!r}; {_EXPECTED}")
     return mode
+
+
+def _first_sentence(error: Exception) -> str:
+    return str(error).partition(" (http")[0].partition(". ")[0].rstrip(".")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # a user's module may not be hashable
@@ -129,7 +134,8 @@ class OwnModule(nn.Module):
         The arguments are those of a call.
 
         Raises:
-            UsageError: `stop` asks for the output of a stage inside the module.
+            UsageError: `stop` asks for the output of a stage inside the module, or the module
+                changes or draws in a mode in which it may not.
         """
         name = type(self.module).__name__
         if stop not in (None, 1):
@@ -140,7 +146,20 @@ class OwnModule(nn.Module):
         # In this module's own scope the variables have the paths that they have without it.
         # `nn.share_scope` would leave the paths and random keys of modules in fields as they were.
         module: Any = self.module.clone(parent=self.scope)
-        output = module(inputs, **mode)
+        try:
+            output = module(inputs, **mode)
+        except flax.errors.ModifyScopeVariableError as error:
+            raise UsageError(
+                f"{name} changes its variables in evaluation too. Call it as (images, train), and "
+                "give nn.BatchNorm(use_running_average=not train) in it; another variable that "
+                "counts in training changes only `if train:`"
+            ) from error
+        except flax.errors.InvalidRngError as error:
+            raise UsageError(
+                f"{name} draws random numbers that it is not given: {_first_sentence(error)}. In "
+                "training there is the key 'dropout', in evaluation none. Call it as (images, "
+                "train), and give nn.Dropout(RATE, deterministic=not train) in it"
+            ) from error
         if not isinstance(output, jax.Array):
             raise UsageError(
                 f"{name} returns a {type(output).__name__}; "

@@ -1,4 +1,4 @@
-"""Features of stages that stay frozen, computed once and cached on disk.
+"""Features of stages that stay frozen, computed once and cached on disk, or kept in memory.
 
 A cache is one folder: `features.npy`, a memory map, and `pieces.json`, the sha256 of each piece
 that is done. An extraction that was killed goes on with the first missing piece; a damaged piece is
@@ -38,6 +38,7 @@ def cache_splits(
     augmentation: Sequence[Any],
     quiet: bool = False,
     say: Callable[[str], None] | None = None,
+    on_disk: bool = True,
 ) -> dict[str, Split]:
     """Returns the train and validation split with features in place of images.
 
@@ -49,6 +50,8 @@ def cache_splits(
         augmentation: what the cached views of training images depend on besides their key.
         quiet: whether to show no progress.
         say: shows a line; None: no line is shown.
+        on_disk: whether other runs can use them; else they are in memory, for a run that writes
+            nothing.
     """
     assembly, info, cut = plan.assembly, data.info, plan.cached_stages
     inside = plan.prefixes[:cut]
@@ -97,12 +100,16 @@ def cache_splits(
                 f"features   {name}: {max(views, 1) * len(split.labels):,} of {shape}, "
                 f"{size / 2**20:,.0f} MiB"
             )
+        label, key = f"features of {name}", None
         # Of this split alone: training sets of different sizes share one validation split.
-        digest = splits.digest({name: split})
-        key = cache_key(
-            **common, data=digest, views=views, augmentation=views and list(augmentation)
-        )
-        made[name] = cached(split, max(views, 1), compute, shape, key, f"features of {name}", quiet)
+        if on_disk:
+            key = cache_key(
+                **common,
+                data=splits.digest({name: split}),
+                views=views,
+                augmentation=views and list(augmentation),
+            )
+        made[name] = cached(split, max(views, 1), compute, shape, key, label, quiet)
     return made
 
 
@@ -125,7 +132,7 @@ def cached(
     views: int,
     forward: Callable[[np.ndarray, int, int], jax.Array],
     feature_shape: tuple[int, ...],
-    key: str,
+    key: str | None,
     label: str,
     quiet: bool = False,
 ) -> Split:
@@ -138,34 +145,48 @@ def cached(
         forward: (uint8 [PIECE, height, width, channels], view, number of the piece) -> features
             [PIECE, ...]; the last piece is filled up.
         feature_shape: of one image.
-        key: `cache_key` of all that the features depend on.
+        key: `cache_key` of all that the features depend on; None: they are kept in memory.
         label: what to call them on the progress bar.
         quiet: whether to show no progress.
 
     Raises:
         RunError: the disk has no room for them.
     """
+    n = len(split.labels)
+    shape = (views * n, *feature_shape)
+    pieces = [(view, start) for view in range(views) for start in range(0, n, PIECE)]
+
+    def compute(array: np.ndarray, view: int, start: int) -> list[int]:
+        images = split.images[start : start + PIECE]
+        fill = np.zeros((PIECE - len(images), *images.shape[1:]), images.dtype)
+        computed = forward(np.concatenate([images, fill]), view, start // PIECE)
+        first = view * n + start
+        place = [first, first + len(images)]
+        array[slice(*place)] = np.asarray(computed, np.float32)[: len(images)]
+        return place
+
+    if key is None:
+        features = np.empty(shape, np.float32)
+        with progress.Counter(views * n, label, 0, quiet) as counter:
+            for view, start in pieces:
+                first, end = compute(features, view, start)
+                counter.update(end - first)
+        return Split(features, np.tile(split.labels, views), list(split.ids) * views)
+
     folder = runtime.cache_dir() / "features" / key
     folder.mkdir(parents=True, exist_ok=True)
-    n = len(split.labels)
     with filelock.FileLock(folder / ".lock"):
-        array, done = _open(folder, (views * n, *feature_shape))
-        pieces = [(view, start) for view in range(views) for start in range(0, n, PIECE)]
+        array, done = _open(folder, shape)
         done = _undamaged(array, done, folder)
         missing = [(view, start) for view, start in pieces if _name(view, start) not in done]
         before = sum(stop - start for start, stop in (piece["place"] for piece in done.values()))
         with progress.Counter(views * n, label, before, quiet) as counter:
             for view, start in missing:
-                images = split.images[start : start + PIECE]
-                fill = np.zeros((PIECE - len(images), *images.shape[1:]), images.dtype)
-                computed = forward(np.concatenate([images, fill]), view, start // PIECE)
-                first = view * n + start
-                place = [first, first + len(images)]
-                array[slice(*place)] = np.asarray(computed, np.float32)[: len(images)]
+                place = compute(array, view, start)
                 array.flush()
                 done[_name(view, start)] = {"place": place, "sha256": _sha256(array[slice(*place)])}
                 files.write_json(folder / "pieces.json", done)
-                counter.update(len(images))
+                counter.update(place[1] - place[0])
     features = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
     return Split(features, np.tile(split.labels, views), list(split.ids) * views)
 

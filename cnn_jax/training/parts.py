@@ -71,12 +71,14 @@ class Parts(NamedTuple):
         size, cut = self.config.dataset.eval_batch_size, self.plan.cached_stages
         return evaluator.Evaluator(self.plan.assembly, size, self.mesh, cut)
 
-    def cache_features(self, variables: Any, quiet: bool, say: Say | None) -> dict[str, Split]:
+    def cache_features(
+        self, variables: Any, quiet: bool, say: Say | None, on_disk: bool = True
+    ) -> dict[str, Split]:
         """Returns the splits with cached features of the frozen stages in place of images."""
         dataset, precision = self.config.dataset, self.config.train.precision
         augmentation = features.augmentation_of(dataset, self.data.info)
         return features.cache_splits(
-            self.plan, self.data, variables, precision, augmentation, quiet, say
+            self.plan, self.data, variables, precision, augmentation, quiet, say, on_disk
         )
 
 

@@ -111,6 +111,21 @@ def extract(calls, fail_at=None, views=1, key="k"):
     assert len(got.ids) == views * N
 
 
+def test_without_a_directory_they_are_in_memory(cache):
+    config = experiment_with(dataset=Dataset(batch_size=32, flip=True), epochs=1, cache_views=2)
+    loaded = made_data()
+    parts = prepare(config, loaded)
+    variables = parts.first_state().variables()
+    assert start.train(config, loaded).history[0]["step"] == 5
+    kept = parts.cache_features(variables, True, None, on_disk=False)
+    assert not cache.exists()
+    stored = parts.cache_features(variables, True, None)
+    assert cache.exists()
+    for name, split in stored.items():
+        np.testing.assert_array_equal(split.images, kept[name].images)
+        np.testing.assert_array_equal(split.labels, kept[name].labels)
+
+
 def test_features_are_computed_once():
     calls = []
     extract(calls)
