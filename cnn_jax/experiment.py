@@ -11,7 +11,16 @@ from typing import Any
 
 from cnn_jax import patterns, settings, text
 from cnn_jax.errors import UsageError
-from cnn_jax.sections import Checkpoint, Dataset, Logging, Model, Optimizer, Train, Transfer
+from cnn_jax.sections import (
+    TABLE_SETTINGS,
+    Checkpoint,
+    Dataset,
+    Logging,
+    Model,
+    Optimizer,
+    Train,
+    Transfer,
+)
 from cnn_jax.settings import check_value, get, setting
 
 __all__ = [
@@ -80,8 +89,19 @@ def _check_combinations(e: Experiment) -> None:
     patterns.parse_shares(o.milestones)
     wrong = [
         (
-            d.name != "folder" and d.path is not None,
-            f"--dataset.path belongs to --dataset.name=folder, not to {d.name!r}",
+            d.name not in ("folder", "table", "npz") and d.path is not None,
+            f"--dataset.path belongs to --dataset.name=folder, table or npz, not to {d.name!r}",
+        ),
+        *(
+            (
+                d.name != "table" and getattr(d, name) is not None,
+                f"--dataset.{name} belongs to --dataset.name=table, not to {d.name!r}",
+            )
+            for name in TABLE_SETTINGS
+        ),
+        (
+            d.label_column is not None and d.label_columns is not None,
+            "--dataset.label_column and --dataset.label_columns exclude each other: give one",
         ),
         (
             d.name != "folder" and d.label is not None,

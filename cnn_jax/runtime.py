@@ -21,6 +21,18 @@ from cnn_jax.errors import UsageError
 # Parameters of glibc's mallopt. Without them XLA's large temporaries cost a page fault for every
 # 4 KiB in every step.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+# Where the control group of this process, of a container or a Slurm job, says what it may use.
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def host_memory() -> int:
+    """Returns the bytes of memory that this process may use."""
+    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in map(pathlib.Path, _LIMITS):
+        value = path.read_text().strip() if path.is_file() else ""
+        if value.isdecimal():
+            sizes.append(int(value))
+    return min(sizes)
 
 
 def cache_dir() -> pathlib.Path:

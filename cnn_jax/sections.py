@@ -1,6 +1,7 @@
 """The sections of an Experiment: every setting with its type, default, bounds and plain sentence.
 
-Flags and the saved `config.json` follow from these fields.
+Flags and the saved `config.json` follow from these fields. It has over 300 lines because every
+setting stands here and nowhere else.
 """
 
 import dataclasses
@@ -9,14 +10,53 @@ from typing import Any, Literal
 from cnn_jax import patterns
 from cnn_jax.settings import setting
 
+# Settings of a data set that belong to --dataset.name=table.
+TABLE_SETTINGS = (
+    "root",
+    "image_column",
+    "label_column",
+    "label_columns",
+    "split_column",
+    "group_column",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """Which images, how they are split, batched, scaled and augmented."""
 
-    name: str = setting("digits", "digits, cifar10, cats_vs_dogs, folder, or any other TFDS name")
+    name: str = setting(
+        "digits", "digits, cifar10, cats_vs_dogs, folder, table, npz, or any other TFDS name"
+    )
     path: str | None = setting(
-        None, "the folder of images, for --dataset.name=folder", resumable=True
+        None,
+        "the folder of images, the table or the .npz file, for --dataset.name=folder, table or npz",
+        resumable=True,
+    )
+    root: str | None = setting(
+        None, "where a table's paths begin; none: the folder of the table", resumable=True
+    )
+    image_column: str | None = setting(
+        None, "the column of a table that names the image; none: path, image, filename or file"
+    )
+    label_column: str | None = setting(
+        None, "the column that names the class; none: label, class, diagnosis or target"
+    )
+    label_columns: str | None = setting(
+        None, "in place of it, columns of 0 and 1, one for each class: MEL,NV,BCC"
+    )
+    split_column: str | None = setting(
+        None, "the column that says train, validation or test; none: split or fold, if there is one"
+    )
+    group_column: str | None = setting(
+        None,
+        "the column of what belongs together, all of it in one split; none: patient, patient_id, "
+        "group or subject, if there is one",
+    )
+    group: str | None = setting(
+        None,
+        "the group of an image, as a regular expression that is looked for in its name; none: "
+        "there are no groups, or a table's column says them",
     )
     data_dir: str | None = setting(
         None,

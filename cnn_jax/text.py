@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 # Control characters but tab and line feed, lone surrogates (bytes of a file name that are not
 # text), and the characters that break lines or turn the direction of writing.
@@ -34,6 +34,16 @@ def shown(path: pathlib.Path) -> str:
 def plural(count: int, noun: str) -> str:
     """Returns "1 epoch", "2 epochs": a count with its noun."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def natural_order(names: Iterable[str]) -> list[str]:
+    """Returns names sorted as people count: "2" before "10"."""
+
+    def key(name: str) -> list[tuple[bool, int, str]]:
+        parts = re.split(r"(\d+)", name)
+        return [(not p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts if p]
+
+    return sorted(names, key=key)
 
 
 def duration(seconds: float) -> str:

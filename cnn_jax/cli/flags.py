@@ -22,7 +22,15 @@ from cnn_jax.text import did_you_mean
 
 _HELP = ("--help", "-help", "-h")
 _VERSION = ("--version", "-version")
-_PLACES = ("workdir", "config", "code", "output", "dataset.path", "dataset.data_dir")
+_PLACES = (
+    "workdir",
+    "config",
+    "code",
+    "output",
+    "dataset.path",
+    "dataset.root",
+    "dataset.data_dir",
+)
 _PLACES += ("transfer.weights",)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 
-from cnn_jax.data import channels, splits
+from cnn_jax.data import channels, groups, splits
 from cnn_jax.data.splits import Data, DataInfo, Split
 from cnn_jax.errors import RunError, UsageError
 
@@ -45,13 +45,21 @@ def hold_out(
                 f"{share_name.format(name)}={share:g} of {len(train)} images leaves none to train "
                 "on"
             )
-        ids = [train.ids[int(i)] for i in rest]
-        held = _hold_out(train.labels[rest], ids, size, is_large, later)
+        how = "class by class in proportion"
+        if train.groups is not None:
+            how = f"whole groups, {how} as far as these allow"
+            own = [train.groups[int(i)] for i in rest]
+            if len(set(own)) < 2:
+                raise RunError(f"{share_name.format(name)}: there are no two groups to share out")
+            held = groups.hold_out(train.labels[rest], own, size)
+        else:
+            ids = [train.ids[int(i)] for i in rest]
+            held = _hold_out(train.labels[rest], ids, size, is_large, later)
         parts[name] = splits.take(train, rest[held])
         rest = np.delete(rest, held)
         notes.append(
-            f"{name}: {len(held)} of the {len(train)} images of 'train' are held out, class by "
-            "class in proportion, the same ones in every run"
+            f"{name}: {len(held)} of the {len(train)} images of 'train' are held out, {how}, the "
+            "same ones in every run"
         )
     return {"train": splits.take(train, rest) if shares else train, **parts}
 

@@ -1,5 +1,7 @@
 """From settings to arrays: finds a data set, decodes it, and says which split serves for what."""
 
+import dataclasses
+
 import numpy as np
 
 from cnn_jax import experiment
@@ -10,12 +12,19 @@ from cnn_jax.data import (
     catalogue,
     duplicates,
     folder,
+    groups,
+    npz,
+    reading,
     registry,
     splits,
+    table,
 )
 from cnn_jax.data.sources import Source
 from cnn_jax.data.splits import Data, Split
 from cnn_jax.errors import RunError, UsageError
+
+# The data sets that are files of the user's own.
+_FROM_PATH = {"folder": folder.source, "table": table.source, "npz": npz.source}
 
 
 def load(config: experiment.Dataset, *, test: bool = True, quiet: bool = False) -> Data:
@@ -44,12 +53,16 @@ def load(config: experiment.Dataset, *, test: bool = True, quiet: bool = False) 
         chosen.pop("test", None)
 
     stored = [each for each in source.splits.values() if isinstance(each, cache.Encoded)]
-    looked_at = stored if source.name == "folder" or config.bit_depth != "auto" else []
+    looked_at = stored if source.root is not None or config.bit_depth != "auto" else []
     bits = bit_depth.choose(looked_at, config.bit_depth, notes) if looked_at else 16
     opened = {
         name: _open(source, name, config, notes, quiet, bits)
         for name in dict.fromkeys(chosen.values())
     }
+    group_of = source.group_of
+    if config.group is not None:
+        group_of = groups.of_pattern(config.group)
+    opened = groups.assign(opened, group_of, _other_ids(source, opened), notes)
     parts = {name: opened[own] for name, own in chosen.items()}
     _check_opened(source, parts, notes)
 
@@ -66,7 +79,7 @@ def load(config: experiment.Dataset, *, test: bool = True, quiet: bool = False) 
     duplicates.check(source.name, parts, names, notes, source.root, config.on_error)
     wanted = ("train", "validation", "test")[: 2 + test]
     parts = {name: parts[name] for name in wanted if name in parts}
-    in_train = source.name == "folder"
+    in_train = config.name in _FROM_PATH
     carve.check_classes(source.name, names, whole, parts, notes, all_in_train=in_train)
     return carve.describe(source.name, source.version, names, parts, notes, bits)
 
@@ -77,8 +90,8 @@ def _source(config: experiment.Dataset) -> Source:
             "the run was trained on arrays given in Python; evaluate it there: "
             "cnn_jax.load(DIR).evaluate((images, labels))"
         )
-    if config.name == "folder":
-        return folder.source(config)
+    if config.name in _FROM_PATH:
+        return _FROM_PATH[config.name](config)
     if config.name in registry.REGISTRY:
         return registry.source(config)
     return catalogue.source(config)
@@ -118,17 +131,29 @@ def _open(
     stored = source.splits[name]
     if isinstance(stored, Split):
         height, width = stored.images.shape[1:3]
-        if config.image_size is not None and (height, width) != 2 * (config.image_size,):
+        if config.image_size is None or (height, width) == 2 * (config.image_size,):
+            return stored
+        if stored.images.dtype != np.uint8:
             raise UsageError(
-                f"--dataset.image_size={config.image_size}: the images of {source.name} are arrays "
+                f"--dataset.image_size={config.image_size}: the images of {source.name} are floats "
                 f"of {height}x{width}, which are not resized; leave it out"
             )
-        return stored
+        resized = reading.resize(stored.images, config.image_size)
+        return dataclasses.replace(stored, images=resized)
     split, skipped = cache.open_or_decode(stored, config.image_size, config.on_error, quiet, bits)
     if skipped:
         notes.append(f"{name}: skipped {len(skipped)} images that cannot be read")
         notes += [f"skipped {line}" for line in skipped]
     return split
+
+
+def _other_ids(source: Source, opened: dict[str, Split]) -> dict[str, list[str]]:
+    """Returns {split: ids} of files in splits that are not opened; of other sources nothing."""
+    found = {}
+    for name, stored in source.splits.items():
+        if name not in opened and source.root is not None and isinstance(stored, cache.Encoded):
+            found[name] = [each for ids, *_ in stored.blocks() for each in ids]
+    return found
 
 
 def _check_opened(source: Source, parts: dict[str, Split], notes: list[str]) -> None:

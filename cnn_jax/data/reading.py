@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
 
 from cnn_jax.data import bit_depth as depths
 from cnn_jax.data import cache, images
@@ -41,3 +42,23 @@ def read_images(
 
     with concurrent.futures.ThreadPoolExecutor(cache.cores()) as pool:
         return np.stack([image for part in pool.map(read, parts) for image in part])
+
+
+def resize(array: np.ndarray, size: int) -> np.ndarray:
+    """Resizes images as `read_image` does, bilinearly with antialiasing.
+
+    Args:
+        array: uint8 [n, height, width, channels], of 1 or 3 channels.
+        size: the new height and width, in pixels.
+
+    Returns:
+        uint8 [n, size, size, channels].
+    """
+
+    def one(image: np.ndarray) -> np.ndarray:
+        picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+        return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+
+    with concurrent.futures.ThreadPoolExecutor(cache.cores()) as pool:
+        found = np.stack(list(pool.map(one, array, chunksize=_PART)))
+    return found.reshape(len(array), size, size, array.shape[-1])

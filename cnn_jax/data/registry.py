@@ -11,7 +11,7 @@ from cnn_jax.data.sources import BUILT_IN, Source
 from cnn_jax.data.splits import Data
 from cnn_jax.errors import UsageError
 
-_TAKEN = (*BUILT_IN, "arrays", "folder")
+_TAKEN = (*BUILT_IN, "arrays", "folder", "table", "npz")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,11 +24,13 @@ class Split:
         labels: int32 [n], indices into `DataInfo.class_names`.
         ids: n names of examples: the data set's own id or file name, a path in the folder, or the
             position in the user's array.
+        groups: n names of groups, none of which is in two splits; None: there are none.
     """
 
     images: np.ndarray
     labels: np.ndarray
     ids: Sequence[str]
+    groups: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -156,7 +158,9 @@ def subset(labels: np.ndarray, ids: Sequence[str], n: int) -> np.ndarray:
 
 def take(split: Split, indices: np.ndarray) -> Split:
     """Returns the examples at the indices (a copy in memory)."""
-    return Split(split.images[indices], split.labels[indices], [split.ids[int(i)] for i in indices])
+    ids = [split.ids[int(i)] for i in indices]
+    groups = None if split.groups is None else [split.groups[int(i)] for i in indices]
+    return Split(split.images[indices], split.labels[indices], ids, groups)
 
 
 def digest(splits: dict[str, Split]) -> str:

@@ -2,15 +2,13 @@
 
 import functools
 import math
-import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 
-from cnn_jax import experiment
+from cnn_jax import experiment, runtime
 from cnn_jax.data import DataInfo
 from cnn_jax.describe.layer_rows import variables_and_rows
 from cnn_jax.describe.memory import evaluation_estimate, memory_estimate
@@ -22,8 +20,6 @@ from cnn_jax.training.plan import Plan
 _REFUSED = 2.0
 # Activations of a network for each number of an image: no registered model holds half as many.
 _PER_PIXEL = 500
-# Where the control group of this process, of a container or a Slurm job, says what it may use.
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def estimate(
@@ -112,12 +108,7 @@ def available() -> int | None:
         return int(stats["bytes_limit"])
     if jax.default_backend() != "cpu":
         return None
-    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for path in map(Path, _LIMITS):
-        value = path.read_text().strip() if path.is_file() else ""
-        if value.isdecimal():
-            sizes.append(int(value))
-    return min(sizes)
+    return runtime.host_memory()
 
 
 def check_plan(plan: Plan, config: experiment.Experiment, info: DataInfo, devices: int = 1) -> None:

@@ -12,6 +12,7 @@ from absl import logging
 
 from cnn_jax import cpu, distributed, progress, runtime, text
 from cnn_jax.data import Data, Split
+from cnn_jax.data import splits as data_splits
 from cnn_jax.data.batches import Feed
 from cnn_jax.evaluation import evaluator, probe, two_classes
 from cnn_jax.experiment import Experiment
@@ -248,13 +249,9 @@ def _project(
         parts.plan.assembly,
         parts.mesh,
         state.variables(),
-        _take(validation, chosen),
+        data_splits.take(validation, chosen),
         batch_size=dataset.eval_batch_size,
         resident_limit=dataset.resident_limit,
         start=start,
     )
-    recorder.projector(*found, _take(parts.data.splits["validation"], chosen))
-
-
-def _take(split: Split, chosen: np.ndarray) -> Split:
-    return Split(split.images[chosen], split.labels[chosen], [split.ids[int(i)] for i in chosen])
+    recorder.projector(*found, data_splits.take(parts.data.splits["validation"], chosen))

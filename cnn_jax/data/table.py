@@ -1,0 +1,260 @@
+"""A table of images as a data set: CSV, TSV or Parquet, a row an image.
+
+Columns say where an image is, its class and, if wanted, its split and its group (a patient, say).
+Paths are relative to the table, or to `--dataset.root`. Parquet may hold the encoded images
+themselves, as those of Hugging Face do.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cnn_jax import experiment, places, text
+from cnn_jax.data import rows
+from cnn_jax.data.cache import Encoded
+from cnn_jax.data.rows import Table
+from cnn_jax.data.sources import Source, file_of
+from cnn_jax.data.splits import Split
+from cnn_jax.errors import RunError, UsageError
+
+# What a column is for, and the names by which it is found where no setting names it.
+_KNOWN = {
+    "image": ("path", "image", "filename", "file", "image_path", "filepath", "file_name"),
+    "label": ("label", "class", "diagnosis", "target"),
+    "split": ("split", "fold"),
+    "group": ("patient", "patient_id", "group", "subject"),
+}
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".PNG", ".JPG", ".JPEG", ".WEBP")
+_BLOCK = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """One image: its name, the file or the bytes that hold it, its class, split and group."""
+
+    id: str
+    source: Path | bytes
+    label: str
+    split: str
+    group: str
+    where: str
+
+
+def source(config: experiment.Dataset) -> Source:
+    """Reads the table of `config.path`, and looks for its images; none is opened yet.
+
+    Raises:
+        UsageError: no path is given, or a column that is named is not there.
+        RunError: the table is damaged, an image is missing or has two classes (with
+            `on_error=skip` these are notes), or there are no two classes.
+    """
+    path = file_of(config)
+    table = rows.read(path)
+    notes: list[str] = []
+    columns = _columns(config, table, notes)
+    root = path.parent if config.root is None else places.place(config.root, "--dataset.root")
+    found, problems = _rows(table, columns, config, root.resolve())
+    found = _without_repeats(found, problems, notes)
+    if problems and config.on_error == "refuse":
+        more = f" (and {len(problems) - 1} more like it)" if len(problems) > 1 else ""
+        raise RunError(f"{problems[0]}{more}; mend it, or go on with --dataset.on_error=skip")
+    notes += [f"skipped {problem}" for problem in problems]
+
+    names = tuple(text.natural_order({row.label for row in found if row.split == "train"}))
+    if len(names) < 2:
+        only = f"the only class is {names[0]!r}" if names else "no row is left to train on"
+        raise RunError(f"{path}: {only}, and two are the least")
+    numbers = {name: number for number, name in enumerate(names)}
+    parts: dict[str, list[_Row]] = collections.defaultdict(list)
+    for row in found:
+        if row.label not in numbers:
+            raise RunError(f"{row.where} has the class {row.label!r}, which 'train' does not have")
+        parts[row.split].append(row)
+    encoded: dict[str, Encoded | Split] = {
+        split: _encoded(split, parts[split], numbers, root)
+        for split in ("train", "validation", "test")
+        if split in parts
+    }
+    of_id = {row.id: row.group for row in found}
+    group_of = of_id.__getitem__ if "group" in columns else None
+    are_files = all(isinstance(row.source, Path) for row in found)
+    where = root.resolve() if are_files else None
+    return Source("table", "", names, encoded, tuple(notes), where, group_of)
+
+
+def _columns(config: experiment.Dataset, table: Table, notes: list[str]) -> dict[str, str]:
+    """Returns {image, label, split, group: its column}; the last two only where there are any."""
+    chosen: dict[str, str] = {}
+    for kind, known in _KNOWN.items():
+        given = getattr(config, f"{kind}_column")
+        if given is not None:
+            if given not in table.columns:
+                tip = text.did_you_mean(given, list(table.columns)) or "."
+                raise UsageError(
+                    f"--dataset.{kind}_column={given}: {table.path} has no such column{tip} It "
+                    f"has {', '.join(table.columns)}"
+                )
+            chosen[kind] = given
+            continue
+        fitting = [name for name in table.columns if name.strip().lower() in known]
+        if kind == "label" and config.label_columns is not None:
+            continue
+        if len(fitting) > 1:
+            raise UsageError(
+                f"{table.path} has the columns {' and '.join(fitting)}; say which is the {kind} "
+                f"with --dataset.{kind}_column"
+            )
+        if fitting:
+            chosen[kind] = fitting[0]
+            notes.append(f"{kind}: the column {fitting[0]!r} (--dataset.{kind}_column)")
+        elif kind in ("image", "label"):
+            raise UsageError(
+                f"{table.path} has no column called {', '.join(known[:4])} or the like; say which "
+                f"of {', '.join(table.columns)} is the {kind} with --dataset.{kind}_column"
+            )
+    return chosen
+
+
+def _rows(
+    table: Table, columns: dict[str, str], config: experiment.Dataset, root: Path
+) -> tuple[list[_Row], list[str]]:
+    """Returns (rows with an image and a class, what is wrong with the others)."""
+    found, problems = [], []
+    one_hot = None
+    if config.label_columns is not None:
+        one_hot = [name.strip() for name in config.label_columns.split(",")]
+        if missing := [name for name in one_hot if name not in table.columns]:
+            tip = text.did_you_mean(missing[0], list(table.columns))
+            raise UsageError(
+                f"--dataset.label_columns: {table.path} has no column {missing[0]!r}{tip}"
+            )
+    for number in range(table.count):
+        where = table.where(number)
+        try:
+            if one_hot is None:
+                label = _label(table.columns[columns["label"]][number])
+            else:
+                label = _one_hot([table.columns[name][number] for name in one_hot], one_hot)
+            image = table.columns[columns["image"]][number]
+            name, content = _image(image, root, number)
+        except ValueError as error:
+            problems.append(f"{where} {error}")
+            continue
+        split = "train"
+        if "split" in columns:
+            value = table.columns[columns["split"]][number]
+            split = _SPLITS.get(str(value).strip().lower(), "")
+            if not split:
+                raise RunError(
+                    f"{where} has the split {str(value)!r}; known are {', '.join(_SPLITS)}"
+                )
+        group = str(table.columns[columns["group"]][number] or "") if "group" in columns else ""
+        if "group" in columns and not group.strip():
+            problems.append(f"{where} has no {columns['group']}")
+            continue
+        found.append(_Row(name, content, label, split, group.strip(), where))
+    return found, problems
+
+
+def _label(value: object) -> str:
+    """Returns the class that a cell names; ValueError says why it names none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    label = "" if value is None else str(value).strip()
+    if not label or label.lower() == "nan":
+        raise ValueError("has no class")
+    if "|" in label:
+        raise ValueError(f"has several classes ({label}), where each image has one")
+    return label
+
+
+def _one_hot(values: Sequence[object], names: Sequence[str]) -> str:
+    """Returns the class whose column is 1; ValueError says why there is none."""
+    chosen = []
+    for name, value in zip(names, values, strict=True):
+        number = str(value).strip().lower()
+        if number in ("1", "1.0", "true"):
+            chosen.append(name)
+        elif number not in ("0", "0.0", "false", ""):
+            raise ValueError(f"has {value!r} in the column {name}, where 0 or 1 stands")
+    if len(chosen) != 1:
+        found = f"several classes ({', '.join(chosen)})" if chosen else "no class"
+        raise ValueError(f"has {found}, where each image has one")
+    return chosen[0]
+
+
+def _image(value: object, root: Path, number: int) -> tuple[str, Path | bytes]:
+    """Returns (name, file or bytes) of an image; ValueError says why there is none."""
+    if isinstance(value, dict):  # as Hugging Face stores images
+        content, name = value.get("bytes"), value.get("path")
+        if isinstance(content, bytes):
+            return f"row {number} {name or ''}".rstrip(), content
+        value = name
+    if isinstance(value, bytes):
+        return f"row {number}", value
+    given = "" if value is None else str(value).strip()
+    if not given:
+        raise ValueError("names no image")
+    try:
+        path = Path(os.path.normpath(root / given))
+        name = path.relative_to(root).as_posix()
+        for ending in ("", *_ENDINGS):
+            if (file := Path(f"{path}{ending}")).is_file():
+                return f"{name}{ending}", file
+    except ValueError:
+        raise ValueError(
+            f"names {given!r}, which is outside {root}; say with --dataset.root where paths begin"
+        ) from None
+    except OSError as error:
+        raise ValueError(f"names {given!r}: {error.strerror}") from None
+    raise ValueError(f"names {given!r}, which is not in {root}")
+
+
+def _without_repeats(found: list[_Row], problems: list[str], notes: list[str]) -> list[_Row]:
+    """Returns each image once; one with two classes or two splits is a problem."""
+    by_id: dict[str, list[_Row]] = collections.defaultdict(list)
+    for row in found:
+        by_id[row.id].append(row)
+    kept, repeated = [], 0
+    for name, same in by_id.items():
+        first = same[0]
+        for what, kind in (("label", "classes"), ("split", "splits"), ("group", "groups")):
+            values = sorted({getattr(row, what) for row in same})
+            if len(values) > 1:
+                problems.append(f"{same[1].where}: {name} has two {kind}, {' and '.join(values)}")
+                break
+        else:
+            kept.append(first)
+            repeated += len(same) - 1
+    if repeated:
+        notes.append(f"{text.plural(repeated, 'row')} repeated: each image counts once")
+    return kept
+
+
+def _encoded(split: str, part: list[_Row], numbers: dict[str, int], root: Path) -> Encoded:
+    """Returns a split, whose content is told by its bytes, or by names, times and sizes."""
+    sha = hashlib.sha256()
+    for row in part:
+        state = hashlib.sha256(row.source).hexdigest() if isinstance(row.source, bytes) else ""
+        if isinstance(row.source, Path):
+            stat = row.source.stat()
+            state = f"{stat.st_mtime_ns} {stat.st_size}"
+        line = f"{row.id}\0{numbers[row.label]}\0{state}\n"
+        sha.update(line.encode(errors="surrogateescape"))
+
+    def blocks() -> Iterator[tuple[list[str], list[int], list[bytes] | list[Path]]]:
+        for start in range(0, len(part), _BLOCK):
+            some = part[start : start + _BLOCK]
+            sources: list = [row.source for row in some]
+            yield [row.id for row in some], [numbers[row.label] for row in some], sources
+
+    content = {"root": os.fspath(root), "rows": sha.hexdigest()}
+    return Encoded("table", "", split, content, len(part), 3, blocks)
