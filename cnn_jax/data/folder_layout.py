@@ -23,8 +23,8 @@ SPLITS = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 _NAMES = "; splits are " + "; ".join(", ".join(names) for names in SPLITS.values())
-_SPLIT_OF = {name: split for split, names in SPLITS.items() for name in names}
-_LIKE_A_SPLIT = re.compile(rf"({'|'.join(_SPLIT_OF)})([\W_]*(\d+|set|images|data))*", re.IGNORECASE)
+SPLIT_OF = {name: split for split, names in SPLITS.items() for name in names}
+_LIKE_A_SPLIT = re.compile(rf"({'|'.join(SPLIT_OF)})([\W_]*(\d+|set|images|data))*", re.IGNORECASE)
 _NUMBERED = re.compile(r"(.*?[^\d._ -])([._ -]*)\d")
 _MOST_PREFIXES = 5
 
@@ -158,7 +158,7 @@ class Layout:
         folders = [entry for entry in entries if entry.is_dir()]
         splits: dict[str, Path] = {}
         for folder in folders:
-            split = _SPLIT_OF.get(folder.name.lower())
+            split = SPLIT_OF.get(folder.name.lower())
             if split is None or not self._holds_classes(folder):
                 continue
             if split in splits:
@@ -196,7 +196,7 @@ class Layout:
         """Refuses folders beside those of splits that look as if they were splits too."""
         for folder in folders:
             inside = _listed(folder)
-            is_validation = _SPLIT_OF.get(folder.name.lower()) == "validation"
+            is_validation = SPLIT_OF.get(folder.name.lower()) == "validation"
             if is_validation and (not inside or any(map(_is_image, inside))):
                 raise RunError(f"{folder} has no class folders; {LAYOUTS}")
             if self._label is None:

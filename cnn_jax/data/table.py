@@ -15,6 +15,7 @@ from pathlib import Path
 from cnn_jax import experiment, places, text
 from cnn_jax.data import rows
 from cnn_jax.data.cache import Encoded
+from cnn_jax.data.folder_layout import SPLIT_OF
 from cnn_jax.data.rows import Table
 from cnn_jax.data.sources import Source, file_of
 from cnn_jax.data.splits import Split
@@ -26,11 +27,6 @@ _KNOWN = {
     "label": ("label", "class", "diagnosis", "target"),
     "split": ("split", "fold"),
     "group": ("patient", "patient_id", "group", "subject"),
-}
-_SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".PNG", ".JPG", ".JPEG", ".WEBP")
 _BLOCK = 1024
@@ -151,10 +147,10 @@ def _rows(
         split = "train"
         if "split" in columns:
             value = table.columns[columns["split"]][number]
-            split = _SPLITS.get(str(value).strip().lower(), "")
+            split = SPLIT_OF.get(str(value).strip().lower(), "")
             if not split:
                 raise RunError(
-                    f"{where} has the split {str(value)!r}; known are {', '.join(_SPLITS)}"
+                    f"{where} has the split {str(value)!r}; known are {', '.join(SPLIT_OF)}"
                 )
         group = str(table.columns[columns["group"]][number] or "") if "group" in columns else ""
         if "group" in columns and not group.strip():

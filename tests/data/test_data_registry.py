@@ -68,11 +68,13 @@ def test_a_function_of_the_section_gets_it():
     assert sum(load(Dataset(name="optional")).info.sizes.values()) == 20
 
 
-def test_arrays_are_not_resized():
+def test_pixels_are_resized_and_floats_are_not():
     register_dataset("mine", lambda: PAIR)
     assert load(Dataset(name="mine", image_size=6)).info.image_shape == (6, 6, 1)
-    with pytest.raises(UsageError, match=r"image_size=8: .*mine are arrays of 6x6.*leave it out"):
-        load(Dataset(name="mine", image_size=8))
+    assert load(Dataset(name="mine", image_size=8)).info.image_shape == (8, 8, 1)
+    register_dataset("of_floats", lambda: (IMAGES / np.float32(7), LABELS))
+    with pytest.raises(UsageError, match=r"image_size=8: .*are floats of 6x6.*leave it out"):
+        load(Dataset(name="of_floats", image_size=8))
 
 
 def test_floats_keep_their_units():
