@@ -47,6 +47,7 @@ KINDS: dict[str, tuple[Callable[[Bench, World], None], int]] = {
     "configurations": (settings.configurations, 3),
     "presets": (settings.presets, 2),
     "flags": (settings.flags, 4),
+    "grammars": (settings.grammars, 3),
     "trained_flags": (settings.trained_flags, 4),
     "side_files_read": (directories.side_files_read, 6),
     "side_files_resumed": (directories.side_files_resumed, 6),

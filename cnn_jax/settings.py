@@ -100,7 +100,8 @@ def check_value(path: str, field: dataclasses.Field, value: Any) -> None:
         raise UsageError(f"--{path} is one of {', '.join(choices)}, not {value!r}")
     m = field.metadata
     number: Any = value
-    if kind is float and not math.isfinite(number):
+    # Not isfinite, which refuses an int that is too large for a float.
+    if kind is float and not abs(number) < math.inf:
         raise UsageError(f"--{path} takes a finite number, not {value!r}")
     if kind is float and 0 < abs(number) < _SMALLEST_FLOAT:
         raise UsageError(f"--{path} is too small a number for float32: {value!r}")

@@ -94,7 +94,8 @@ class Bench:
                     os.close(file)
                 code = processes.called(processes.cli(call) if isinstance(call, list) else call)
                 processes.flush()
-                (done / f"{number}.code").write_text(str(code))
+                (done / f"{number}.new").write_text(str(code))
+                (done / f"{number}.new").rename(done / f"{number}.code")
             return 0
 
         process = self.start(names, call=all_of_them)
@@ -105,7 +106,6 @@ class Bench:
             path = done / f"{number}.code"
             while not path.exists() and not process.poll() and patience.left():
                 time.sleep(0.02)
-            time.sleep(0.01)
             texts = [
                 file.read_text(errors="replace") if file.exists() else ""
                 for file in (done / f"{number}.out", done / f"{number}.err")
@@ -116,7 +116,7 @@ class Bench:
                 ended = Ended((names[number],), late.code, texts[0], text, late=late.late)
                 path.write_text(str(late.code))
             else:
-                ended = Ended((names[number],), int(path.read_text() or 1), texts[0], texts[1])
+                ended = Ended((names[number],), int(path.read_text()), texts[0], texts[1])
             try:
                 self.outcomes.append(ended.outcome())
             except Fault as fault:

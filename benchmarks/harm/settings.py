@@ -1,6 +1,8 @@
 """Tries with other settings than expected: configurations, presets and flags."""
 
+import functools
 import json
+from collections.abc import Callable
 
 from benchmarks.harm import damages
 from benchmarks.harm.bench import Bench, check_same, figures
@@ -103,6 +105,72 @@ def flags(bench: Bench, world: World) -> None:
         words = [word.replace("{folder}", str(bench.folder)) for word in words]
         calls[f"{number} {command} {words}"[:300]] = [command, *words]
     bench.many(calls)
+
+
+# Texts with a grammar of their own, which is where a parser may fall.
+_GRAMMARS = {
+    "sweep.space": "optimizer.learning_rate=log(1e-4,1e-1,3) model.name=[lenet5,'mlp'] seed=int(1,3)",
+    "transfer.lr_scale": "head:10,backbone/conv1:0.1,bias:64",
+    "transfer.freeze": "backbone/(conv1|conv2)/.*",
+    "transfer.unfreeze": "1:head,2:backbone/conv2",
+    "transfer.include": "^head/.*$",
+    "optimizer.milestones": "0.5,0.75",
+    "advise.examples": "100,500,all",
+    "advise.strategies": "head,last_block",
+    "sweep.resources": "slurm_partition=gpu,timeout_min=240",
+    "where": "model.name=mlp,seconds<60,train.epochs>=3",
+    "sort": "-validation_accuracy",
+    "profile": "3:10",
+    "checkpoint": "12",
+}
+
+
+def grammars(bench: Bench, world: World) -> None:
+    """Forty texts that have a grammar of their own, with some characters changed."""
+    draw = bench.draw
+    run = world.run("frozen")
+    bench.about = f"{_BATCH} texts with a grammar"
+    calls: dict[str, Callable[[], int] | list[str]] = {}
+    for number in range(_BATCH):
+        name = draw.choice(list(_GRAMMARS))
+        words = f"--{name}={_mutated(draw, _GRAMMARS[name])}"
+        about = ascii(f"{number} {words}")
+        if name == "sweep.space":  # a legal one would be trained
+            calls[about] = functools.partial(_parse_space, words.partition("=")[2])
+        elif name in ("where", "sort"):
+            calls[about] = ["compare", str(run), words]
+        elif name == "checkpoint":
+            calls[about] = ["predict", f"--workdir={run}", words, str(bench.folder / "none.png")]
+        else:
+            config = f"--config={run / 'config.json'}"
+            command = {"advise": "advise", "sweep": "sweep", "profile": "train"}.get(
+                name.partition(".")[0], "describe"
+            )
+            # Without data or weights only the checks before them are made.
+            if command != "describe":
+                config = "--config=freeze_or_finetune"
+                words = [words, f"--dataset.path={bench.folder / 'none'}", "--dataset.name=folder"]
+            calls[about] = [command, config, *([words] if isinstance(words, str) else words)]
+    bench.many(calls)
+
+
+def _mutated(draw: damages.Draw, text: str) -> str:
+    for _ in range(draw.choice((1, 1, 2, 4))):
+        at = draw.randrange(len(text) + 1)
+        new = draw.choice(("", " ", ",", ":", "=", "(", ")", "[", "]", "'", '"', "*", "\\", "é"))
+        new = draw.choice(
+            (new, new, draw.choice(("-", "1e400", "9" * 30, "nan", "inf", "\n", "/")))
+        )
+        text = text[:at] + new + text[at + draw.choice((0, 1, 3)) :]
+    return text
+
+
+def _parse_space(text: str) -> int:
+    from cnn_jax.experiment import Experiment
+    from cnn_jax.studies.sweep import space
+
+    space.parse(text, Experiment())
+    return 0
 
 
 def _flag_names() -> list[str]:

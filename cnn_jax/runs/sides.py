@@ -4,8 +4,8 @@ A power cut may leave any of them empty, torn or old. One that cannot be read is
 in a warning and, where the newest checkpoint or the data can tell what it held, made anew.
 """
 
-import math
 import pathlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +20,9 @@ _warned: set[tuple[str, int]] = set()
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Returns whether a value is a number that a float can hold."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) <= sys.float_info.max
 
 
 def _dict_of_dicts(value: Any) -> bool:

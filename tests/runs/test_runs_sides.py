@@ -19,6 +19,13 @@ CONTENTS = {
     "lists": b"[[], []]",
     "numbers": b'{"evaluation": 3, "status": 1, "model": 2}',
     "a number": b"7",
+    "a number that no float can hold": (
+        b'[{"validation_accuracy": 1'
+        + b"0" * 400
+        + b', "step": 1, "seconds": 1'
+        + b"0" * 400
+        + b"}]"
+    ),
     "NaN": b"NaN",
     "deep": b"[" * 100_000,
     "not text": b"\xff\xfe\x00",
