@@ -5,6 +5,7 @@ from typing import Literal
 
 from cnn_jax.errors import UsageError
 from cnn_jax.settings import check_value, fields, setting
+from cnn_jax.text import whole_number
 
 VIEWS = ("one", "mirror", "mirror_translate")
 STRATEGIES = ("head", "last_block", "last_two_blocks", "everything", "scratch")
@@ -49,7 +50,7 @@ class Advise:
                 f"not {self.strategies!r}"
             )
         for size in self.examples.split(","):
-            if size != "all" and not (size.isdecimal() and int(size) > 0):
+            if size != "all" and not whole_number(size):
                 raise UsageError(
                     "--advise.examples takes numbers of training images and all, such as "
                     f"100,500,all, not {self.examples!r}"

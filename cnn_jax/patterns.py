@@ -2,8 +2,10 @@
 
 import itertools
 import re
+import warnings
 
 from cnn_jax.errors import UsageError
+from cnn_jax.text import whole_number
 
 
 def matches(pattern: str, path: str) -> bool:
@@ -16,8 +18,11 @@ def matches(pattern: str, path: str) -> bool:
         UsageError: the pattern is not a regular expression.
     """
     try:
-        return re.search(rf"(?:^|/)(?:{pattern})(?:/|$)", path) is not None
-    except re.error as error:
+        with warnings.catch_warnings():
+            # Of brackets that later versions of Python will read otherwise.
+            warnings.simplefilter("error", FutureWarning)
+            return re.search(rf"(?:^|/)(?:{pattern})(?:/|$)", path) is not None
+    except (re.error, FutureWarning, RecursionError, OverflowError) as error:
         raise UsageError(f"{pattern!r} is not a regular expression: {error}") from None
 
 
@@ -30,13 +35,14 @@ def parse_unfreeze(text: str | None) -> list[tuple[int, str]]:
     pairs = []
     for part in text.split(",") if text else []:
         epoch, colon, pattern = part.partition(":")
-        if not colon or not epoch.strip().isdecimal() or int(epoch) < 1 or not pattern:
+        number = whole_number(epoch.strip())
+        if not colon or not number or not pattern:
             raise UsageError(
                 f"--transfer.unfreeze takes EPOCH:PATTERN,... with epochs from 1, not {part!r}; "
                 "for example 3:block5,6:block4"
             )
         matches(pattern, "")
-        pairs.append((int(epoch), pattern.strip()))
+        pairs.append((number, pattern.strip()))
     return sorted(pairs, key=lambda pair: pair[0])
 
 

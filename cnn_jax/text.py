@@ -31,6 +31,11 @@ def shown(path: pathlib.Path) -> str:
     return str(path)
 
 
+def whole_number(words: str) -> int | None:
+    """Returns the number that up to 18 decimal digits write, or None; Python refuses thousands."""
+    return int(words) if words.isdecimal() and len(words) <= 18 else None
+
+
 def plural(count: int, noun: str) -> str:
     """Returns "1 epoch", "2 epochs": a count with its noun."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

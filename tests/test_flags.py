@@ -133,6 +133,8 @@ def test_the_flags_of_advise_are_typed_and_belong_to_it_alone():
     assert "at least 1" in refused(["advise", "--advise.seeds=0"])
     with pytest.raises(UsageError, match="100,500,all"):
         Advise(examples="20,")
+    with pytest.raises(UsageError, match="takes numbers of training images"):
+        Advise(examples="9" * 5000)
     with pytest.raises(UsageError, match="takes some of head,"):
         Advise(strategies="a")
     assert "one of epochs,flops" in refused(["advise", "--advise.budget=hours"])
@@ -243,6 +245,8 @@ def test_an_unknown_flag_gets_a_suggestion(argument, suggestion):
             "--split is one of test, validation, train, not 'tset'",
         ),
         (["evaluate", "--checkpoint=-1"], "--checkpoint is best, last or a step, not '-1'"),
+        (["evaluate", f"--checkpoint={'9' * 5000}"], "--checkpoint is best, last or a step, not"),
+        (["train", f"--profile=1:{'9' * 5000}"], "--profile is the first and the last step"),
         (["--code=model"], "--code takes a Python file (.py), not 'model'"),
         (["--code="], "--code has an empty value"),
         (["--train.epochs=0"], "--train.epochs must be at least 1, not 0"),

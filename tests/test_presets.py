@@ -85,6 +85,7 @@ def test_a_saved_configuration(folder, tmp_path):
     ("content", "message"),
     [
         ('{"seed": \n}', r"config\.json:2: not JSON"),
+        ("[" * 100_000, r"config\.json: not JSON of a configuration: nested too deep"),
         ('{"sed": 1}', r"config\.json: .*unknown setting sed"),
         ('{"seed": "1"}', r"config\.json: seed takes int"),
         ("[]", r"config\.json: .*named values"),

@@ -21,13 +21,13 @@ _READERS = (
 )
 
 
-def _any_json(bench: Bench, path: pathlib.Path, other: pathlib.Path) -> str:
+def _any_json(draw: damages.Draw, path: pathlib.Path, other: pathlib.Path) -> str:
     """Damages a JSON file: its bytes or, as often, its values."""
-    if bench.draw.random() < 0.5 and path.is_file():
-        what, text = damages.harm_json(bench.draw, json.loads(path.read_text()))
+    if draw.random() < 0.5 and path.is_file():
+        what, text = damages.harm_json(draw, json.loads(path.read_text()))
         path.write_text(text)
         return f"{path.name}: {what}"
-    return damages.harm_file(bench.draw, path, other)
+    return damages.harm_file(draw, path, other)
 
 
 def side_files_read(bench: Bench, world: World) -> None:
@@ -37,7 +37,7 @@ def side_files_read(bench: Bench, world: World) -> None:
     other = copy(world.evaluated("digits"), bench.folder / "other")
     run = copy(world.evaluated("photos"), bench.folder / "run")
     harmed = draw.sample(sorted(run.glob("*.json")), draw.choice((1, 1, 1, 3)))
-    done = [_any_json(bench, path, other / path.name) for path in harmed]
+    done = [_any_json(draw, path, other / path.name) for path in harmed]
     command = draw.choice(_READERS)
     bench.about = f"{', '.join(done)}; {command[0]}"
     ended = bench.run(command)
@@ -56,7 +56,8 @@ def side_files_resumed(bench: Bench, world: World) -> None:
     """JSON files of a killed run are damaged, and the same command goes on as they are."""
     draw = bench.draw
     run = copy(world.killed("digits"), bench.folder / "run")
-    names = draw.sample(sorted(run.glob("*.json")), draw.choice((1, 1, 2, 6)))
+    files = sorted(run.glob("*.json"))
+    names = draw.sample(files, min(len(files), draw.choice((1, 1, 2, 6))))
     other = world.run("other")
     done = [damages.harm_file(draw, path, other / path.name) for path in names]
     bench.about = ", ".join(done)
@@ -140,8 +141,10 @@ def caches(bench: Bench, world: World) -> None:
     if name == "photos":  # this copy has a cache of its own, which is made first
         bench.succeed(train(name, "first"), environment=places)
     done = []
-    for path in draw.sample(damages.files_below(cache), draw.choice((1, 5, 40))):
-        done.append(damages.harm_file(draw, path, draw.choice(damages.files_below(cache))))
+    files = damages.files_below(cache)
+    for path in draw.sample(files, min(len(files), draw.choice((1, 5, 40)))):
+        harm = _any_json if path.suffix == ".json" else damages.harm_file
+        done.append(harm(draw, path, draw.choice(damages.files_below(cache))))
     bench.about = f"{name}: {', '.join(done[:2])} of {len(done)}"
     if bench.run(train(name), environment=places).code != 0:
         shutil.rmtree(cache)
@@ -157,7 +160,8 @@ def prepared_data(bench: Bench, world: World) -> None:
     places = {"TFDS_DATA_DIR": str(data), "CNN_JAX_CACHE": str(bench.folder / "cache")}
     files = damages.files_below(data)
     path = draw.choice(files)
-    bench.about = damages.harm_file(draw, path, draw.choice(files))
+    harm = _any_json if path.suffix == ".json" else damages.harm_file
+    bench.about = harm(draw, path, draw.choice(files))
     if bench.run(train("digits"), environment=places).code != 0:
         damages.put_back(world.base / "prepared", data)
         bench.succeed(train("digits"), environment=places)
@@ -178,7 +182,7 @@ def studies(bench: Bench, world: World) -> None:
     files = [path for path in damages.files_below(study) if "checkpoints" not in path.parts]
     path = draw.choice(files)
     whole = path.suffix != ".json" or draw.random() < 0.5
-    done = damages.harm_file(draw, path) if whole else _any_json(bench, path, files[0])
+    done = damages.harm_file(draw, path) if whole else _any_json(draw, path, files[0])
     reader = draw.choice((["report", "study"], ["compare", "study"], [*again, "--workdir=study"]))
     bench.about = f"{kind}: {path.relative_to(study).parent}/{done}; {reader[0]}"
     bench.run(reader)

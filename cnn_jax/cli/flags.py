@@ -180,13 +180,13 @@ class _RunFlagParser(absl_flags.ArgumentParser):
         if flag.choices and argument not in flag.choices:
             raise UsageError(f"--{flag.name} is one of {', '.join(flag.choices)}, not {argument!r}")
         if flag.name == "checkpoint" and argument not in ("best", "last"):
-            if not re.fullmatch(r"[0-9]+", argument):
+            if not re.fullmatch("[0-9]{1,18}", argument):
                 raise UsageError(f"--checkpoint is best, last or a step, not {argument!r}")
             return int(argument)
         if flag.name == "code" and not argument.endswith(".py"):
             raise UsageError(f"--code takes a Python file (.py), not {argument!r}")
         if flag.name == "profile":
-            match = re.fullmatch("([0-9]+):([0-9]+)", argument)
+            match = re.fullmatch("([0-9]{1,18}):([0-9]{1,18})", argument)
             if match is None or not 1 <= int(match[1]) <= int(match[2]):
                 raise UsageError(
                     f"--profile is the first and the last step to trace, such as 10:15, "

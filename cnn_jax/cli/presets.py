@@ -213,6 +213,8 @@ def _load_json(path: Path) -> Experiment:
         return experiment.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except json.JSONDecodeError as error:
         raise UsageError(f"{path}:{error.lineno}: not JSON: {error.msg}") from None
+    except RecursionError:
+        raise UsageError(f"{path}: not JSON of a configuration: nested too deep") from None
     except UsageError as error:
         raise UsageError(f"{path}: {error.for_command_line}") from None
     except (OSError, UnicodeDecodeError) as error:

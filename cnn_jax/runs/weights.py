@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_jax import experiment, models, places, trees
+from cnn_jax import models, places, trees
 from cnn_jax.data import scaling
-from cnn_jax.errors import RunError, UsageError
+from cnn_jax.errors import UsageError
 from cnn_jax.pretrained import weights
 from cnn_jax.pretrained.weights import Weights
 from cnn_jax.runs import stored
@@ -51,12 +51,10 @@ def from_run(path: Path, model: str) -> Weights:
             f"--transfer.weights={path} is a model of {foreign}, not a run directory; give its "
             "weights, a .safetensors file with torchvision's names"
         )
-    if not config.is_file():
+    directory = RunDirectory(path)
+    if not directory.exists():
         raise UsageError(f"--transfer.weights: {path} is not a run directory (no config.json)")
-    try:
-        trained = experiment.from_dict(json.loads(config.read_text()))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{config} cannot be read: {error}") from error
+    trained = directory.config()
     if trained.model.name != model:
         raise UsageError(
             f"{path} is a run of {trained.model.name}; transfer from it with "
@@ -68,7 +66,6 @@ def from_run(path: Path, model: str) -> Weights:
         name.partition("/")[2]: np.asarray(array)
         for name, array in trees.flatten(variables).items()
     }
-    directory = RunDirectory(path)
     about = directory.read("weights") or {}
     images = (directory.read("data") or {}).get("dtype", "uint8")
     normalize, reason = trained.dataset.normalize, "the run's"
@@ -108,7 +105,7 @@ def _foreign(config: Path) -> str | None:
     """
     try:
         values = json.loads(config.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(values, dict):
         return None

@@ -85,5 +85,5 @@ def test_runs_of_another_model_and_other_directories_are_refused(run, tmp_path):
     with pytest.raises(UsageError, match="not a run directory"):
         weights.load(str(tmp_path / "empty"), "lenet5")
     (run / "config.json").write_text("{")
-    with pytest.raises(RunError, match=r"config\.json cannot be read"):
+    with pytest.raises(RunError, match=r"config\.json does not hold JSON"):
         weights.load(str(run), "lenet5")

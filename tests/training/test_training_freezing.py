@@ -127,6 +127,8 @@ def test_patterns_that_cannot_be_meant_are_refused(transfer, said):
     ("transfer", "said"),
     [
         ({"freeze": "("}, "not a regular expression"),
+        ({"freeze": "[[a]"}, "not a regular expression: Possible nested set"),
+        ({"unfreeze": f"{'9' * 5000}:head"}, "takes EPOCH:PATTERN"),
         ({"freeze": "backbone", "unfreeze": "block5"}, "EPOCH:PATTERN"),
         ({"freeze": "backbone", "unfreeze": "0:block5"}, "epochs from 1"),
         ({"freeze": "backbone", "unfreeze": "9:block5"}, "goes beyond train.epochs"),
