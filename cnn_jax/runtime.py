@@ -4,6 +4,7 @@ Nothing here changes what is computed. `cnn_jax/cpu/README.md` says why a CPU ne
 GPU or TPU gets none of them.
 """
 
+import contextlib
 import ctypes
 import importlib.util
 import os
@@ -49,6 +50,27 @@ def cache_dir() -> pathlib.Path:
         raise UsageError(
             "this user has no home directory for the cache; set CNN_JAX_CACHE=DIR"
         ) from None
+
+
+def make_cache_folder(name: str, *below: str) -> pathlib.Path:
+    """Makes a folder of the cache, as open to others as the cache itself is; returns its path.
+
+    In a cache that a group or everybody may write, the umask of whoever comes first does not keep
+    the others out.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    path = cache_dir()
+    path.mkdir(parents=True, exist_ok=True)
+    opened = path.stat().st_mode & 0o3077  # of group and others; setgid and sticky
+    for part in (name, *below):
+        path = path / part
+        if not path.is_dir():
+            path.mkdir(exist_ok=True)
+            with contextlib.suppress(PermissionError):  # another user has just made it
+                path.chmod(path.stat().st_mode | opened)
+    return path
 
 
 def keep_freed_memory() -> bool:

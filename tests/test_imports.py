@@ -32,6 +32,7 @@ ROOMS = [
         "progress",
         "text",
         "files",
+        "locks",
         "places",
         "trees",
         "errors",

@@ -100,7 +100,7 @@ def _seen(splits: list[Encoded]) -> Range:
     ]
     found = of_files(paths)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        runtime.make_cache_folder("arrays")
         files.write_json(path, dataclasses.asdict(found))
     except OSError as error:
         raise RunError(

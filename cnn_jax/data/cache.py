@@ -11,8 +11,8 @@ import hashlib
 import itertools
 import json
 import os
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from cnn_jax import files, progress, runtime
+from cnn_jax import files, locks, progress, runtime
+from cnn_jax.data import array_file
 from cnn_jax.data.images import DECODER, ImageError, read_image
 from cnn_jax.data.splits import Split
 from cnn_jax.errors import RunError
@@ -30,7 +31,7 @@ from cnn_jax.errors import RunError
 _FILES = ("images.npy", "labels.npy", "examples.json")
 _TASK = 32  # images a thread takes at a time: small ones decode faster than they are handed over
 _FORMAT = 2  # raise it by one whenever the same encoded images give other arrays
-_MAKING = ".making-"
+_MAKING, _LOCK = ".making-", ".lock"
 _ABANDONED_SECONDS = 24 * 3600
 
 
@@ -111,6 +112,8 @@ def open_or_decode(
             if path.exists():
                 try:
                     return _open(path, text)
+                except PermissionError:  # of another user, and sound for all that is known
+                    raise
                 except (OSError, ValueError, KeyError, TypeError) as error:
                     logging.warning("the cache %s is damaged (%s); making it again", path, error)
                     problem = error
@@ -119,7 +122,7 @@ def open_or_decode(
     except OSError as error:
         problem = error
     raise RunError(
-        f"cannot keep decoded images in {path}: {problem}; "
+        f"cannot keep decoded images in {path}: {array_file.reason(problem)}; "
         "free some space, or set CNN_JAX_CACHE to a directory that can be written"
     ) from problem
 
@@ -134,37 +137,59 @@ def _make(
     bit_depth: int,
 ) -> None:
     """Fills a cache beside its place and moves it there whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    runtime.make_cache_folder("arrays")
     _remove_abandoned(path.parent)
-    making = Path(tempfile.mkdtemp(prefix=_MAKING, dir=path.parent))
-    try:
+    with _workplace(path.parent) as making:
         _decode(encoded, size, on_error, making, quiet, bit_depth)
         sums = {name: files.sha256(making / name) for name in _FILES}
         (making / "meta.json").write_text(json.dumps({"key": key, "sha256": sums}))
+        (making / _LOCK).unlink()
         try:
             making.rename(path)
         except OSError:
             if not path.exists():
                 raise
             # Another process has written the same cache in the meantime: it serves both.
+
+
+@contextlib.contextmanager
+def _workplace(parent: Path) -> Iterator[Path]:
+    """A new folder that is removed at the end, or by the next process where this one is killed."""
+    folder = parent / f"{_MAKING}{secrets.token_hex(8)}"
+    folder.mkdir()
+    try:
+        with (folder / ".new").open("w") as lock:
+            locks.take(lock)
+            (folder / ".new").rename(folder / _LOCK)  # nobody sees it before it is held
+            yield folder
     finally:
-        shutil.rmtree(making, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _discard(path: Path) -> None:
     """Removes a directory; it is renamed first, so that nobody finds half of it."""
-    rubbish = Path(tempfile.mkdtemp(prefix=_MAKING, dir=path.parent))
-    with contextlib.suppress(FileNotFoundError):  # another process was faster
+    another = contextlib.suppress(FileNotFoundError)  # another process was faster
+    with _workplace(path.parent) as rubbish, another:
         path.rename(rubbish / path.name)
-    shutil.rmtree(rubbish, ignore_errors=True)
 
 
-def _remove_abandoned(folder: Path) -> None:
-    """Removes the unfinished caches of killed processes, after a day."""
-    for path in folder.glob(f"{_MAKING}*"):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)
+def _remove_abandoned(parent: Path) -> None:
+    """Removes the unfinished caches of killed processes."""
+    for folder in parent.glob(f"{_MAKING}*"):
+        if _is_abandoned(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_abandoned(folder: Path) -> bool:
+    """Returns whether nobody holds a folder's lock; without a lock, whether it is a day old."""
+    with contextlib.suppress(OSError), (folder / _LOCK).open() as lock:
+        free = locks.take(lock, shared=True)
+        if free is not None:
+            return free
+    try:
+        return time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS
+    except FileNotFoundError:
+        return False
 
 
 def _open(path: Path, key: str) -> tuple[Split, list[str]]:
@@ -203,12 +228,13 @@ def _decode(
         return [read(*one) for one in some]
 
     logging.info("decoding %d images of %s", encoded.num_examples, where)
-    images: np.ndarray | None = None
+    images: array_file.ArrayFile | None = None
+    shape: tuple[int, ...] = ()
     labels: list[int] = []
     ids: list[str] = []
     bad: list[ImageError] = []
     bar = progress.Counter(encoded.num_examples, f"decoding {where}", quiet=quiet)
-    with bar, ThreadPoolExecutor(cores()) as pool:
+    with bar, ThreadPoolExecutor(cores()) as pool, contextlib.ExitStack() as stack:
         for block_ids, block_labels, sources in encoded.blocks():
             tasks = list(zip(block_ids, sources, strict=True))
             parts = [tasks[i : i + _TASK] for i in range(0, len(tasks), _TASK)]
@@ -218,31 +244,26 @@ def _decode(
                     bad.append(result)
                     continue
                 if images is None:
-                    shape = (encoded.num_examples, *result.shape)
-                    images = _new_array(folder / "images.npy", shape)
-                elif result.shape != images.shape[1:]:
-                    raise various_sizes(where, images.shape[1:], result.shape)
-                images[len(ids)] = result
+                    shape = result.shape
+                    whole = (encoded.num_examples, *shape)
+                    made = array_file.ArrayFile(folder / "images.npy", whole, np.uint8)
+                    images = stack.enter_context(made)
+                elif result.shape != shape:
+                    raise various_sizes(where, shape, result.shape)
+                images.write(len(ids), result)
                 ids.append(name)
                 labels.append(label)
             bar.update(len(block_ids))
+        if images is not None and bad:
+            images.shorten(len(ids))
     if bad and on_error == "refuse":
         more = f" (and {len(bad) - 1} more that cannot be read)" if len(bad) > 1 else ""
         raise RunError(f"{bad[0]}{more}; mend or remove, or go on with --dataset.on_error=skip")
     if images is None:
         raise RunError(f"{where}: none of its {encoded.num_examples} images can be read: {bad[0]}")
-    if bad:
-        _new_array(folder / "kept.npy", (len(ids), *images.shape[1:]))[:] = images[: len(ids)]
-        (folder / "kept.npy").replace(folder / "images.npy")
     np.save(folder / "labels.npy", np.array(labels, np.int32))
     examples = {"ids": ids, "skipped": [str(error) for error in bad]}
     (folder / "examples.json").write_text(json.dumps(examples))
-
-
-def _new_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns a uint8 array in a file, so that data larger than the memory can be decoded."""
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    return array.view(np.ndarray)  # the subclass makes each assignment of a row slow
 
 
 def various_sizes(where: str, one: tuple[int, ...], other: tuple[int, ...]) -> RunError:

@@ -5,13 +5,12 @@ import threading
 from pathlib import Path
 from typing import Any, cast
 
-import filelock
 import pooch
 import requests
 import tqdm
 from absl import logging
 
-from cnn_jax import files, runtime
+from cnn_jax import files, locks, runtime
 from cnn_jax.errors import RunError
 from cnn_jax.pretrained.catalogue import Entry
 
@@ -36,18 +35,11 @@ def fetch(entry: Entry) -> Path:
     if _verified(path, entry):
         return path
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(f"{path}.lock")
-        try:
-            lock.acquire(blocking=False)
-        except filelock.Timeout:
-            logging.info("waiting for another process that downloads %s", entry.name)
-            lock.acquire()
-        try:
+        runtime.make_cache_folder("weights")
+        waiting = f"waiting for another process that downloads {entry.name}"
+        with locks.FileLock(f"{path}.lock", waiting):
             if not _verified(path, entry):
                 _download(path, entry)
-        finally:
-            lock.release()
     except OSError as error:  # requests' errors are OSErrors too
         raise RunError(
             f"{entry.name} is not in {folder} and could not be downloaded from {entry.url} "

@@ -1,9 +1,10 @@
 """Writes the event files that TensorBoard reads."""
 
+import contextlib
 import math
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -59,6 +60,7 @@ class EventWriter:
         # second would overwrite its file. Readers take the files in the order of their names.
         number = sum(1 for _ in path.glob(_FILES))
         # This writes at once; the flush of tensorboardX.SummaryWriter leaves events in its queue.
+        self._path = str(path / "events.out.tfevents")
         self._file: EventsWriter | None = EventsWriter(str(path / "events"), f".{number:04d}")
         self._flushed = time.monotonic()
         # A fresh run starts a session too: one of TensorBoard's two readers takes the first
@@ -107,7 +109,8 @@ class EventWriter:
         Call it before a checkpoint is saved: a run that is resumed from the checkpoint does not
         write the points up to its step again.
         """
-        self._open().flush()
+        with self._named():
+            self._open().flush()
         self._flushed = time.monotonic()
 
     def close(self, status: Literal["finished", "interrupted", "diverged"] = "finished") -> None:
@@ -125,8 +128,9 @@ class EventWriter:
             content = _HPARAMS.HParamsPluginData(session_end_info=info).SerializeToString()
             self._end.value[0].metadata.plugin_data.content = content
             self._write(0, summary=self._end)
-        self._file.close()
-        self._file = None
+        with self._named():
+            file, self._file = self._file, None
+            file.close()
 
     def __enter__(self) -> "EventWriter":
         return self
@@ -139,8 +143,18 @@ class EventWriter:
             raise ValueError("the event writer is closed")
         return self._file
 
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Adds the file to an error of writing it, which names none."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._path) from error
+
     def _write(self, step: int, **content: Any) -> None:
-        self._open().write_event(_EVENT.Event(wall_time=time.time(), step=int(step), **content))
+        event = _EVENT.Event(wall_time=time.time(), step=int(step), **content)
+        with self._named():
+            self._open().write_event(event)
         if time.monotonic() - self._flushed > _FLUSH_SECONDS:
             self.flush()
 

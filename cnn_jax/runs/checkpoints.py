@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import pathlib
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from cnn_jax.runs.stored import (
     best_step,
     digest,
     first_line,
+    quiet,
     read,
     set_aside,
     step_folders,
@@ -45,6 +47,7 @@ class Checkpoints:
         self._directory = directory
         self._keep = keep
         self._manager: ocp.CheckpointManager | None = None
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -61,6 +64,7 @@ class Checkpoints:
         if self._manager is not None:
             with self._saving():
                 self._manager.close()
+                self._stack.close()
 
     def restore_latest(
         self, abstract_state: Callable[[dict[str, Any]], Any], sharding: NamedSharding
@@ -107,8 +111,11 @@ class Checkpoints:
             options = ocp.CheckpointManagerOptions(
                 preservation_policy=_NewestAndBest(self._directory, self._keep),
                 enable_async_checkpointing=True,
+                # In the background Orbax waits for minutes for a folder that cannot be made.
+                async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
                 cleanup_tmp_directories=True,
             )
+            self._stack.enter_context(quiet())
             self._manager = ocp.CheckpointManager(self._directory, options=options)
         return self._manager
 
@@ -154,11 +161,14 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
+            for unfinished in self._directory.glob("*.orbax-checkpoint-tmp"):
+                shutil.rmtree(unfinished, ignore_errors=True)  # the disk may be full
             text = str(error)
             reason = os.strerror(errno.ENOSPC) if "RESOURCE_EXHAUSTED" in text else None
+            reason = reason or getattr(error, "strerror", None) or first_line(error)
             raise RunError(
-                f"a checkpoint cannot be saved in {self._directory}: "
-                f"{reason or first_line(error)}; the same command goes on from the last one saved"
+                f"a checkpoint cannot be saved in {self._directory}: {reason}; "
+                "the same command goes on from the last one saved"
             ) from error
 
 

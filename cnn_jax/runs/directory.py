@@ -15,8 +15,6 @@ events.out.*       TensorBoard
 
 import contextlib
 import datetime
-import errno
-import fcntl
 import os
 import pathlib
 from collections.abc import Iterator
@@ -24,14 +22,11 @@ from typing import Any, Literal
 
 from absl import logging
 
-from cnn_jax import experiment, places
+from cnn_jax import experiment, locks, places
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.files import write_json
 from cnn_jax.runs import sides, stored
 from cnn_jax.text import shown
-
-# What flock says on some network file systems; 524 is the kernel's ENOTSUPP.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524)
 
 Status = Literal["running", "finished", "diverged", "interrupted", "pruned", "failed"]
 
@@ -109,6 +104,7 @@ class RunDirectory:
 
         Raises:
             UsageError: it holds other files, or cannot be made or written.
+            RunError: a folder of the run in it may not be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -122,20 +118,18 @@ class RunDirectory:
                 "give a new or an empty directory"
             )
         if not os.access(self.path, os.W_OK):
-            raise UsageError(f"--workdir={shown(self.path)} is not writable")
+            raise UsageError(f"--workdir={shown(self.path)} may not be written")
+        for folder in (self.checkpoints, self.figures):
+            if folder.exists() and not os.access(folder, os.W_OK):
+                raise RunError(f"{shown(folder)} may not be written; give it back its permissions")
 
     def is_locked(self) -> bool:
         """Returns whether a process is writing here."""
         try:
             with open(self.path / ".lock") as lock:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return locks.take(lock, shared=True) is False
         except FileNotFoundError:
             return False
-        except OSError as e:
-            if e.errno not in _NO_LOCKS and not isinstance(e, BlockingIOError):
-                raise
-            return isinstance(e, BlockingIOError)
-        return False
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -145,23 +139,18 @@ class RunDirectory:
             UsageError: another process holds it.
         """
         with open(self.path / ".lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as e:
-                if e.errno in _NO_LOCKS:
-                    logging.warning(
-                        "%s is on a file system without locks: see to it that no other process "
-                        "trains there",
-                        shown(self.path),
-                    )
-                    yield
-                    return
-                if not isinstance(e, BlockingIOError):
-                    raise
+            held = locks.take(lock)
+            if held is False:
                 raise UsageError(
                     f"another process is training in {shown(self.path)}; "
                     "wait for it, stop it, or give another --workdir"
-                ) from e
+                )
+            if held is None:
+                logging.warning(
+                    "%s is on a file system without locks: see to it that no other process trains "
+                    "there",
+                    shown(self.path),
+                )
             yield
 
 

@@ -97,12 +97,15 @@ class Recorder:
             try:
                 if error is None:
                     self._saved.close()
+                    if self._events is not None:
+                        self._events.close("finished")
                 else:  # what went wrong first is what is said
-                    with contextlib.suppress(RunError):
+                    with contextlib.suppress(OSError, RunError):
                         self._saved.close()
+                    with contextlib.suppress(OSError):
+                        if self._events is not None:
+                            self._events.close("interrupted")
             finally:
-                if self._events is not None:
-                    self._events.close("finished" if error is None else "interrupted")
                 if error is not None:
                     self._fail(error)
 

@@ -100,25 +100,28 @@ def first_line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _no_late_noise() -> Iterator[None]:
-    """Silences what tensorstore's other reads print and log after one of them has failed."""
-    before = sys.unraisablehook
+def quiet() -> Iterator[None]:
+    """Silences what Orbax and tensorstore print and log beside the error that they raise."""
+    hook = sys.unraisablehook
 
-    def hook(unraisable: Any) -> None:
+    def show(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
-            before(unraisable)
+            hook(unraisable)
 
-    sys.unraisablehook = hook
-    futures = python_logging.getLogger("asyncio")
-    futures.addFilter(_is_not_of_a_checkpoint)
+    def of_others(record: python_logging.LogRecord) -> bool:
+        return not ("OCDBT" in record.getMessage() or "RESOURCE_EXHAUSTED" in record.getMessage())
+
+    def of_us(record: python_logging.LogRecord) -> bool:
+        return f"{os.sep}orbax{os.sep}" not in record.pathname
+
+    filters = [(python_logging.getLogger("asyncio"), of_others), (logging.get_absl_logger(), of_us)]
+    sys.unraisablehook = show
+    for logger, kept in filters:
+        logger.addFilter(kept)
     yield
-    sys.unraisablehook = before  # not after an error: they come whenever they come
-    futures.removeFilter(_is_not_of_a_checkpoint)
-
-
-def _is_not_of_a_checkpoint(record: python_logging.LogRecord) -> bool:
-    """Returns whether a message of asyncio is not about a second array that could not be read."""
-    return "OCDBT" not in record.getMessage()
+    sys.unraisablehook = hook  # not after an error: they come whenever they come
+    for logger, kept in filters:
+        logger.removeFilter(kept)
 
 
 def read_meta(folder: pathlib.Path) -> dict[str, Any]:
@@ -150,7 +153,7 @@ def read(folder: pathlib.Path) -> tuple[Leaves, dict[str, Any]]:
         raise ValueError(f"it has no {' and no '.join(sorted(missing))}")
     meta = read_meta(folder)
     path = epath.Path(folder / "state")
-    with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler, _no_late_noise():
+    with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler, quiet():
         stored = handler.metadata(path)
         to_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored.tree)
         tree = handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=to_host))

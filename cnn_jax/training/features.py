@@ -6,6 +6,7 @@ named in a warning and computed again. The key covers what the features depend o
 so runs that differ only in head, seed or learning rate share one cache.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -14,14 +15,13 @@ import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import filelock
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from cnn_jax import cpu, experiment, files, progress, runtime
-from cnn_jax.data import Data, DataInfo, Split, splits
+from cnn_jax import cpu, experiment, files, locks, progress, runtime
+from cnn_jax.data import Data, DataInfo, Split, array_file, splits
 from cnn_jax.errors import RunError
 from cnn_jax.runs import stored
 from cnn_jax.training.plan import Plan
@@ -150,55 +150,76 @@ def cached(
         quiet: whether to show no progress.
 
     Raises:
-        RunError: the disk has no room for them.
+        RunError: the disk has no room for them, or the cache cannot be written.
     """
     n = len(split.labels)
     shape = (views * n, *feature_shape)
     pieces = [(view, start) for view in range(views) for start in range(0, n, PIECE)]
 
-    def compute(array: np.ndarray, view: int, start: int) -> list[int]:
+    def compute(view: int, start: int) -> tuple[int, np.ndarray]:
+        """Returns where the features of a piece begin, and the features."""
         images = split.images[start : start + PIECE]
         fill = np.zeros((PIECE - len(images), *images.shape[1:]), images.dtype)
         computed = forward(np.concatenate([images, fill]), view, start // PIECE)
-        first = view * n + start
-        place = [first, first + len(images)]
-        array[slice(*place)] = np.asarray(computed, np.float32)[: len(images)]
-        return place
+        return view * n + start, np.asarray(computed, np.float32)[: len(images)]
 
     if key is None:
         features = np.empty(shape, np.float32)
         with progress.Counter(views * n, label, 0, quiet) as counter:
             for view, start in pieces:
-                first, end = compute(features, view, start)
-                counter.update(end - first)
-        return Split(features, np.tile(split.labels, views), list(split.ids) * views)
+                first, rows = compute(view, start)
+                features[first : first + len(rows)] = rows
+                counter.update(len(rows))
+    else:
+        folder = runtime.cache_dir() / "features" / key
+        try:
+            features = _on_disk(folder, pieces, compute, shape, label, quiet)
+        except OSError as error:
+            raise RunError(
+                f"cannot keep features in {folder}: {array_file.reason(error)}; free some space, "
+                "set CNN_JAX_CACHE to a directory that can be written, or give "
+                "--transfer.cache_features=false"
+            ) from error
+    return Split(features, np.tile(split.labels, views), list(split.ids) * views)
 
-    folder = runtime.cache_dir() / "features" / key
-    folder.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder / ".lock"):
-        array, done = _open(folder, shape)
-        done = _undamaged(array, done, folder)
+
+def _on_disk(
+    folder: pathlib.Path,
+    pieces: list[tuple[int, int]],
+    compute: Callable[[int, int], tuple[int, np.ndarray]],
+    shape: tuple[int, ...],
+    label: str,
+    quiet: bool,
+) -> np.ndarray:
+    """Returns the features in a folder of the cache as a map, after computing what is missing."""
+    runtime.make_cache_folder("features", folder.name)
+    with locks.FileLock(folder / ".lock"), contextlib.ExitStack() as stack:
+        done = _undamaged(folder, _open(folder, shape))
         missing = [(view, start) for view, start in pieces if _name(view, start) not in done]
         before = sum(stop - start for start, stop in (piece["place"] for piece in done.values()))
-        with progress.Counter(views * n, label, before, quiet) as counter:
+        counter = stack.enter_context(progress.Counter(shape[0], label, before, quiet))
+        if missing:
+            array = stack.enter_context(_writable(folder, shape))
             for view, start in missing:
-                place = compute(array, view, start)
-                array.flush()
-                done[_name(view, start)] = {"place": place, "sha256": _sha256(array[slice(*place)])}
+                first, rows = compute(view, start)
+                array.write(first, rows)
+                array.sync()
+                place = [first, first + len(rows)]
+                done[_name(view, start)] = {"place": place, "sha256": _sha256(rows)}
                 files.write_json(folder / "pieces.json", done)
-                counter.update(place[1] - place[0])
-    features = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
-    return Split(features, np.tile(split.labels, views), list(split.ids) * views)
+                counter.update(len(rows))
+    return np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
 
 
 def _name(view: int, start: int) -> str:
     return f"{view}-{start}"
 
 
-def _undamaged(
-    array: np.ndarray, done: dict[str, dict[str, Any]], folder: pathlib.Path
-) -> dict[str, dict[str, Any]]:
+def _undamaged(folder: pathlib.Path, done: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Returns the pieces whose sha256 is still the one that was written, and names the others."""
+    if not done:
+        return {}
+    array = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
     whole = {}
     for name, piece in done.items():
         if _sha256(array[slice(*piece["place"])]) == piece["sha256"]:
@@ -210,27 +231,50 @@ def _undamaged(
     return whole
 
 
-def _open(
-    folder: pathlib.Path, shape: tuple[int, ...]
-) -> tuple[np.memmap, dict[str, dict[str, Any]]]:
-    """Returns the array, writable, and the pieces that pieces.json lists as done."""
+def _open(folder: pathlib.Path, shape: tuple[int, ...]) -> dict[str, dict[str, Any]]:
+    """Returns the pieces that pieces.json lists as done; without any there is no features.npy."""
     path = folder / "features.npy"
     try:
         done = json.loads((folder / "pieces.json").read_text())
-        array = np.lib.format.open_memmap(path, mode="r+")
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
         if array.shape != shape or array.dtype != np.float32:
             raise ValueError(f"its shape is {array.shape}, not {shape}")
-        return array, done
+        if not all(_is_piece(piece) for piece in done.values()):
+            raise ValueError("pieces.json lists something else")
+        return done
     except FileNotFoundError:
         pass
-    except (OSError, ValueError) as error:
+    except PermissionError:  # of another user, and sound for all that is known
+        raise
+    except (OSError, EOFError, ValueError, AttributeError) as error:
         logging.warning("the feature cache %s is damaged (%s); making it again", folder, error)
     (folder / "pieces.json").unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    return {}
+
+
+def _is_piece(piece: Any) -> bool:
+    return (
+        isinstance(piece, dict)
+        and isinstance(piece.get("sha256"), str)
+        and isinstance(place := piece.get("place"), list)
+        and len(place) == 2
+        and all(isinstance(end, int) for end in place)
+    )
+
+
+def _writable(folder: pathlib.Path, shape: tuple[int, ...]) -> array_file.ArrayFile:
+    """Returns features.npy for writing; a new one has its space on the disk."""
+    path = folder / "features.npy"
+    new = not path.exists()
     size = 4 * math.prod(shape)
     free = shutil.disk_usage(folder).free
-    if size > free:
+    if new and size > free:
         raise RunError(
             f"the feature cache needs {size / 2**30:.1f} GiB and {folder} has {free / 2**30:.1f} "
             "free; set $CNN_JAX_CACHE to another disk, or --transfer.cache_features=false"
         )
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape), {}
+    array = array_file.ArrayFile(path, shape, np.float32)
+    if new:  # whoever may write the folder may go on with the file
+        path.chmod(path.stat().st_mode | folder.stat().st_mode & 0o066)
+    return array

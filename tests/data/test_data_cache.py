@@ -1,5 +1,6 @@
 """The cache of decoded images."""
 
+import errno
 import io
 import multiprocessing
 import os
@@ -10,7 +11,8 @@ import pytest
 from absl import logging
 from PIL import Image
 
-from cnn_jax.data import cache
+from cnn_jax import locks
+from cnn_jax.data import array_file, cache
 from cnn_jax.data.cache import Encoded
 from cnn_jax.errors import RunError
 
@@ -158,6 +160,59 @@ def test_leftovers_of_killed_processes_go_after_a_day(tmp_path):
     cache.open_or_decode(encoded(IMAGES)[0], None, "refuse")
     assert not (arrays / ".making-old").exists()
     assert (arrays / ".making-new").exists()
+
+
+def test_leftovers_of_a_killed_process_go_at_once(tmp_path):
+    arrays = tmp_path / "cache" / "arrays"
+    for name in (".making-killed", ".making-alive"):
+        (arrays / name).mkdir(parents=True)
+        (arrays / name / ".lock").touch()
+    with (arrays / ".making-alive" / ".lock").open() as lock:
+        assert locks.take(lock)
+        cache.open_or_decode(encoded(IMAGES)[0], None, "refuse")
+    assert not (arrays / ".making-killed").exists()
+    assert (arrays / ".making-alive").exists()
+
+
+@pytest.mark.parametrize("place", ["reserve", "write"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, place):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if place == "reserve":
+        monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    else:
+        monkeypatch.setattr(array_file.ArrayFile, "write", full)
+    with pytest.raises(RunError) as caught:
+        cache.open_or_decode(encoded(IMAGES)[0], None, "refuse")
+    assert str(tmp_path / "cache" / "arrays" / "some-1.0.0-train-stored-") in str(caught.value)
+    assert "No space left on device; free some space, or set CNN_JAX_CACHE" in str(caught.value)
+    assert list((tmp_path / "cache" / "arrays").iterdir()) == []
+
+
+def test_the_folders_of_an_open_cache_are_open(tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(0o1777)
+    cache.open_or_decode(encoded(IMAGES)[0], None, "refuse")
+    arrays = tmp_path / "cache" / "arrays"
+    assert arrays.stat().st_mode & 0o7777 == 0o1777
+    [folder] = arrays.iterdir()
+    mask = os.umask(0)
+    os.umask(mask)
+    assert folder.stat().st_mode & 0o777 == 0o777 & ~mask  # others may read it
+
+
+def test_a_cache_that_may_not_be_read_is_not_damaged(tmp_path, monkeypatch):
+    source, _ = encoded(IMAGES)
+    cache.open_or_decode(source, None, "refuse")
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(cache.files, "sha256", refuse)
+    with pytest.raises(RunError, match="Permission denied; free some space, or set CNN_JAX_CACHE"):
+        cache.open_or_decode(source, None, "refuse")
+    assert len(list((tmp_path / "cache" / "arrays").iterdir())) == 1
 
 
 def test_a_place_that_cannot_be_written(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import errno
 
 import pytest
 
+from cnn_jax import locks
 from cnn_jax.errors import UsageError
 from cnn_jax.runs import directory
 from cnn_jax.runs.directory import RunDirectory
@@ -15,7 +16,7 @@ def test_a_file_system_without_locks_is_one_warning(number, tmp_path, monkeypatc
         raise OSError(number, "no locks")
 
     warned = []
-    monkeypatch.setattr(directory.fcntl, "flock", refuse)
+    monkeypatch.setattr(locks.fcntl, "flock", refuse)
     monkeypatch.setattr(
         directory.logging, "warning", lambda form, *rest: warned.append(form % rest)
     )

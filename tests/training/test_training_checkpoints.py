@@ -1,13 +1,18 @@
 """Saving, choosing and distrusting checkpoints."""
 
+import errno
 import json
+import os
+import resource
 import shutil
+import threading
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from cnn_jax import distributed, experiment
 from cnn_jax.assembly import assemble
@@ -267,6 +272,46 @@ def test_what_cannot_be_saved_is_one_line(first, tmp_path, monkeypatch):
         save_two()
     assert "\n" not in str(e.value)
     assert json.loads((tmp_path / "checkpoints" / "1" / "meta" / "metadata").read_text())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_full_disk_is_one_line_without_noise_and_leaves_nothing(first, tmp_path, capfd, caplog):
+    folder = tmp_path / "checkpoints"
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill():
+        with Checkpoints(folder, keep=1) as saved:
+            saved.save(1, first, {})
+            saved.wait()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+            saved.save(2, first, {})
+
+    try:
+        with pytest.raises(RunError, match=r"a checkpoint cannot be saved in .*; the same command"):
+            fill()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert [path.name for path in folder.iterdir()] == ["1"]
+    assert caplog.text == ""
+    assert capfd.readouterr().err == ""
+
+
+def test_a_folder_that_may_not_be_written_is_found_at_once(first, tmp_path, monkeypatch):
+    made = epath.Path("/").__class__.mkdir
+
+    def refuse(path, *arguments, **named):
+        if "orbax-checkpoint-tmp" in os.fspath(path):
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return made(path, *arguments, **named)
+
+    before = set(threading.enumerate())
+    monkeypatch.setattr(epath.Path("/").__class__, "mkdir", refuse)
+    refused = pytest.raises(RunError, match="Permission denied; the same command")
+    with Checkpoints(tmp_path / "checkpoints", keep=1) as saved, refused:
+        saved.save(1, first, {})
+    for thread in set(threading.enumerate()) - before:  # Orbax's, which end by themselves
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_the_digest_is_of_names_dtypes_shapes_and_values():

@@ -1,9 +1,13 @@
+import errno
+import os
+
 import jax
 import numpy as np
 import pytest
 
 from cnn_jax import data, experiment, models, trees
 from cnn_jax.data import Split
+from cnn_jax.errors import RunError
 from cnn_jax.experiment import Checkpoint, Dataset, Experiment, Model, Optimizer, Train, Transfer
 from cnn_jax.runs import figures as run_figures
 from cnn_jax.runs import stored
@@ -166,6 +170,36 @@ def test_a_damaged_file_is_made_anew(cache, content):
     path.unlink() if content is None else path.write_bytes(content)
     extract(calls)
     assert len(calls) == 6
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "{", '{"0-0": 1}', '{"0-0": {"place": [0]}}'])
+def test_a_damaged_list_of_pieces_is_made_anew(cache, content, caplog):
+    calls = []
+    extract(calls)
+    (cache / "k" / "pieces.json").write_text(content)
+    extract(calls)
+    assert len(calls) == 6
+    assert "is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("failing", ["posix_fallocate", "fsync"])
+def test_a_full_disk_is_one_line_and_what_is_done_stays(cache, monkeypatch, failing):
+    calls = []
+    with pytest.raises(KeyboardInterrupt):
+        extract(calls, fail_at=1)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    key = "k" if failing == "fsync" else "other"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, failing, full, raising=False)
+        with pytest.raises(RunError, match=r"No space left on device; .*CNN_JAX_CACHE") as caught:
+            extract(calls, key=key)
+    assert str(cache / key) in str(caught.value)
+    assert not (cache / "other" / "features.npy").exists()
+    extract(calls)
+    assert calls.count((0, 0)) == 1  # computed before the disk was full
 
 
 def test_views_of_augmented_images_are_cycled_through(tmp_path):

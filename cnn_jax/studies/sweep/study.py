@@ -14,9 +14,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import filelock
-
-from cnn_jax import files
+from cnn_jax import files, locks
 from cnn_jax.errors import RunError
 from cnn_jax.experiment import Experiment
 from cnn_jax.options import Sweep
@@ -27,7 +25,7 @@ from cnn_jax.studies.sweep.trial import Trial, worker_file
 
 # What a study keeps in the sweep's directory.
 _LOCK, _JOURNAL, _NAME = ".sweep.lock", "study.journal", "study.json"
-OWN_FILES = {_LOCK, _JOURNAL, f"{_JOURNAL}.lock", _NAME}
+OWN_FILES = {_LOCK, f"{_LOCK}.soft", _JOURNAL, f"{_JOURNAL}.lock", _NAME}
 # States of settings that have not ended.
 OPEN = ("waiting", "running", "interrupted")
 # A worker that has been silent for this long is taken for dead.
@@ -68,7 +66,7 @@ class Study:
         self._states = search.optuna().trial.TrialState
         self._distributions = {d.path: search.distribution(d) for d in dimensions}
         # Threads of one process share a lock; machines share a file.
-        self._lock = filelock.FileLock(directory / _LOCK)
+        self._lock = locks.FileLock(directory / _LOCK)
         with self._lock:
             self._study = self._open(base.seed)
             # A sweep that is given more trials than before adds those that it does not have yet.
