@@ -42,6 +42,7 @@ _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "pillow", "h5py", "nump
 KINDS: dict[str, tuple[Callable[[Bench, World], None], int]] = {
     "images_predicted": (inputs.images_predicted, 3),
     "images_trained": (inputs.images_trained, 4),
+    "tables": (inputs.tables, 4),
     "weights": (inputs.weights, 3),
     "run_as_weights": (inputs.run_as_weights, 2),
     "configurations": (settings.configurations, 3),

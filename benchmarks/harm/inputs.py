@@ -2,6 +2,7 @@
 
 import functools
 import io
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,10 +11,11 @@ from PIL import Image
 
 from benchmarks.harm import damages
 from benchmarks.harm.bench import Bench, check_same, copy, figures
-from benchmarks.harm.ends import Fault
+from benchmarks.harm.ends import Ended, Fault
 from benchmarks.harm.world import RUNS, World, train
 
 _BATCH = 40
+_WHOLE = "as it was"  # the first of a batch, which shows that the others could succeed
 
 
 def images_predicted(bench: Bench, world: World) -> None:
@@ -27,12 +29,23 @@ def images_predicted(bench: Bench, world: World) -> None:
     for number in range(_BATCH):
         ending, data = draw.choice(originals)
         what, harmed = damages.harm_bytes(draw, data, draw.choice(originals)[1])
+        if number == 0:
+            what, harmed = _WHOLE, data
         path = folder / f"{number}.{ending}"
         path.write_bytes(harmed)
         calls[f"{path.name} {what}"] = ["predict", f"--workdir={run}", str(path)]
-    for name, ended in bench.many(calls).items():
+    found = bench.many(calls)
+    _check_whole(found)
+    for name, ended in found.items():
         if ended.code and name.split()[0] not in ended.stderr:
             raise Fault(f"the error does not name the file {name}: {ended.stderr}")
+
+
+def _check_whole(found: dict[str, Ended]) -> None:
+    """Raises Fault where what is not damaged is refused."""
+    for name, ended in found.items():
+        if name.endswith(_WHOLE) and ended.code:
+            raise Fault(f"{name} is refused: {ended.stderr}")
 
 
 def _image(draw: damages.Draw) -> tuple[str, bytes]:
@@ -77,6 +90,51 @@ def images_trained(bench: Bench, world: World) -> None:
     check_same(figures(bench.folder / "run"), wanted, "with the images put back")
 
 
+def tables(bench: Bench, world: World) -> None:
+    """Twenty mutated tables of images, and .npz files, are described, with their data read."""
+    draw = bench.draw
+    photos = copy(world.photos(), bench.folder / "photos")
+    bench.about = "20 tables and .npz files"
+    rows = ["path,label,split,patient"]
+    arrays: dict[str, list[Any]] = {"train": [], "validation": []}
+    for path in damages.files_below(photos):
+        split, label = path.relative_to(photos).parts[:2]
+        rows.append(f"{path.relative_to(photos)},{label},{split},{split}{len(rows) // 3}")
+        arrays.setdefault(split, []).append((np.array(Image.open(path)), "cdo".index(label[0])))
+    memory = io.BytesIO()
+    images, labels = zip(*arrays["train"], strict=True)
+    np.savez_compressed(memory, images=np.array(images), labels=np.array(labels))
+    originals = {"csv": "\n".join(rows).encode(), "npz": memory.getvalue()}
+    originals["tsv"] = originals["csv"].replace(b",", b"\t")
+    calls = {}
+    for number in range(20):
+        ending = draw.choice(list(originals))
+        other = originals[draw.choice(list(originals))]
+        if number == 0:
+            what, data = _WHOLE, originals[ending]
+        elif ending != "npz" and draw.random() < 0.6:
+            what, data = _other_cells(draw, originals[ending])
+        else:
+            what, data = damages.harm_bytes(draw, originals[ending], other)
+        path = photos / f"{number}.{ending}"
+        path.write_bytes(data)
+        name = "npz" if ending == "npz" else "table"
+        flags = [f"--dataset.name={name}", f"--dataset.path={path}", "--dataset.image_size=8"]
+        calls[f"{path.name} {what}"] = ["describe", "--model.name=mlp", *flags]
+    _check_whole(bench.many(calls))
+
+
+def _other_cells(draw: damages.Draw, table: bytes) -> tuple[str, bytes]:
+    """Returns (what was done, a table with a few other cells)."""
+    cell = re.compile(rb"[^,\t\n]+")
+    new = (b"", b'"', b"'", b"../x.png", b"/dev/null", b"photos", b"nan", b"\xff", b"\0", b"train")
+    for _ in range(draw.choice((1, 3))):
+        found = draw.choice(list(cell.finditer(table)))
+        value = draw.choice((*new, b"1e999", b"\r", b",", b"\t", b"a" * 200_000))
+        table = table[: found.start()] + value + table[found.end() :]
+    return "with other cells", table
+
+
 def weights(bench: Bench, world: World) -> None:
     """Forty mutated files of weights are read and fitted to their model."""
     from cnn_jax.runs import weights as of_files
@@ -89,11 +147,14 @@ def weights(bench: Bench, world: World) -> None:
     for number in range(_BATCH):
         name, other = draw.choice(list(originals)), draw.choice(list(originals))
         what, harmed = damages.harm_bytes(draw, originals[name], originals[other])
+        if number == 0:
+            name, what = "keras.weights.h5", _WHOLE
+            harmed = originals[name]
         path = bench.folder / f"{number}-{name}"
         path.write_bytes(harmed)
         load = functools.partial(of_files.load, str(path), "vgg16")
         calls[f"{path.name} {what}"] = functools.partial(_zero, load)
-    bench.many(calls)
+    _check_whole(bench.many(calls))
 
 
 def _zero(call: Callable[[], Any]) -> int:

@@ -37,8 +37,11 @@ _MEMORY = 8 << 30  # what a process may take, so that a fault does not stop the 
 
 def prepare() -> None:
     """Imports everything that commands import, so that forks start at once."""
+    from absl import logging
+
     import cnn_jax
 
+    logging.use_absl_handler()  # as the command line does, before anything is logged
     for module in pkgutil.walk_packages(cnn_jax.__path__, "cnn_jax."):
         if "presets" not in module.name and not module.name.endswith("__main__"):
             importlib.import_module(module.name)
