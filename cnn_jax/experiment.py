@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from cnn_jax import patterns, settings, text
+from cnn_jax import patterns, places, settings, text
 from cnn_jax.errors import UsageError
 from cnn_jax.sections import (
     TABLE_SETTINGS,
@@ -24,6 +24,7 @@ from cnn_jax.sections import (
 from cnn_jax.settings import check_value, get, setting
 
 __all__ = [
+    "PATHS",
     "Checkpoint",
     "Dataset",
     "Experiment",
@@ -40,7 +41,11 @@ __all__ = [
     "setting_name",
     "to_dict",
     "to_json",
+    "with_absolute_paths",
 ]
+
+# The settings that name a file or folder of this machine.
+PATHS = ("dataset.path", "dataset.root", "dataset.data_dir", "transfer.weights")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,6 +202,23 @@ def replace(experiment: Experiment, changes: Mapping[str, Any]) -> Experiment:
         else:
             top[name] = value
     return dataclasses.replace(experiment, **top)
+
+
+def with_absolute_paths(experiment: Experiment) -> Experiment:
+    """Returns the experiment with paths that also hold in another working directory.
+
+    Raises:
+        UsageError: a path can be none on this machine.
+    """
+    given = {path: get(experiment, path) for path in PATHS}
+    return replace(
+        experiment,
+        {
+            path: str(places.place(value, f"--{path}").absolute())
+            for path, value in given.items()
+            if value and value != "imagenet"
+        },
+    )
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:

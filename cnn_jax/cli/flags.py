@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from cnn_jax import places, settings
+from cnn_jax import experiment, places, settings
 from cnn_jax.cli import invocation as invocations
 from cnn_jax.cli.console import one_line
 from cnn_jax.cli.invocation import COMMANDS, Command, Invocation
@@ -22,16 +22,7 @@ from cnn_jax.text import did_you_mean
 
 _HELP = ("--help", "-help", "-h")
 _VERSION = ("--version", "-version")
-_PLACES = (
-    "workdir",
-    "config",
-    "code",
-    "output",
-    "dataset.path",
-    "dataset.root",
-    "dataset.data_dir",
-)
-_PLACES += ("transfer.weights",)
+_PLACES = ("workdir", "config", "code", "output", *experiment.PATHS)
 
 
 def define(flag_values: absl_flags.FlagValues) -> None:

@@ -53,11 +53,13 @@ def load(config: str, presets_dir: Path = PRESETS_DIR) -> Experiment:
 def resolve(invocation: Invocation, presets_dir: Path = PRESETS_DIR) -> Experiment:
     """Returns the Experiment of the preset (default DEFAULT_PRESET) with the flags given on top.
 
+    Its paths are absolute.
+
     Raises:
         UsageError: as `load`, or the settings are not legal together.
     """
     preset = load(invocation.config or DEFAULT_PRESET, presets_dir)
-    return experiment.replace(preset, invocation.overrides)
+    return experiment.with_absolute_paths(experiment.replace(preset, invocation.overrides))
 
 
 def resolve_sweep(

@@ -36,8 +36,10 @@ def source(config: experiment.Dataset) -> Source:
         raise UsageError("--dataset.name=folder needs --dataset.path=DIR")
     root = places.place(config.path, "--dataset.path")
     if not root.is_dir():
-        what = "is not a folder" if root.exists() else "does not exist"
-        raise RunError(f"--dataset.path={config.path} {what}; {LAYOUTS}")
+        what = f"is not a folder; {LAYOUTS}"
+        if not root.exists():
+            what = "does not exist; if the images have moved, give --dataset.path=DIR of now"
+        raise RunError(f"--dataset.path={config.path} {what}")
     root = root.resolve()
     layout = Layout(root, config.follow_links, config.label)
     folders, notes, problems = layout.folders, layout.notes, layout.problems

@@ -21,10 +21,11 @@ def check_unchanged(directory: RunDirectory, new: Experiment) -> Experiment:
         UsageError: another setting differs from the one that the run was started with.
     """
     old = directory.config()
+    absolute = experiment.with_absolute_paths(old), experiment.with_absolute_paths(new)
     resumable = {path for path, field in experiment.fields() if field.metadata["resumable"]}
     changed = {
         path: values
-        for path, values in experiment.difference(old, new).items()
+        for path, values in experiment.difference(*absolute).items()
         if path not in resumable and path != "name"
     }
     epochs = changed.pop("train.epochs", None)

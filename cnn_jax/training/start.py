@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from absl import logging
 
-from cnn_jax import cpu, distributed, progress, runtime, text
+from cnn_jax import cpu, distributed, experiment, progress, runtime, text
 from cnn_jax.data import Data, Split
 from cnn_jax.data import splits as data_splits
 from cnn_jax.data.batches import Feed
@@ -65,7 +65,7 @@ def train(
             alone, and Ctrl-C is a KeyboardInterrupt.
     """
     say = say or _silent
-    config = name_values(config, data, model, loss, optimizer)
+    config = experiment.with_absolute_paths(name_values(config, data, model, loss, optimizer))
     directory = None if workdir is None else RunDirectory(workdir)
     if directory is not None and directory.exists():
         code.check(directory.read("code"), model, loss)

@@ -81,9 +81,8 @@ def check_unchanged(directory: RunDirectory, old: Plan, new: Plan) -> None:
         if not field.metadata["resumable"]
         and getattr(old.options, field.name) != getattr(new.options, field.name)
     ]
-    changed += [
-        f"another --{path}" for path in experiment.difference(old.base, new.base) if path != "name"
-    ]
+    absolute = map(experiment.with_absolute_paths, (old.base, new.base))
+    changed += [f"another --{path}" for path in experiment.difference(*absolute) if path != "name"]
     if changed:
         raise UsageError(
             f"the sweep in {text.shown(directory.path)} was started with {changed[0]}; leave it "

@@ -97,7 +97,8 @@ class Worker:
         for directory, config in runs.items():
             if not directory.exists():
                 continue
-            if experiment.difference(directory.config(), config).keys() - {"name"}:
+            absolute = map(experiment.with_absolute_paths, (directory.config(), config))
+            if experiment.difference(*absolute).keys() - {"name"}:
                 raise RunError(
                     f"{text.shown(directory.path)} holds a run of another setting: the sweep's "
                     "storage is not the one it was started with; give that one, or another "
