@@ -175,7 +175,7 @@ def batches(
         start: steps to leave out, of a run that goes on.
     """
     mesh = distributed.make_mesh()
-    distributed.check_batch_size("dataset.batch_size", batch_size, mesh)
+    distributed.check_batch_size("batch_size", batch_size, mesh)
     count = epochs * steps_per_epoch(len(split), batch_size) - start
     indices = train_batches(seed, len(split), batch_size, start)
     feed = Feed(split, mesh, _RESIDENT_LIMIT)

@@ -2,7 +2,7 @@
 
 import re
 
-# A flag within a message: --dataset.image_size, --workdir, --nocpu_tuning.
+# A setting within a message: --dataset.image_size, --seed.
 _FLAG = re.compile(r"(?<![\w-])--(?=[a-z])")
 _SETTING = re.compile(r"(?<![\w-])--([a-z_]+(?:\.[a-z_]+)*)")
 
@@ -11,7 +11,13 @@ class UserError(Exception):
     """The base of both kinds.
 
     A message names each setting as the command line does, `--dataset.image_size=32`. In Python,
-    where a setting is an argument, `str(error)` shows it without the dashes.
+    where a setting is a name, `str(error)` shows it without the dashes. Outside `cli/` a message
+    names no other flag, since Python has none: where the two need different words, there are two
+    messages.
+
+    Args:
+        message: what was wrong, where, and what to do.
+        on_command_line: the message there, where it is another one.
 
     Attributes:
         exit_code: the exit code of the command line.
@@ -21,14 +27,14 @@ class UserError(Exception):
 
     exit_code = 1
 
-    def __init__(self, message: str):
+    def __init__(self, message: str, on_command_line: str | None = None):
         super().__init__(message)
-        self.for_command_line = message
+        self.for_command_line = on_command_line or message
         found = _SETTING.search(message)
         self.setting = found[1] if found else None
 
     def __str__(self) -> str:
-        return _FLAG.sub("", self.for_command_line)
+        return _FLAG.sub("", self.args[0])
 
 
 class UsageError(UserError):

@@ -113,7 +113,7 @@ def start(platform_name: str | None = None, cpu_tuning: bool = True) -> None:
     except RuntimeError as error:
         raise UsageError(_no_devices(platform_name, error)) from error
     if platform_name not in (None, backend):
-        raise UsageError(f"--platform={platform_name}: JAX already runs on {backend} here")
+        raise UsageError(f"the platform {platform_name}: JAX already runs on {backend} here")
     if backend == "cpu" and cpu_tuning:
         keep_freed_memory()
 
@@ -129,17 +129,17 @@ def _no_devices(platform_name: str | None, error: RuntimeError) -> str:
     """Returns one line that says why there is no such device and what to do."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     if platform_name not in _SUPPORT:
-        asked = "JAX" if platform_name is None else f"--platform={platform_name}"
+        asked = "JAX" if platform_name is None else f"the platform {platform_name}: JAX"
         return f"{asked} finds no such devices here: {reason}"
     modules, extra = _SUPPORT[platform_name]
-    otherwise = "or leave --platform out to use what there is"
+    otherwise = "or leave the platform out to use what there is"
     if not any(importlib.util.find_spec(module) for module in modules):
         return (
-            f"--platform={platform_name}: this environment has JAX without support for a "
+            f"the platform {platform_name}: this environment has JAX without support for a "
             f"{platform_name.upper()}; install it: pip install 'cnn_jax[{extra}]', {otherwise}"
         )
     return (
-        f"--platform={platform_name}: JAX finds no {platform_name.upper()} on this machine "
+        f"the platform {platform_name}: JAX finds no {platform_name.upper()} on this machine "
         f"({reason}), {otherwise}"
     )
 

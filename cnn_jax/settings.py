@@ -148,5 +148,5 @@ def shorter_warmup(old: Any, changes: Mapping[str, Any]) -> dict[str, float]:
         now = before * epochs / old.train.epochs
     else:
         return {}
-    logging.warning("--%s=%g of the preset gives way, and is %g", name, before, now)
+    logging.warning("%s=%g of the preset gives way, and is %g", name, before, now)
     return {name: now}

@@ -372,7 +372,7 @@ def test_evaluate_measures_the_checkpoint_that_training_measured(main, finished,
         assert found["accuracy"] == pytest.approx(record["validation_accuracy"])
         assert found["loss"] == pytest.approx(record["validation_loss"], rel=1e-5)
     assert main("evaluate", f"--workdir={finished}", "--checkpoint=7") == 2
-    assert "--checkpoint=7 is not among best, last and" in capsys.readouterr().err
+    assert "checkpoint '7' is not among best, last and" in capsys.readouterr().err
 
 
 def test_predict_prints_json_alone_on_stdout(cli, trained, images, tmp_path):

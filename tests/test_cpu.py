@@ -42,7 +42,7 @@ def test_without_a_context_it_is_auto():
 
 
 def test_no_such_choice():
-    with pytest.raises(UsageError, match="cpu_convolutions=mkl is not one of auto, winograd"):
+    with pytest.raises(UsageError, match="'mkl', which is not one of auto, winograd"):
         cpu.using("mkl").__enter__()
 
 

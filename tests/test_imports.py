@@ -130,6 +130,27 @@ def test_only_the_command_line_knows_flags():
         assert "cnn_jax.cli" not in text or room(name) in ("api", "__init__"), name
 
 
+def test_outside_the_command_line_a_message_names_settings_and_no_other_flag():
+    """In Python `--dataset.path` is shown as `dataset.path`; `--workdir` would mean nothing."""
+    sections = "dataset|model|transfer|optimizer|train|checkpoint|logging|advise|sweep"
+    flag = re.compile(rf"(?<![\w(-])--(?=[a-z])(?!(?:{sections})\.)")
+    found = []
+    for name, path in modules().items():
+        # A person meets studies on the command line alone; the two others make command lines.
+        if room(name) in ("cli", "studies") or name in ("text", "runs.environment"):
+            continue
+        tree = ast.parse(path.read_text())
+        other = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.keyword) and node.arg == "on_command_line":
+                other |= {id(each) for each in ast.walk(node)}
+        for node in ast.walk(tree):
+            text = getattr(node, "value", None) if isinstance(node, ast.Constant) else None
+            if isinstance(text, str) and id(node) not in other and flag.search(text):
+                found.append(f"{name}:{node.lineno}: {text!r}")
+    assert not found
+
+
 def test_one_place_asks_which_process_writes():
     askers = [
         name

@@ -53,7 +53,7 @@ def test_it_starts_again_and_late_and_leaves_the_users_cache(monkeypatch, tmp_pa
     own, ours, error = done.stdout.splitlines()
     assert own == str(tmp_path / "own")
     assert ours == str(tmp_path / "xla")
-    assert error == "platform=tpu: JAX already runs on cpu here"
+    assert error == "the platform tpu: JAX already runs on cpu here"
 
 
 # Prints how many new pages a program with a temporary of 128 MiB touches when it runs again.

@@ -188,16 +188,16 @@ def _find(config: str, presets_dir: Path) -> Path:
     known = names(presets_dir)
     if config in known:
         return presets_dir / f"{config}.py"
-    path = places.place(config, "--config")
+    path = places.place(config, "preset")
     if path.suffix in (".py", ".json"):
         if not path.is_file():
-            tip = text.did_you_mean(path.stem, known, "--config=")
-            raise UsageError(f"--config={config}: there is no such file{tip}")
+            tip = text.did_you_mean(path.stem, known)
+            raise UsageError(f"there is no file {config}{tip}")
         return path
     if re.search(r"[/\\.]", config):
         hint = "; a path to a preset ends in .py or .json"
     else:
-        hint = text.did_you_mean(config, known, "--config=")
+        hint = text.did_you_mean(config, known)
     listing = f"the presets are {', '.join(known)}" if known else f"{presets_dir} has no presets"
     raise UsageError(f"there is no preset {config!r}{hint}; {listing}")
 

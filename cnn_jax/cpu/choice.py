@@ -68,13 +68,15 @@ def using(convolutions: str | None = None, tuning: bool | None = None) -> Iterat
     outside = _context.value
     asked = outside.convolutions if convolutions is None else convolutions
     if asked not in CHOICES:
-        raise UsageError(f"--cpu_convolutions={asked} is not one of {', '.join(CHOICES)}")
+        raise UsageError(
+            f"who convolves on a CPU is {asked!r}, which is not one of {', '.join(CHOICES)}"
+        )
     tuned = outside.tuning if tuning is None else tuning
     if convolutions in ("winograd", "onednn"):
         # The next question makes JAX look for devices, and fixes how a CPU's programs are run.
         runtime.start(cpu_tuning=tuned)
         if jax.default_backend() == "cpu" and (obstacle := onednn.obstacle()):
-            raise UsageError(f"--cpu_convolutions={convolutions} cannot be had: {obstacle}")
+            raise UsageError(f"{convolutions!r} cannot convolve on this CPU: {obstacle}")
     with _context(_Choice(asked, tuned)):
         yield
 

@@ -60,7 +60,7 @@ def choose(splits: list[Encoded], asked: str, notes: list[str]) -> int:
     if found.grey + found.colour:
         notes.append(
             f"{found.grey + found.colour} images have 16-bit values, the largest {found.largest}: "
-            f"read as {found.depth} bits; --dataset.bit_depth chooses otherwise"
+            f"read as {found.depth} bits; dataset.bit_depth chooses otherwise"
         )
     if found.colour and found.depth < 16:
         raise RunError(

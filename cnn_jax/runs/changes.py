@@ -37,7 +37,7 @@ def check_unchanged(directory: RunDirectory, new: Experiment) -> Experiment:
         )
         raise UsageError(
             f"the run in {text.shown(directory.path)} was started with another configuration: "
-            f"{lines}. Leave these out to resume it, or give another --workdir"
+            f"{lines}. Leave these out to go on with it, or give another directory"
         )
     if epochs is not None and new.optimizer.schedule != "constant":
         logging.warning(
@@ -63,7 +63,7 @@ def check_same_data(directory: RunDirectory, info: DataInfo) -> None:
         named = f"{info.name} {info.version}".rstrip()  # a folder has no version
         raise RunError(
             f"the data are not those that the run in {text.shown(directory.path)} was started on "
-            f"({named}); give it the same data, or another --workdir"
+            f"({named}); give it the same data, or another directory"
         )
 
 

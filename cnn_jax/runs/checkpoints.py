@@ -95,7 +95,7 @@ class Checkpoints:
             newest, reason = next(iter(damaged.items()))
             raise RunError(
                 f"no checkpoint in {self._directory} can be read, the newest, {newest.name}, "
-                f"because of {reason}; mend them, or train again with another --workdir"
+                f"because of {reason}; mend them, or train again in another directory"
             )
         return None
 

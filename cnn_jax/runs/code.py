@@ -85,9 +85,10 @@ def check(
             )
         elif (source := _registered(kind, name)) is None:
             noun = {"dataset": "data set"}.get(kind, kind)
+            needs = f"the run needs the {noun} {name!r} that {file} registers"
             raise UsageError(
-                f"the run needs the {noun} {name!r} that {file} registers; give that file with "
-                "--code=FILE.py (in Python: run it before)"
+                f"{needs}; import that file first, or call cnn_jax.preset(FILE)",
+                on_command_line=f"{needs}; give that file with --code=FILE.py",
             )
         _warn_if_changed(kind, name, files.source_of(source)[0], entry.get("sha256"))
 

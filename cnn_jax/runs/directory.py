@@ -39,7 +39,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: str | os.PathLike[str]):
-        self.path = places.place(path, "--workdir").resolve()
+        self.path = places.place(path, "directory").resolve()
 
     @property
     def checkpoints(self) -> pathlib.Path:
@@ -62,14 +62,16 @@ class RunDirectory:
                 return True
             return bool(stored.step_folders(self.checkpoints))  # each holds the configuration
         except OSError as e:
-            raise UsageError(f"--workdir={shown(self.path)} cannot be used: {e.strerror}") from e
+            raise UsageError(
+                f"the directory {shown(self.path)} cannot be used: {e.strerror}"
+            ) from e
 
     def check_exists(self) -> None:
         """Raises UsageError where no run was started here."""
         if not self.exists():
             raise UsageError(
                 f"{shown(self.path)} is not a run directory (it has no config.json); "
-                "give --workdir the directory that a training run named at its start"
+                "give the directory that a training run was given at its start"
             )
 
     def config(self) -> experiment.Experiment:
@@ -110,15 +112,17 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             others = [x.name for x in self.path.iterdir() if not x.name.startswith(".")]
         except OSError as e:
-            raise UsageError(f"--workdir={shown(self.path)} cannot be used: {e.strerror}") from e
+            raise UsageError(
+                f"the directory {shown(self.path)} cannot be used: {e.strerror}"
+            ) from e
         if others and not self.exists():
             some = ", ".join(sorted(others)[:3])
             raise UsageError(
-                f"--workdir={shown(self.path)} holds other files ({some}); "
+                f"the directory {shown(self.path)} holds other files ({some}); "
                 "give a new or an empty directory"
             )
         if not os.access(self.path, os.W_OK):
-            raise UsageError(f"--workdir={shown(self.path)} may not be written")
+            raise UsageError(f"the directory {shown(self.path)} may not be written")
         for folder in (self.checkpoints, self.figures):
             if folder.exists() and not os.access(folder, os.W_OK):
                 raise RunError(f"{shown(folder)} may not be written; give it back its permissions")
@@ -143,7 +147,7 @@ class RunDirectory:
             if held is False:
                 raise UsageError(
                     f"another process is training in {shown(self.path)}; "
-                    "wait for it, stop it, or give another --workdir"
+                    "wait for it, stop it, or give another directory"
                 )
             if held is None:
                 logging.warning(

@@ -113,8 +113,8 @@ def read(directory: pathlib.Path, name: str, default: Any) -> Any:
         found = _of_checkpoint(directory, name)
         if name == "code" or (name == "config" and found is None):
             raise RunError(
-                f"{problem}, and no checkpoint holds it; put the file back, or train again with "
-                "another --workdir"
+                f"{problem}, and no checkpoint holds it; put the file back, or train again in "
+                "another directory"
             )
         _warn(path, problem, "the newest checkpoint's is used" if found is not None else "left out")
         return default if found is None else found

@@ -242,7 +242,7 @@ def candidates(directory: pathlib.Path, which: str = "best") -> list[pathlib.Pat
         folders = [folder for folder in folders if folder.name == which]
         if not folders:
             raise UsageError(
-                f"--checkpoint={which} is not among best, last and the steps kept: "
+                f"checkpoint {which!r} is not among best, last and the steps kept: "
                 f"{', '.join(map(str, steps))}"
             )
     elif which == "best":

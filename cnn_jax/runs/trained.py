@@ -224,7 +224,9 @@ class Run:
         splits = self._data.splits if self._data is not None else self.data_info.sizes
         name = name or ("test" if "test" in splits else "validation")
         if name not in splits:
-            raise UsageError(f"--split={name}: {self.data_info.name} has {', '.join(splits)} only")
+            raise UsageError(
+                f"{self.data_info.name} has no split {name!r}, only {', '.join(splits)}"
+            )
         return name
 
     def _load_data(self) -> Data:

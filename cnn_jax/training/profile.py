@@ -15,7 +15,8 @@ def check(steps: tuple[int, int] | None, total: int) -> None:
     """Raises UsageError where the run has not all of the steps to be traced."""
     if steps is not None and steps[1] > total:
         raise UsageError(
-            f"--profile={steps[0]}:{steps[1]}: the run has {total} steps; name a part of them"
+            f"steps {steps[0]} to {steps[1]} cannot be traced: the run has {total} steps; name a "
+            "part of them"
         )
 
 
@@ -41,7 +42,7 @@ class Trace:
         self._steps = steps if directory is not None else None
         self._running = False
         if steps is not None and start >= steps[1]:
-            past = f"--profile={steps[0]}:{steps[1]}"
+            past = f"the steps to trace, {steps[0]} to {steps[1]}"
             self._say(f"no trace: the run goes on at step {start + 1}, after {past}")
             self._steps = None
 

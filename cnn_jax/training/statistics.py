@@ -64,6 +64,6 @@ def warning(plan: Plan) -> str | None:
     return (
         f"batch normalisation: {steps} updates leave {share:.0%} of the statistics it starts with "
         f"(momentum {momentum:g}), and evaluation uses these, so accuracy in validation may be far "
-        "below that in training; make more steps, by --train.epochs or a smaller "
-        "--dataset.batch_size"
+        "below that in training; make more steps, by more train.epochs or a smaller "
+        "dataset.batch_size"
     )

@@ -62,7 +62,7 @@ def test_a_resumed_run_traces_what_is_left_and_says_when_nothing_is(
 
 
 def test_steps_that_the_run_has_not_are_refused(digits, tmp_path):
-    with pytest.raises(UsageError, match="profile=4:11: the run has 10 steps"):
+    with pytest.raises(UsageError, match="steps 4 to 11 cannot be traced: the run has 10 steps"):
         train(digits, tmp_path, (4, 11))
 
 
