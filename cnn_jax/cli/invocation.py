@@ -154,6 +154,7 @@ class Invocation:
         profile: the first and the last step to trace; None: no trace.
         layers: whether every layer is printed, however many there are.
         json: whether the configuration is printed as JSON, and nothing else.
+        images: whether a page shows images and the names and places of files.
         output: the file to write a picture or a report to; None where it was not given.
         where: which runs to compare.
         sort: the name to sort them by.
@@ -179,6 +180,7 @@ class Invocation:
     profile: tuple[int, int] | None = None
     layers: bool = False
     json: bool = False
+    images: bool = True
     output: str | None = None
     where: str | None = None
     sort: str | None = None

@@ -18,7 +18,7 @@ def run_command(invocation: Invocation) -> int:
     """
     flags.refuse_settings(invocation, "give nothing but the directory: report DIR")
     (source,) = invocation.arguments
-    page = report.page_of(source, _question)
+    page = report.page_of(source, _question, invocation.images)
     output = pathlib.Path(invocation.output or places.place(source, "directory") / "report.html")
     report.write(page, output)
     print(f"written    {text.shown(output.resolve())} ({len(page.encode()) / 1e6:.1f} MB)")

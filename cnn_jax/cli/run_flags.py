@@ -138,6 +138,13 @@ RUN_FLAGS = (
         commands=("describe",),
     ),
     RunFlag(
+        "images",
+        "bool",
+        "show images and the names and places of files; leave them out where they are private",
+        True,
+        commands=("report",),
+    ),
+    RunFlag(
         "output",
         "file",
         "where to save the picture of a network or of a comparison (.png, .svg; none: nowhere), or "

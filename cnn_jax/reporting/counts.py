@@ -46,4 +46,6 @@ def ratio(counts: Counts, class_names: Sequence[str]) -> str:
         return f"{empty:,} of {len(train):,} classes have no training image ({ends})"
     if train[large] == train[small]:
         return f"every class has {train[small]:,} training images"
-    return f"{train[large] / train[small]:,.3g} : 1 in train ({ends})"
+    times = train[large] / train[small]
+    shown = f"{times:,.0f}" if times >= 100 else f"{times:.3g}"
+    return f"{shown} : 1 in train ({ends})"

@@ -5,7 +5,7 @@ import datetime
 import os
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ def add_evaluation(directory: RunDirectory, split: str, record: dict[str, Any]) 
         update_result(directory, "evaluation", {**evaluations, split: record})
 
 
-def best_of(history: list[dict[str, Any]]) -> dict[str, Any]:
+def best_of(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Returns the record of the epoch with the best validation accuracy, of equals the first."""
     return max(history, key=lambda record: record["validation_accuracy"])
 

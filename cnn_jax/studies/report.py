@@ -10,12 +10,17 @@ from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.studies import report_run, report_sweep
 
 
-def page_of(source: str, question: Callable[[Experiment], str | None] = lambda _: None) -> str:
+def page_of(
+    source: str,
+    question: Callable[[Experiment], str | None] = lambda _: None,
+    images: bool = True,
+) -> str:
     """Returns the page of the run or the sweep in a directory.
 
     Args:
         source: the directory.
         question: returns the question that an experiment's preset asks, or None.
+        images: whether images and the names and places of files are shown.
 
     Raises:
         UsageError: there is no run and no sweep.
@@ -25,9 +30,9 @@ def page_of(source: str, question: Callable[[Experiment], str | None] = lambda _
     if not directory.path.is_dir():
         raise UsageError(f"there is no directory {source}")
     if directory.exists():
-        return report_run.page_of(directory, question(directory.config()))
+        return report_run.page_of(directory, question(directory.config()), images)
     if directory.read("plan") is not None and directory.read("sweep") is not None:
-        return report_sweep.page_of(directory, question)
+        return report_sweep.page_of(directory, question, images)
     raise UsageError(
         f"{text.shown(directory.path)} is neither a run directory nor the directory of a sweep "
         "that has finished a setting"

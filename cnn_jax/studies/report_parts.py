@@ -3,11 +3,12 @@
 import json
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from cnn_jax import experiment
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import page, tables
+from cnn_jax.studies import report_private
 
 # A mail server takes a file of this size.
 MOST_BYTES = 5_000_000
@@ -31,15 +32,22 @@ def title_and_question(title: str, question: str | None) -> list[str]:
     return [heading, page.paragraph(question)] if question else [heading]
 
 
-def settings(config: Experiment) -> list[str]:
-    """Returns the settings that differ from the defaults as a table, and all of them as JSON."""
+def settings(config: Experiment, images: bool = True) -> list[str]:
+    """Returns the settings that differ from the defaults as a table, and all of them as JSON.
+
+    Args:
+        config: the experiment.
+        images: whether the names of files may be shown.
+    """
     default = experiment.flatten(Experiment())
+    show = (lambda _, value: value) if images else report_private.value
     changed = [
-        [path, tables.shown(value), tables.shown(default[path])]
+        [path, tables.shown(show(path, value)), tables.shown(default[path])]
         for path, value in experiment.flatten(config).items()
         if value != default[path] and path != "name"
     ]
-    every = json.dumps(experiment.to_dict(config), indent=2)
+    values = experiment.to_dict(config)
+    every = json.dumps(values if images else report_private.settings(values), indent=2)
     return [
         page.heading("Settings"),
         page.table(changed, ["setting", "value", "default"]) if changed else "",
@@ -47,14 +55,30 @@ def settings(config: Experiment) -> list[str]:
     ]
 
 
-def with_figures(title: str, parts: Sequence[str], folder: pathlib.Path) -> str:
+def with_figures(
+    title: str,
+    parts: Sequence[str],
+    folder: pathlib.Path,
+    images: bool = True,
+    without: Collection[str] = (),
+) -> str:
     """Returns the page with as many of a folder's pictures as fit into `MOST_BYTES`.
 
     Pictures that do not fit are named.
+
+    Args:
+        title: the title of the page.
+        parts: the HTML above the pictures.
+        folder: holds the pictures.
+        images: whether pictures with images or names of files in them are shown.
+        without: the names of pictures that are left out.
     """
     room = MOST_BYTES - sum(len(part.encode()) for part in parts) - 50_000
     shown, left_out = [], []
-    for caption, png in _pictures(folder):
+    for name, png in _pictures(folder):
+        if name in without or not (images or report_private.is_shown(name)):
+            continue
+        caption = name.replace("_", " ")
         size = math.ceil(len(png) * 4 / 3) + 500
         if size > room:
             left_out.append(caption)
@@ -66,12 +90,14 @@ def with_figures(title: str, parts: Sequence[str], folder: pathlib.Path) -> str:
         parts += [page.heading("Figures"), *shown]
     if left_out:
         parts.append(page.paragraph(f"Left out for their size: {', '.join(left_out)}.", soft=True))
+    if not images:
+        parts.append(page.paragraph(report_private.SENTENCE, soft=True))
     return page.page(title, parts)
 
 
 def _pictures(folder: pathlib.Path) -> list[tuple[str, bytes]]:
-    """Returns (caption, PNG) of every picture in a folder."""
+    """Returns (name, PNG) of every picture in a folder."""
     paths = {path.stem: path for path in sorted(folder.glob("*.png"))}
     order = [name for name in _FIGURES if name in paths]
     order += [name for name in paths if name not in order]
-    return [(name.replace("_", " "), paths[name].read_bytes()) for name in order]
+    return [(name, paths[name].read_bytes()) for name in order]

@@ -4,24 +4,33 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from cnn_jax import text
-from cnn_jax.reporting import page
+from cnn_jax.evaluation import shares
+from cnn_jax.reporting import charts, counts, page
 from cnn_jax.runs.directory import RunDirectory
-from cnn_jax.studies import report_parts
+from cnn_jax.runs.recorder import best_of
+from cnn_jax.studies import report_parts, report_private
 from cnn_jax.studies.comparison import gigaflops
 
+_MOST_CLASSES = 100  # that have a row in a table
+_NAMED = 10  # of the classes that are never predicted
 
-def page_of(directory: RunDirectory, question: str | None) -> str:
+
+def page_of(directory: RunDirectory, question: str | None, images: bool = True) -> str:
     """Returns the page of a run.
 
     Args:
         directory: the run directory.
         question: the question that its preset asks, or None.
+        images: whether images and the names of files are shown.
     """
     config = directory.config()
     history = directory.read("history", [])
     result, data = directory.read("result", {}), directory.read("data", {})
-    title = f"{config.name}: {config.model.name} on {data.get('name', config.dataset.name)}"
+    name = config.name if images else report_private.value("name", config.name)
+    title = f"{name}: {config.model.name} on {data.get('name', config.dataset.name)}"
     parts = report_parts.title_and_question(title, question)
     parts.append(page.cards(_key_figures(directory, history, result)))
     if history:
@@ -35,10 +44,11 @@ def page_of(directory: RunDirectory, question: str | None) -> str:
                 f"accuracy of {probe['accuracy']:.4f}."
             )
         )
-    parts += _data(data)
-    parts += report_parts.settings(config)
-    parts += _reproduce(directory)
-    return report_parts.with_figures(title, parts, directory.figures)
+    parts += _data(data, result.get("evaluation", {}), images)
+    parts += report_parts.settings(config, images)
+    parts += _reproduce(directory, images)
+    drawn_above = ("training_curves",) if history else ()
+    return report_parts.with_figures(title, parts, directory.figures, images, drawn_above)
 
 
 def _key_figures(
@@ -50,7 +60,7 @@ def _key_figures(
         figures["epochs"] = str(len(history))
         figures["seconds"] = f"{directory.trained_seconds():,.0f}"
     if test := result.get("evaluation", {}).get("test"):
-        figures["test accuracy"] = f"{test['accuracy']:.4f}"
+        figures[f"test accuracy, {test['examples']:,} images"] = f"{test['accuracy']:.4f}"
     training = result.get("training", {})
     if "flops" in training:
         figures["GFLOPs of training"] = gigaflops(training["flops"])
@@ -66,18 +76,20 @@ def _curves(history: Sequence[dict[str, Any]]) -> list[str]:
             for part in ("train", "validation")
         }
 
-    return [
-        page.lines(series("accuracy"), "epoch", "accuracy"),
-        page.lines(series("loss"), "epoch", "loss"),
-    ]
+    best = best_of(history)
+    found = []
+    for metric in ("accuracy", "loss"):
+        said = f"best epoch: {best['epoch']} ({best[f'validation_{metric}']:.4f})"
+        found.append(charts.lines(series(metric), "epoch", metric, (best["epoch"], said)))
+    return found
 
 
 def _evaluation(split: str, evaluation: dict[str, Any]) -> list[str]:
     names = evaluation["class_names"]
-    rows = [
-        [name, sum(evaluation["confusion_matrix"][i]), evaluation["per_class_accuracy"][i]]
-        for i, name in enumerate(names)
-    ]
+    matrix = np.asarray(evaluation["confusion_matrix"])
+    examples, accuracies = matrix.sum(axis=1), evaluation["per_class_accuracy"]
+    shown = counts.largest_and_smallest({split: examples}, _MOST_CLASSES, _MOST_CLASSES)
+    rows = [[names[i], int(examples[i]), accuracies[i]] for i in shown.tolist()]
     return [
         page.heading(f"Evaluation on {split}"),
         page.paragraph(
@@ -85,20 +97,62 @@ def _evaluation(split: str, evaluation: dict[str, Any]) -> list[str]:
             f"{evaluation['examples']:,} examples, by the checkpoint of step "
             f"{evaluation['checkpoint_step']}."
         ),
+        *_worth(matrix, names),
         page.table(rows, ["class", "examples", "accuracy"]),
+        *_bounded(len(names)),
     ]
 
 
-def _data(data: dict[str, Any]) -> list[str]:
+def _worth(matrix: np.ndarray, names: Sequence[str]) -> list[str]:
+    """Returns what an accuracy has to be compared with, and the classes that are never said."""
+    largest, share = shares.largest_class(matrix.sum(axis=1))
+    sentence = f"Always saying {names[largest]}, the largest class, would have {share:.4f}."
+    if never := shares.never_predicted(matrix):
+        named = ", ".join(names[i] for i in never[:_NAMED])
+        more = f" and {len(never) - _NAMED} more" if len(never) > _NAMED else ""
+        sentence += f" Never predicted: {named}{more}."
+    return [page.paragraph(sentence)]
+
+
+def _bounded(classes: int) -> list[str]:
+    """Returns a sentence where a table has no row for every class."""
+    if classes <= _MOST_CLASSES:
+        return []
+    half = _MOST_CLASSES // 2
+    sentence = f"These are the {half} largest and the {half} smallest of {classes:,} classes."
+    return [page.paragraph(sentence, soft=True)]
+
+
+def _data(data: dict[str, Any], evaluations: dict[str, Any], images: bool) -> list[str]:
+    """Returns sizes and classes of all splits; that of the test split is known by its evaluation.
+
+    Args:
+        data: data.json.
+        evaluations: {split and views: record of an evaluation}.
+        images: whether notes, which may name files, are shown.
+    """
     if not data:
         return []
-    sizes = ", ".join(f"{name} {size:,}" for name, size in data["sizes"].items())
+    names, classes = data["class_names"], dict(data["class_counts"])
+    for split, record in evaluations.items():
+        examples = np.asarray(record["confusion_matrix"]).sum(axis=1)
+        if split in ("validation", "test") and len(examples) == len(names):
+            classes.setdefault(split, examples)
+    sizes = ", ".join(f"{name} {int(np.sum(numbers)):,}" for name, numbers in classes.items())
     shape = " x ".join(map(str, data["image_shape"]))
-    sentence = f"{data['name']} {data['version']}: {sizes} images of {shape}."
-    return [page.heading("Data"), page.paragraph(sentence), *map(page.paragraph, data["notes"])]
+    named = f"{data['name']} {data['version']}".rstrip()
+    found = [
+        page.heading("Data"),
+        page.paragraph(f"{named}: {sizes} images of {shape}."),
+        page.paragraph(f"Classes: {counts.ratio(classes, names)}."),
+    ]
+    if images:
+        found += map(page.paragraph, data["notes"])
+    rows = counts.rows(classes, names, _MOST_CLASSES)
+    return [*found, page.table(rows, ["class", *classes]), *_bounded(len(names))]
 
 
-def _reproduce(directory: RunDirectory) -> list[str]:
+def _reproduce(directory: RunDirectory, images: bool) -> list[str]:
     starts = directory.read("environment", [])
     if not starts:
         return []
@@ -109,11 +163,11 @@ def _reproduce(directory: RunDirectory) -> list[str]:
         f"{last['processor']}; commit {last['git_commit']}; started "
         f"{text.plural(len(starts), 'time')}."
     )
-    commands = page.code("\n".join(_commands(starts)))
+    commands = page.code("\n".join(_commands(starts, images)))
     return [page.heading("Do it again"), commands, page.paragraph(sentence, True)]
 
 
-def _commands(starts: Sequence[dict[str, Any]]) -> list[str]:
+def _commands(starts: Sequence[dict[str, Any]], images: bool) -> list[str]:
     """Returns a run's first command, and the later ones that changed a setting."""
     first, *later = (start["command"] for start in starts)
     changing = [
@@ -121,4 +175,6 @@ def _commands(starts: Sequence[dict[str, Any]]) -> list[str]:
         for command in later
         if any(word.startswith("--") and not word.startswith("--workdir") for word in command)
     ]
-    return list(dict.fromkeys(shlex.join(text.as_typed(command)) for command in [first, *changing]))
+    typed = [text.as_typed(command) for command in [first, *changing]]
+    shown = typed if images else [report_private.command(words) for words in typed]
+    return list(dict.fromkeys(map(shlex.join, shown)))

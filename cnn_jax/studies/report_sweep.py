@@ -1,13 +1,15 @@
 """The page of a sweep."""
 
+import re
+import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from cnn_jax import experiment
 from cnn_jax.experiment import Experiment
-from cnn_jax.reporting import page, tables
+from cnn_jax.reporting import charts, page, tables
 from cnn_jax.runs.directory import RunDirectory
-from cnn_jax.studies import collapse, groups, judging, report_parts, summaries
+from cnn_jax.studies import collapse, groups, judging, report_parts, report_private, summaries
 from cnn_jax.studies.collapse import COLLAPSED
 from cnn_jax.studies.sweep.study import OPEN
 
@@ -15,15 +17,20 @@ from cnn_jax.studies.sweep.study import OPEN
 _MOST_CURVES = 3
 
 
-def page_of(directory: RunDirectory, question: Callable[[Experiment], str | None]) -> str:
+def page_of(
+    directory: RunDirectory, question: Callable[[Experiment], str | None], images: bool = True
+) -> str:
     """Returns the page of a sweep, finished or not.
 
     Args:
         directory: the directory of the sweep, with plan.json and sweep.json.
         question: returns the question that an experiment's preset asks, or None; for a plan that
             does not say it.
+        images: whether images and the names of files are shown.
     """
     plan, records = directory.read("plan"), directory.read("sweep")
+    if not images:
+        plan, records = _private(plan), list(map(report_private.settings, records))
     base = experiment.from_dict(plan["experiment"])
     complete = sorted((r for r in records if r["state"] == "complete"), key=lambda r: -r["value"])
     title = f"Sweep of {base.name}: {base.model.name} on {base.dataset.name}"
@@ -33,10 +40,19 @@ def page_of(directory: RunDirectory, question: Callable[[Experiment], str | None
     parts += _every_setting(records, complete)
     parts += _best_curves(directory, complete[:_MOST_CURVES], base.seed)
     parts += _ties(directory)
-    parts += report_parts.settings(base)
+    parts += report_parts.settings(base, images)
     if "command" in plan:
         parts += [page.heading("Do it again"), page.code(plan["command"])]
-    return report_parts.with_figures(title, parts, directory.figures)
+    return report_parts.with_figures(title, parts, directory.figures, images)
+
+
+def _private(plan: dict[str, Any]) -> dict[str, Any]:
+    """Returns the plan of a sweep without the names of files."""
+    space = re.sub(r"[^\s=\[\],]*[/\\~][^\s\[\],]*", report_private.HIDDEN, plan["sweep"]["space"])
+    hidden = {**plan, "sweep": {**plan["sweep"], "space": space}}
+    if "command" in plan:
+        hidden["command"] = shlex.join(report_private.command(shlex.split(plan["command"])))
+    return hidden
 
 
 def _summary(
@@ -80,7 +96,7 @@ def _scatters(complete: Sequence[dict[str, Any]]) -> list[str]:
             (r["setting"][path], r["value"], f"{r['value']:.4f}: {tables.settings(r['setting'])}")
             for r in complete
         ]
-        panels[path] = page.scatter(points, path, "validation accuracy")
+        panels[path] = charts.scatter(points, path, "validation accuracy")
     return [page.heading("Accuracy against each setting"), page.choice("of", panels)]
 
 
@@ -121,7 +137,7 @@ def _best_curves(
             series[record["place"]] = [epoch["validation_accuracy"] for epoch in history]
     if not series:
         return []
-    curves = page.lines(series, "epoch", "validation accuracy")
+    curves = charts.lines(series, "epoch", "validation accuracy")
     return [page.heading("Training of the best"), curves]
 
 

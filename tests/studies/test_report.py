@@ -10,13 +10,13 @@ from cnn_jax.cli import flags, report
 from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Experiment
 from cnn_jax.options import Sweep
-from cnn_jax.reporting import page
+from cnn_jax.reporting import charts
 from cnn_jax.runs import recorder
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.studies import report_parts
 from tests.tiny import data_json
 
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(1000)
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (1350).to_bytes(4, "big") + bytes(1000)
 
 
 class Reader(html.parser.HTMLParser):
@@ -82,15 +82,56 @@ def test_a_run_is_one_file_that_loads_nothing(finished, capsys, tmp_path):
     reader = Reader(text)
     assert reader.addresses
     assert all(address.startswith("data:") for address in reader.addresses)
-    assert reader.tags.count("img") == 3
+    assert reader.tags.count("img") == 2  # the curves are drawn once
     assert reader.tags.count("svg") == 2
+    assert 'style="min-width: 594px"' in text  # 9 inches
     assert "made &lt;b&gt;" in text
     assert "&lt;script&gt;" in text
     assert reader.tags.count("script") == 1
     assert "0.7500" in text  # the accuracy on test
     captions = re.findall("<figcaption>([^<]*)</figcaption></figure>", text)
-    assert captions[-3:] == ["training curves", "data images", "zebra"]
+    assert captions[-2:] == ["data images", "zebra"]
+    assert "best epoch: 2 (0.4000)" in text
     assert "digits" in text
+    # The size of the test split, which training does not open, and the classes of every split.
+    assert "made &lt;b&gt; 1: train 10, validation 5, test 4 images of 8 x 8 x 1." in text
+    rows = re.findall(r"<tr><td>(\w+)</td>" + r"<td[^>]*>(\d+)</td>" * 3 + "</tr>", text)
+    assert rows == [("cat", "5", "2", "2"), ("dog", "5", "3", "2")]
+    assert "Always saying cat, the largest class, would have 0.5000." in text
+    assert "test accuracy, 4 images" in text
+
+
+def test_without_images_nothing_of_files_is_shown(finished, capsys):
+    config = experiment.replace(
+        Experiment(name="/secret/preset.py"),
+        {"dataset.name": "folder", "dataset.path": "secret", "transfer.weights": "secret.h5"},
+    )
+    finished.write("config", experiment.to_dict(config))
+    finished.write("data", data_json(name="made", notes=["secret.png twice"]))
+    words = "/secret/launch.py train --workdir secret --dataset.path=secret --config=/secret/a.py"
+    start = {
+        "command": ["/secret/python3", *words.split(), "--seed=1"],
+        "packages": {"jax": "1"},
+        **dict.fromkeys(("python", "platform", "processor", "git_commit"), "?"),
+        "cores": 2,
+    }
+    finished.write("environment", [start])
+    for name in ("test_predictions", "validation_confusion_matrix", "data_classes"):
+        (finished.figures / f"{name}.png").write_bytes(PNG)
+    written(finished, capsys, "--noimages")
+    text = (finished.path / "report.html").read_text()
+    assert "secret" not in text
+    assert re.findall("<figcaption>([^<:]*)</figcaption></figure>", text) == [
+        "validation confusion matrix",
+        "data classes",
+    ]
+    assert "left out (--noimages)" in text
+    assert "launch.py train --workdir LEFT-OUT --dataset.path=LEFT-OUT" in text
+    assert "--seed=1" in text
+    written(finished, capsys)
+    text = (finished.path / "report.html").read_text()
+    assert text.count("secret") > 5
+    assert "--noimages" not in text
 
 
 def test_the_commands_are_those_that_said_something(finished, capsys):
@@ -188,6 +229,11 @@ def test_a_sweep_shows_every_setting_and_the_best_first(tmp_path, capsys, finish
     assert reader.tags.count("circle") == 2 + 2  # two settings, and the best one's two epochs
     assert "0.9000" in text
     assert "Which &lt;rate&gt;?" in text
+    plan["command"] = "python /secret/launch.py sweep --sweep.space='dataset.path=[secret/a]'"
+    plan["sweep"] = {**vars(options), "space": "dataset.path=[secret/a,'secret/b']"}
+    directory.write("plan", plan)
+    written(directory, capsys, "--noimages")
+    assert "secret" not in (directory.path / "report.html").read_text()
     assert "Training of the best" in text
 
 
@@ -203,7 +249,7 @@ def test_what_is_no_run_is_refused(tmp_path):
 
 def test_values_that_are_no_numbers_have_places_of_their_own():
     points = [(value, 0.5, "") for value in ("mlp", None, True, "mlp", 0.25)]
-    text = page.scatter(points, "x", "y")
+    text = charts.scatter(points, "x", "y")
     found = re.findall(r'<circle cx="([\d.]+)"', text)
     assert len(found) == 5
     assert len(set(found)) == 4
@@ -211,6 +257,28 @@ def test_values_that_are_no_numbers_have_places_of_their_own():
 
 
 def test_curves_with_gaps_and_without_values():
-    assert page.lines({"a": [float("nan")]}, "epoch", "loss") == ""
-    text = page.lines({"a": [1.0, float("nan"), 3.0]}, "epoch", "loss")
-    assert text.count("<circle") == 2
+    assert charts.lines({"a": [float("nan")]}, "epoch", "loss") == ""
+    text = charts.lines({"a": [1.0, float("nan"), 3.0, 2.0]}, "epoch", "loss")
+    assert text.count("<circle") == 3
+    assert text.count("<polyline") == 2
+
+
+def test_a_curve_of_any_length_is_small_and_keeps_its_extremes():
+    values = [0.5] * 10_000
+    values[5000], values[5001] = 9.0, -9.0
+    text = charts.lines({"train": values, "validation": values}, "epoch", "loss")
+    assert len(text) < 80_000
+    assert text.count("<circle") == 200
+    top, bottom = 14.0, 274.0
+    corners = re.findall('<polyline points="([^"]*)"', text)[0]
+    heights = [float(y) for y in re.findall(r",([\d.]+)", corners)]
+    assert (min(heights), max(heights)) == (top + 13.0, bottom - 13.0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 15, 10_000])
+def test_epochs_are_whole_numbers(count):
+    text = charts.lines({"a": [0.3] * count}, "epoch", "loss")
+    ticks = re.findall(r'hanging" text-anchor="\w+">([^<]*)<', text)
+    assert ticks
+    assert all(1 <= int(tick.replace(",", "")) <= count for tick in ticks)
+    assert len(ticks) <= 6

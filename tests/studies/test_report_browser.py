@@ -182,6 +182,22 @@ def test_no_window_is_too_narrow(page, width):
     assert inner == [width, width]
 
 
+@pytest.mark.parametrize("width", [320, 380, 1000])
+def test_the_text_in_pictures_can_be_read(page, width):
+    page.size(width, 800, mobile=width < 500)
+    sizes = page.evaluate("""[...document.querySelectorAll("svg text")]
+      .filter((text) => text.checkVisibility())
+      .map((text) => parseFloat(getComputedStyle(text).fontSize) * text.getScreenCTM().a)""")
+    assert sizes
+    assert min(sizes) >= (9 if width < 380 else 11)
+    # No label covers another one.
+    assert page.evaluate("""[...document.querySelectorAll("svg")].every((svg) => {
+      const boxes = [...svg.querySelectorAll("text")].map((text) => text.getBoundingClientRect());
+      return boxes.every((a, i) => boxes.every((b, j) => i <= j || a.right <= b.left + 1
+        || b.right <= a.left + 1 || a.bottom <= b.top + 3 || b.bottom <= a.top + 3));
+    })""")
+
+
 def contrast(colours: list[str]) -> float:
     """Returns the contrast of WCAG 2 between two colours, "rgb(r, g, b)"."""
 

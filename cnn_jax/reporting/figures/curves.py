@@ -19,6 +19,7 @@ _LINES = (
     ("#CC79A7", "D", "-"),
     ("#555555", "v", ":"),
 )
+_MOST_MARKERS = 40
 
 
 def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
@@ -35,14 +36,18 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
         array = np.array([math.nan if v is None else v for v in values], dtype=float)
         return np.where(np.isfinite(array), array, math.nan)
 
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
     epochs = column("epoch")
     accuracy = column("validation_accuracy")
     best = int(np.nanargmax(accuracy)) if np.isfinite(accuracy).any() else None
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         validation = column(f"validation_{metric}")
-        axes.plot(epochs, column(f"train_{metric}"), color=canvas.BLUE, marker="o", label="train")
-        axes.plot(epochs, validation, "--", color=canvas.ORANGE, marker="s", label="validation")
+        # The markers of a long curve would lie upon each other, and hide it.
+        style: dict[str, Any] = {"markevery": -(-max(len(epochs), 1) // _MOST_MARKERS)}
+        train = column(f"train_{metric}")
+        axes.plot(epochs, train, color=canvas.BLUE, marker="o", label="train", **style)
+        style |= {"marker": "s", "label": "validation"}
+        axes.plot(epochs, validation, "--", color=canvas.ORANGE, **style)
         if best is not None:
             axes.axvline(epochs[best], color="0.5", linestyle=":", zorder=0)
             axes.plot(
@@ -61,7 +66,9 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         axes.margins(x=0.08, y=0.1)
         axes.grid(color="0.9")
-        axes.legend()
+        # Below the panel: inside, it would hide a part of the curves.
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 3}
+        axes.legend(fontsize=9, frameon=False, columnspacing=1.2, **below)
         canvas.despine(axes)
     return figure
 
