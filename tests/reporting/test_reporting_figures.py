@@ -254,7 +254,7 @@ def test_save_that_fails_keeps_the_old_file(tmp_path, monkeypatch):
 def test_to_array():
     array = figures.to_array(figures.training_curves(history(2)))
     assert array.dtype == np.uint8
-    assert array.shape == (420, 900, 3)
+    assert array.shape == (450, 900, 3)
     assert (array[0, 0] == 255).all()
     assert array.std() > 5
 
