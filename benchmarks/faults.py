@@ -6,7 +6,8 @@ Damages images, weights, configurations, flags, presets, checkpoints, caches, si
 prepared data; fills disks, takes rights away; kills commands at any moment and starts two at once.
 Each try must end in success, in one `error:` line with exit code 1 or 2, or by the signal that was
 sent, and the same command afterwards must end well, with the same bits where it trains. It prints a
-line for each try, and writes the counts to benchmarks/results/faults.json. A try that failed leaves
+line for each try, and writes the counts to benchmarks/results/faults.json and, as a table,
+faults.md, in which the part on what was found and mended stays as it is. A try that failed leaves
 its folder, with the commands that led there in commands.txt; `--seed=S --only=NUMBER` repeats it.
 
 As root it makes small disks of a few kilobytes (tmpfs) and gives up its rights for some commands;
@@ -18,6 +19,7 @@ import collections
 import datetime
 import importlib.metadata
 import json
+import os
 import pathlib
 import platform
 import random
@@ -34,7 +36,11 @@ from benchmarks.harm import directories, disks, inputs, interruptions, processes
 from benchmarks.harm.bench import Bench  # noqa: E402
 from benchmarks.harm.ends import Fault  # noqa: E402
 from benchmarks.harm.world import World  # noqa: E402
+from cnn_jax import runtime  # noqa: E402
+from cnn_jax.reporting import tables  # noqa: E402
+from cnn_jax.runs import environment  # noqa: E402
 
+_FOUND = "## Found and mended"
 RESULT = ROOT / "benchmarks" / "results" / "faults.json"
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "pillow", "h5py", "numpy")
 
@@ -116,6 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
     processes.prepare()
     processes.adopt_orphans()
     world = World(base)
+    options.commit = environment.git_commit()
     began = time.monotonic()
     numbers = [options.only] if options.only is not None else range(min(options.tries, 10**9))
     counts: dict[str, collections.Counter[str]] = {}
@@ -128,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
         bench, wrong = attempt(kind, number, options.seed, world, keep)
         seconds = time.monotonic() - start
         counter = counts.setdefault(kind, collections.Counter())
-        counter.update(tries=1, failures=wrong is not None)
+        counter.update(tries=1, failures=int(wrong is not None))
         counter.update(bench.outcomes)
         print(
             f"{number:5} {kind:19} {seconds:5.1f} s  {ascii(bench.about)[1:-1][:160]}: "
@@ -151,8 +158,6 @@ def write(
     seconds: float,
 ) -> None:
     """Writes the counts so far."""
-    from cnn_jax import runtime
-
     result = {
         "date": datetime.date.today().isoformat(),
         "command": f"python benchmarks/faults.py --minutes={options.minutes:g} "
@@ -167,12 +172,46 @@ def write(
         ),
         "failures": failures,
         "kinds": {kind: dict(sorted(counts[kind].items())) for kind in KINDS if kind in counts},
+        "git_commit": options.commit,
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "processor": runtime.processor(),
     }
     options.output.parent.mkdir(exist_ok=True)
     options.output.write_text(json.dumps(result, indent=2) + "\n")
+    page = options.output.with_suffix(".md")
+    before = page.read_text() if page.exists() else ""
+    found = before[before.find(_FOUND) :] if _FOUND in before else f"{_FOUND}\n"
+    page.write_text(markdown(result) + found)
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """Returns the counts as a page, up to the part that is written by hand."""
+    outcomes = ("success", "refused", "signal")
+    rows = []
+    for kind, counts in result["kinds"].items():
+        ends = [counts.get(name, 0) for name in outcomes]
+        rows.append([kind, counts["tries"], sum(ends), *ends, counts.get("failures", 0)])
+    rows.append(["all", *(sum(row[i] for row in rows) for i in range(1, 7))])
+    headers = ["kind", "tries", "commands", "ended well", "error line", "by signal", "failures"]
+    packages = ", ".join(f"{name} {version}" for name, version in result["packages"].items())
+    failed = [
+        f"- {one['kind']} ({one['number']}): {one['about']}: {one['what'].splitlines()[0][:300]}"
+        for one in result["failures"]
+    ]
+    return "\n".join(
+        [
+            "# Faults\n",
+            f"Made on {result['date']} by `{result['command']}` in {result['minutes']:g} minutes",
+            f"at commit {result['git_commit']}, on {os.cpu_count()} cores, {result['processor']},",
+            f"Python {result['python']}, {packages}.\n",
+            "`python benchmarks/faults.py --list` says what each kind of try does. Every command",
+            "must end well, in one error line with exit code 1 or 2, or by the signal that was",
+            "sent; and the same command afterwards must end well, with the same bits.\n",
+            tables.markdown(rows, headers),
+            "\n" + ("\n".join(["Failures:\n", *failed]) if failed else "No try failed.") + "\n\n",
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def test_a_saved_configuration(folder, tmp_path):
         ('{"sed": 1}', r"config\.json: .*unknown setting sed"),
         ('{"seed": "1"}', r"config\.json: seed takes int"),
         ("[]", r"config\.json: .*named values"),
-        ("\xff", r"config\.json: .*decode"),
+        ("\xff", r"config\.json: it is not text in UTF-8"),
     ],
 )
 def test_a_bad_configuration_is_named(folder, tmp_path, content, message):
@@ -97,6 +97,22 @@ def test_a_bad_configuration_is_named(folder, tmp_path, content, message):
     file.write_text(content, encoding="latin-1")
     with pytest.raises(UsageError, match=message):
         resolve(folder, f"--config={file}")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xed = 1\n", r"mine\.py(:1)?: it is not text in UTF-8"),
+        (b'"""a\xed"""\n', r"mine\.py(:1)?: it is not text in UTF-8"),
+        (b"x = 1\0\n", r"mine\.py(:\d+)?: source code string cannot contain null bytes"),
+        (b"# coding: nosuch\n", r"mine\.py: unknown encoding: nosuch"),
+        (b"x = \n", r"mine\.py:1: invalid syntax"),
+    ],
+)
+def test_a_file_that_is_no_python_is_named(folder, content, message):
+    (folder / "mine.py").write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        resolve(folder, f"--config={folder / 'mine.py'}")
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ class Bench:
         self.commands: list[str] = []
         self._started: list[Process] = []
         self._mounts: list[pathlib.Path] = []
+        damages.remove(folder)  # of an earlier call
         folder.mkdir(parents=True)
 
     def start(self, arguments: Sequence[str], **how: Any) -> Process:

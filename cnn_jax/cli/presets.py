@@ -153,10 +153,15 @@ def run_file(path: Path) -> dict[str, Any]:
         sys.path.append(str(path.parent))
     sys.modules[name] = module
     try:
-        loader.exec_module(module)
+        code = loader.get_code(name)
+    except UnicodeDecodeError:
+        raise UsageError(f"{text.shown(path)}: it is not text in UTF-8") from None
     except SyntaxError as error:
-        wrong = text.shown(Path(error.filename or path))
-        raise UsageError(f"{wrong}:{error.lineno}: {error.msg}") from None
+        raise UsageError(_syntax(error, path)) from None
+    try:
+        exec(code, vars(module))
+    except SyntaxError as error:  # of a module that it imports
+        raise UsageError(_syntax(error, path)) from None
     except (Exception, SystemExit) as error:
         raise UsageError(f"{_place(error, path)}: {_message(error)}") from error
     _ran[path] = content, vars(module)
@@ -175,6 +180,13 @@ def _place(error: BaseException, path: Path) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == str(path)]
     return f"{text.shown(path)}:{lines[-1]}" if lines else text.shown(path)
+
+
+def _syntax(error: SyntaxError, path: Path) -> str:
+    """Returns where a file is no Python, and why."""
+    where = text.shown(Path(error.filename or path)) + (f":{error.lineno}" if error.lineno else "")
+    unreadable = error.msg.startswith("(unicode error)") and "codec can't decode byte" in error.msg
+    return f"{where}: {'it is not text in UTF-8' if unreadable else error.msg}"
 
 
 def _message(error: BaseException) -> str:
@@ -219,5 +231,7 @@ def _load_json(path: Path) -> Experiment:
         raise UsageError(f"{path}: not JSON of a configuration: nested too deep") from None
     except UsageError as error:
         raise UsageError(f"{path}: {error.for_command_line}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {one_line(error)}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: it is not text in UTF-8") from None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
