@@ -5,6 +5,7 @@ nearly black. The range is that of a whole data set, for a range of each image w
 image bright and lose what the values mean.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -12,6 +13,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from cnn_jax import files, runtime
 from cnn_jax.data import images
@@ -87,10 +89,11 @@ def _seen(splits: list[Encoded]) -> Range:
     key = json.dumps([[each.split, each.content] for each in splits], sort_keys=True)
     name = f"values-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     path = runtime.cache_dir() / "arrays" / name
-    try:
-        return Range(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):  # not there, or damaged: it is looked at again
-        pass
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        kept = json.loads(path.read_text())
+        if isinstance(kept, dict) and kept.get("sha256") == _sum(kept.get("range")):
+            return Range(**kept["range"])
+    # Not there, or damaged: they are looked at again.
     paths = [
         path
         for each in splits
@@ -101,10 +104,16 @@ def _seen(splits: list[Encoded]) -> Range:
     found = of_files(paths)
     try:
         runtime.make_cache_folder("arrays")
-        files.write_json(path, dataclasses.asdict(found))
+        values = dataclasses.asdict(found)
+        files.write_json(path, {"range": values, "sha256": _sum(values)})
     except OSError as error:
         raise RunError(
             f"cannot keep what was seen in {path}: {error.strerror or error}; free some space, or "
             "set CNN_JAX_CACHE to a directory that can be written"
         ) from error
     return found
+
+
+def _sum(values: Any) -> str:
+    """Returns the sha256 of a range in the cache, so that a flipped bit is no other depth."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -61,6 +61,28 @@ def test_the_depth_can_be_chosen_and_must_hold_every_value(folder):
         data.load(experiment.Dataset(**{**vars(section), "bit_depth": "8"}))
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"",
+        b"null",
+        b"[" * 100_000,
+        b'{"grey": 24, "colour": 0, "largest": 255}',
+        b'{"range": {"grey": "a"}, "sha256": 1}',
+        None,
+    ],
+)
+def test_a_damaged_range_in_the_cache_is_looked_at_again(folder, tmp_path, monkeypatch, damaged):
+    monkeypatch.setenv("CNN_JAX_CACHE", str(tmp_path / "cache"))
+    section = folder(1000)
+    before = data.load(section)
+    (path,) = (tmp_path / "cache" / "arrays").glob("values-*.json")
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"1000", b"3000") if damaged is None else damaged)
+    assert data.load(section).info == before.info
+    assert path.read_bytes() == whole
+
+
 def test_data_from_before_the_range_was_looked_at_are_read_as_16_bits(folder):
     described = data.load(folder(4095)).info.to_dict()
     del described["bit_depth"]
