@@ -11,7 +11,7 @@ from cnn_jax.data import DataInfo
 from cnn_jax.errors import UsageError
 from cnn_jax.evaluation import shares, two_classes
 from cnn_jax.evaluation.evaluator import Evaluation
-from cnn_jax.reporting import tables
+from cnn_jax.reporting import order, tables
 from cnn_jax.runs import figures, loading, recorder
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.trained import Run
@@ -59,14 +59,10 @@ def run_command(invocation: Invocation) -> int:
     never = shares.never_predicted(found.confusion)
     for line in shares.lines(found.confusion.sum(axis=1), never, run.class_names):
         print(text.one_line(line))
+    accuracies = ["-" if a is None else f"{a:.4f}" for a in record["per_class_accuracy"]]
     rows = [
-        [class_name, f"{int(count):,}", "-" if accuracy is None else f"{accuracy:.4f}"]
-        for class_name, count, accuracy in zip(
-            run.class_names,
-            found.confusion.sum(axis=1),
-            record["per_class_accuracy"],
-            strict=True,
-        )
+        [run.class_names[i], f"{int(found.confusion[i].sum()):,}", accuracies[i]]
+        for i in order.shown(run.class_names)
     ]
     print(tables.table(rows, ["class", "examples", "accuracy"]))
     if positive is not None:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cnn_jax.reporting import order
+
 _NAMED = 10
 
 
@@ -40,7 +42,13 @@ def lines(
     largest, share = largest_class(counts)
     found = [f"baseline   {share:.4f}: always saying {class_names[largest]}, the largest class"]
     if never:
-        named = ", ".join(class_names[i] for i in never[:_NAMED])
-        more = f" and {len(never) - _NAMED} more" if len(never) > _NAMED else ""
-        found.append(f"never predicted: {named}{more}")
+        found.append(f"never predicted: {named(never, class_names)}")
     return found
+
+
+def named(chosen: Sequence[int], class_names: Sequence[str]) -> str:
+    """Returns the names of some classes, of many the first ones and how many more there are."""
+    among = set(chosen)
+    shown = [class_names[i] for i in order.shown(class_names) if i in among]
+    more = f" and {len(shown) - _NAMED} more" if len(shown) > _NAMED else ""
+    return ", ".join(shown[:_NAMED]) + more

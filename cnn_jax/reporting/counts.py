@@ -5,21 +5,26 @@ from typing import Any
 
 import numpy as np
 
+from cnn_jax.reporting import order
+
 Counts = Mapping[str, Sequence[int] | np.ndarray]
 
 
-def largest_and_smallest(counts: Counts, most: int, shown: int) -> np.ndarray:
+def largest_and_smallest(
+    counts: Counts, class_names: Sequence[str], most: int, shown: int
+) -> np.ndarray:
     """Returns the indices of all classes; of too many, of the largest and of the smallest.
 
     Args:
         counts: {split: int `[classes]`}.
-        most: up to so many classes, all are returned in their order.
+        class_names: the name of each class.
+        most: up to so many classes, all are returned, in the order of `order.shown`.
         shown: how many are returned of more, half of them from each end, the largest first; by
             their examples in all splits.
     """
     sizes = np.sum([np.asarray(numbers) for numbers in counts.values()], axis=0)
     if len(sizes) <= most:
-        return np.arange(len(sizes))
+        return np.array(order.shown(class_names))
     order = np.argsort(-sizes, kind="stable")
     return np.concatenate([order[: shown // 2], order[-(shown // 2) :]])
 
@@ -32,7 +37,7 @@ def rows(counts: Counts, class_names: Sequence[str], most: int) -> list[list[Any
         class_names: the name of each class.
         most: of more classes, half as many of the largest and of the smallest have a row.
     """
-    chosen = largest_and_smallest(counts, most, most)
+    chosen = largest_and_smallest(counts, class_names, most, most)
     return [[class_names[i], *(int(n[i]) for n in counts.values())] for i in chosen.tolist()]
 
 

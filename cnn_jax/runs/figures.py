@@ -14,6 +14,7 @@ import numpy as np
 from cnn_jax import experiment, text
 from cnn_jax.data import Data, DataInfo, Split, batches
 from cnn_jax.evaluation.evaluator import Evaluation
+from cnn_jax.reporting import order as class_order
 from cnn_jax.reporting.tensorboard import EventWriter
 from cnn_jax.runs.directory import RunDirectory
 
@@ -55,6 +56,8 @@ def write_data_figures(data: Data, folder: pathlib.Path, events: EventWriter) ->
 
     split, info = data.splits["train"], data.info
     chosen = some_of_every_class(split.labels)
+    place = np.argsort(class_order.shown(info.class_names))
+    chosen = chosen[np.argsort(place[split.labels[chosen]], kind="stable")]
     title = f"{len(chosen)} of {len(split):,} training images, some of every class"
     if len(set(split.labels[chosen])) < len(info.class_names):
         title = f"{len(chosen)} of {len(split):,} training images"

@@ -15,7 +15,6 @@ from cnn_jax.studies import report_parts, report_private
 from cnn_jax.studies.comparison import gigaflops
 
 _MOST_CLASSES = 100  # that have a row in a table
-_NAMED = 10  # of the classes that are never predicted
 
 
 def page_of(directory: RunDirectory, question: str | None, images: bool = True) -> str:
@@ -88,7 +87,9 @@ def _evaluation(split: str, evaluation: dict[str, Any]) -> list[str]:
     names = evaluation["class_names"]
     matrix = np.asarray(evaluation["confusion_matrix"])
     examples, accuracies = matrix.sum(axis=1), evaluation["per_class_accuracy"]
-    shown = counts.largest_and_smallest({split: examples}, _MOST_CLASSES, _MOST_CLASSES)
+    shown = counts.largest_and_smallest(
+        {split: examples}, names, _MOST_CLASSES, _MOST_CLASSES
+    )
     rows = [[names[i], int(examples[i]), accuracies[i]] for i in shown.tolist()]
     return [
         page.heading(f"Evaluation on {split}"),
@@ -108,9 +109,7 @@ def _worth(matrix: np.ndarray, names: Sequence[str]) -> list[str]:
     largest, share = shares.largest_class(matrix.sum(axis=1))
     sentence = f"Always saying {names[largest]}, the largest class, would have {share:.4f}."
     if never := shares.never_predicted(matrix):
-        named = ", ".join(names[i] for i in never[:_NAMED])
-        more = f" and {len(never) - _NAMED} more" if len(never) > _NAMED else ""
-        sentence += f" Never predicted: {named}{more}."
+        sentence += f" Never predicted: {shares.named(never, names)}."
     return [page.paragraph(sentence)]
 
 

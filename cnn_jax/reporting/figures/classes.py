@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cnn_jax.reporting import order
 from cnn_jax.reporting.counts import largest_and_smallest
 from cnn_jax.reporting.figures import canvas, words
 
@@ -36,7 +37,7 @@ def class_counts(
         units: what the two are measured in.
     """
     every = len(class_names)
-    shown = largest_and_smallest(counts, _MOST_CLASSES, _SHOWN)
+    shown = largest_and_smallest(counts, class_names, _MOST_CLASSES, _SHOWN)
     classes = len(shown)
     few = classes <= 20
     below = _channels(channel_mean, channel_std, units) if channel_mean else ""
@@ -82,8 +83,10 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
     """
     total = int(matrix.sum())
     title = f"Accuracy {np.trace(matrix) / max(total, 1):.1%} on {total:,} examples"
+    by_name = order.shown(class_names)
+    matrix = matrix[np.ix_(by_name, by_name)]
     totals = matrix.sum(axis=1, keepdims=True)
-    names = words.distinct(class_names, 20)
+    names = words.distinct([class_names[i] for i in by_name], 20)
     if len(class_names) > _MOST_CLASSES:
         title += f"\nthe {_SHOWN} most confused of {len(class_names):,} classes"
         errors = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * np.diagonal(matrix)
