@@ -25,8 +25,8 @@ def largest_and_smallest(
     sizes = np.sum([np.asarray(numbers) for numbers in counts.values()], axis=0)
     if len(sizes) <= most:
         return np.array(order.shown(class_names))
-    order = np.argsort(-sizes, kind="stable")
-    return np.concatenate([order[: shown // 2], order[-(shown // 2) :]])
+    by_size = np.argsort(-sizes, kind="stable")
+    return np.concatenate([by_size[: shown // 2], by_size[-(shown // 2) :]])
 
 
 def rows(counts: Counts, class_names: Sequence[str], most: int) -> list[list[Any]]:

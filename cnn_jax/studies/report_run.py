@@ -87,9 +87,7 @@ def _evaluation(split: str, evaluation: dict[str, Any]) -> list[str]:
     names = evaluation["class_names"]
     matrix = np.asarray(evaluation["confusion_matrix"])
     examples, accuracies = matrix.sum(axis=1), evaluation["per_class_accuracy"]
-    shown = counts.largest_and_smallest(
-        {split: examples}, names, _MOST_CLASSES, _MOST_CLASSES
-    )
+    shown = counts.largest_and_smallest({split: examples}, names, _MOST_CLASSES, _MOST_CLASSES)
     rows = [[names[i], int(examples[i]), accuracies[i]] for i in shown.tolist()]
     return [
         page.heading(f"Evaluation on {split}"),
