@@ -123,6 +123,14 @@ class Dataset:
     follow_links: bool = setting(
         True, "whether links may lead out of the folder of images", resumable=True
     )
+    max_megapixels: int = setting(
+        100,
+        "images are refused of which more than this many million pixels would be decoded; of large "
+        "JPEGs these are fewer than they have",
+        minimum=1,
+        maximum=4_000,
+        resumable=True,
+    )
     bit_depth: Literal["auto", "8", "10", "12", "14", "16"] = setting(
         "auto",
         "how many bits the values of 16-bit images in a folder use; auto: the fewest that hold the "

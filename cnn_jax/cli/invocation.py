@@ -49,6 +49,7 @@ COMMANDS = (
             "dataset.path",
             "dataset.data_dir",
             "dataset.on_error",
+            "dataset.max_megapixels",
             "dataset.follow_links",
             "dataset.eval_batch_size",
             "dataset.resident_limit",
@@ -60,7 +61,7 @@ COMMANDS = (
         "classify image files with a trained model",
         "predict --workdir=runs/cifar10 cat.jpg dog.png",
         "IMAGE...",
-        settings=("dataset.on_error",),
+        settings=("dataset.on_error", "dataset.max_megapixels"),
     ),
     Command(
         "describe",

@@ -25,10 +25,14 @@ def run_command(invocation: Invocation) -> int:
     _, run = load_run(dataclasses.replace(invocation, overrides=overrides))
     height, width, channels = run.data_info.image_shape
     bits = run.data_info.bit_depth
+    most = run.experiment.dataset.max_megapixels
     images, paths, failures = [], [], []
     for path in invocation.arguments:
         try:
-            images.append(folder.read_image(path, (height, width), channels, bit_depth=bits))
+            image = folder.read_image(
+                path, (height, width), channels, bit_depth=bits, max_megapixels=most
+            )
+            images.append(image)
             paths.append(path)
         except folder.ImageError as error:
             if on_error == "refuse":

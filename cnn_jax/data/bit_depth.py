@@ -7,6 +7,7 @@ image bright and lose what the values mean.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -45,20 +46,26 @@ class Range:
         return next(depth for depth in DEPTHS if self.largest < 2**depth)
 
 
-def choose(splits: list[Encoded], asked: str, notes: list[str]) -> int:
+def choose(
+    splits: list[Encoded],
+    asked: str,
+    notes: list[str],
+    max_megapixels: int = images.MAX_MEGAPIXELS,
+) -> int:
     """Returns the bits that 16-bit images are read with; a note says what was seen.
 
     Args:
         splits: all splits of a folder of images.
         asked: "auto", or the number of bits as text.
         notes: receives the note.
+        max_megapixels: larger images are passed over.
 
     Raises:
         RunError: 16-bit images in colour have fewer bits, which cannot be read.
     """
     if asked != "auto":
         return int(asked)
-    found = _seen(splits)
+    found = _seen(splits, max_megapixels)
     if found.grey + found.colour:
         notes.append(
             f"{found.grey + found.colour} images have 16-bit values, the largest {found.largest}: "
@@ -73,10 +80,13 @@ def choose(splits: list[Encoded], asked: str, notes: list[str]) -> int:
     return found.depth
 
 
-def of_files(paths: Sequence[str | os.PathLike[str]]) -> Range:
+def of_files(
+    paths: Sequence[str | os.PathLike[str]], max_megapixels: int = images.MAX_MEGAPIXELS
+) -> Range:
     """Returns the range of the 16-bit images among files; others are looked at no further."""
+    look = functools.partial(images.largest_of_16_bits, max_megapixels=max_megapixels)
     with ThreadPoolExecutor(cores()) as pool:
-        found = [value for value in pool.map(images.largest_of_16_bits, map(Path, paths)) if value]
+        found = [value for value in pool.map(look, map(Path, paths)) if value]
     return Range(
         grey=sum(not value.colour for value in found),
         colour=sum(value.colour for value in found),
@@ -84,9 +94,12 @@ def of_files(paths: Sequence[str | os.PathLike[str]]) -> Range:
     )
 
 
-def _seen(splits: list[Encoded]) -> Range:
+def _seen(splits: list[Encoded], max_megapixels: int) -> Range:
     """Returns the range over all splits, kept in the cache under the files' names and times."""
-    key = json.dumps([[each.split, each.content] for each in splits], sort_keys=True)
+    seen: list[Any] = [[each.split, each.content] for each in splits]
+    if max_megapixels != images.MAX_MEGAPIXELS:
+        seen.append(max_megapixels)
+    key = json.dumps(seen, sort_keys=True)
     name = f"values-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     path = runtime.cache_dir() / "arrays" / name
     with contextlib.suppress(OSError, ValueError, RecursionError):
@@ -101,7 +114,7 @@ def _seen(splits: list[Encoded]) -> Range:
         for path in sources
         if isinstance(path, Path)
     ]
-    found = of_files(paths)
+    found = of_files(paths, max_megapixels)
     try:
         runtime.make_cache_folder("arrays")
         values = dataclasses.asdict(found)

@@ -7,6 +7,7 @@ and the sha256 of the other three).
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -23,8 +24,8 @@ import numpy as np
 from absl import logging
 
 from cnn_jax import files, locks, progress, runtime
-from cnn_jax.data import array_file
-from cnn_jax.data.images import DECODER, ImageError, read_image
+from cnn_jax.data import array_file, images
+from cnn_jax.data.images import DECODER, ImageError
 from cnn_jax.data.splits import Split
 from cnn_jax.errors import RunError
 
@@ -71,6 +72,8 @@ def open_or_decode(
     on_error: str,
     quiet: bool = False,
     bit_depth: int = 16,
+    max_megapixels: int = images.MAX_MEGAPIXELS,
+    notes: list[str] | None = None,
 ) -> tuple[Split, list[str]]:
     """Returns a split's arrays from the cache, and decodes them into it first if it has none.
 
@@ -80,6 +83,8 @@ def open_or_decode(
         on_error: `refuse` or `skip` images that cannot be read.
         quiet: whether to show no progress.
         bit_depth: how many bits the values of 16-bit images use.
+        max_megapixels: images of which more would be decoded cannot be read.
+        notes: receives a note on images whose EXIF data or texts cannot be read.
 
     Returns:
         The split, its images a read-only memory map, and "path: reason" of each image skipped.
@@ -99,26 +104,36 @@ def open_or_decode(
         "on_error": on_error,
         "content": encoded.content,
         **({} if bit_depth == 16 else {"bit_depth": bit_depth}),
+        **({} if max_megapixels == images.MAX_MEGAPIXELS else {"max_megapixels": max_megapixels}),
     }
     text = json.dumps(key, sort_keys=True)
     names = [encoded.name, encoded.version, encoded.split, str(size or "stored")]
+    names.append(hashlib.sha256(text.encode()).hexdigest()[:16])
     label = "-".join(name.replace("/", "_") for name in names if name)
-    path = (
-        runtime.cache_dir() / "arrays" / f"{label}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    path = runtime.cache_dir() / "arrays" / label
+    decode = functools.partial(
+        images.decode,
+        size=size,
+        channels=encoded.channels,
+        bit_depth=bit_depth,
+        max_megapixels=max_megapixels,
     )
     problem: Exception | None = None
     try:
         for _ in range(3):  # again if the cache is damaged, or another process interferes
             if path.exists():
                 try:
-                    return _open(path, text)
+                    split, skipped, unsound = _open(path, text)
+                    if unsound and notes is not None:
+                        notes.append(_note(encoded.split, unsound))
+                    return split, skipped
                 except PermissionError:  # of another user, and sound for all that is known
                     raise
                 except (OSError, ValueError, KeyError, TypeError) as error:
                     logging.warning("the cache %s is damaged (%s); making it again", path, error)
                     problem = error
                     _discard(path)
-            _make(path, text, encoded, size, on_error, quiet, bit_depth)
+            _make(path, text, encoded, decode, on_error, quiet)
     except OSError as error:
         problem = error
     raise RunError(
@@ -131,16 +146,15 @@ def _make(
     path: Path,
     key: str,
     encoded: Encoded,
-    size: int | None,
+    decode: Callable[..., images.Decoded],
     on_error: str,
     quiet: bool,
-    bit_depth: int,
 ) -> None:
     """Fills a cache beside its place and moves it there whole."""
     runtime.make_cache_folder("arrays")
     _remove_abandoned(path.parent)
     with _workplace(path.parent) as making:
-        _decode(encoded, size, on_error, making, quiet, bit_depth)
+        _decode(encoded, decode, on_error, making, quiet)
         sums = {name: files.sha256(making / name) for name in _FILES}
         (making / "meta.json").write_text(json.dumps({"key": key, "sha256": sums}))
         (making / _LOCK).unlink()
@@ -192,7 +206,7 @@ def _is_abandoned(folder: Path) -> bool:
         return False
 
 
-def _open(path: Path, key: str) -> tuple[Split, list[str]]:
+def _open(path: Path, key: str) -> tuple[Split, list[str], list[str]]:
     """Opens a cache and raises ValueError (or KeyError, TypeError, OSError) if it is damaged."""
     meta = json.loads((path / "meta.json").read_text())
     if meta["key"] != key:
@@ -201,38 +215,46 @@ def _open(path: Path, key: str) -> tuple[Split, list[str]]:
         if files.sha256(path / name) != meta["sha256"][name]:
             raise ValueError(f"{name} does not have its checksum")
     examples = json.loads((path / "examples.json").read_text())
-    images = np.load(path / "images.npy", mmap_mode="r", allow_pickle=False)
+    pixels = np.load(path / "images.npy", mmap_mode="r", allow_pickle=False)
     labels = np.load(path / "labels.npy", allow_pickle=False)
-    return Split(images, labels, examples["ids"]), examples["skipped"]
+    split = Split(pixels, labels, examples["ids"])
+    return split, examples["skipped"], examples.get("unsound", [])
+
+
+def _note(split: str, unsound: list[str]) -> str:
+    some = ", ".join(unsound[:3]) + ("" if len(unsound) <= 3 else ", ...")
+    return (
+        f"{split}: EXIF data or texts of {len(unsound)} images cannot be read ({some}); their "
+        "pixels are read as they are stored"
+    )
 
 
 def _decode(
     encoded: Encoded,
-    size: int | None,
+    decode: Callable[..., images.Decoded],
     on_error: str,
     folder: Path,
     quiet: bool,
-    bit_depth: int,
 ) -> None:
     """Writes images.npy, labels.npy and examples.json."""
     where = f"{encoded.name} {encoded.split}"
 
-    def read(name: str, source: bytes | Path) -> np.ndarray | ImageError:
+    def read(name: str, source: bytes | Path) -> images.Decoded | ImageError:
         try:
-            title = f"{where} {name}" if isinstance(source, bytes) else str(source)
-            return read_image(source, size, encoded.channels, bit_depth=bit_depth, name=title)
+            is_file = isinstance(source, Path)
+            return decode(source, name=str(source) if is_file else f"{where} {name}")
         except ImageError as error:
             return error
 
-    def read_some(some: list[tuple[str, bytes | Path]]) -> list[np.ndarray | ImageError]:
+    def read_some(some: list[tuple[str, bytes | Path]]) -> list[images.Decoded | ImageError]:
         return [read(*one) for one in some]
 
-    logging.info("decoding %d images of %s", encoded.num_examples, where)
-    images: array_file.ArrayFile | None = None
+    array: array_file.ArrayFile | None = None
     shape: tuple[int, ...] = ()
     labels: list[int] = []
     ids: list[str] = []
     bad: list[ImageError] = []
+    unsound: list[str] = []
     bar = progress.Counter(encoded.num_examples, f"decoding {where}", quiet=quiet)
     with bar, ThreadPoolExecutor(cores()) as pool, contextlib.ExitStack() as stack:
         for block_ids, block_labels, sources in encoded.blocks():
@@ -243,26 +265,30 @@ def _decode(
                 if isinstance(result, ImageError):
                     bad.append(result)
                     continue
-                if images is None:
-                    shape = result.shape
+                if array is None:
+                    shape = result.pixels.shape
                     whole = (encoded.num_examples, *shape)
                     made = array_file.ArrayFile(folder / "images.npy", whole, np.uint8)
-                    images = stack.enter_context(made)
-                elif result.shape != shape:
-                    raise various_sizes(where, shape, result.shape)
-                images.write(len(ids), result)
+                    array = stack.enter_context(made)
+                elif result.pixels.shape != shape:
+                    raise various_sizes(where, shape, result.pixels.shape)
+                array.write(len(ids), result.pixels)
+                if not result.sound:
+                    unsound.append(name)
                 ids.append(name)
                 labels.append(label)
             bar.update(len(block_ids))
-        if images is not None and bad:
-            images.shorten(len(ids))
+        if array is not None and bad:
+            array.shorten(len(ids))
+    skipped = [error.for_command_line for error in bad]
     if bad and on_error == "refuse":
         more = f" (and {len(bad) - 1} more that cannot be read)" if len(bad) > 1 else ""
-        raise RunError(f"{bad[0]}{more}; mend or remove, or go on with --dataset.on_error=skip")
-    if images is None:
-        raise RunError(f"{where}: none of its {encoded.num_examples} images can be read: {bad[0]}")
+        raise RunError(f"{skipped[0]}{more}; mend or remove, or go on with --dataset.on_error=skip")
+    if array is None:
+        count = encoded.num_examples
+        raise RunError(f"{where}: none of its {count} images can be read: {skipped[0]}")
     np.save(folder / "labels.npy", np.array(labels, np.int32))
-    examples = {"ids": ids, "skipped": [str(error) for error in bad]}
+    examples = {"ids": ids, "skipped": skipped, "unsound": unsound}
     (folder / "examples.json").write_text(json.dumps(examples))
 
 

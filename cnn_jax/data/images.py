@@ -1,22 +1,20 @@
 """Decodes one image file to one array; no other place decodes images."""
 
-import io
+import contextlib
 import os
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import PIL
-from PIL import ExifTags, Image, UnidentifiedImageError, features
+from PIL import Image, ImageFile, features
 
+from cnn_jax.data import encoded_images
 from cnn_jax.errors import RunError
 
 # The arrays depend on it beside the encoded images; benchmarks/decode.py compares it with others.
 _LIBJPEG = features.version("libjpeg_turbo") or features.version("jpg")
 DECODER = f"Pillow {PIL.__version__}, libjpeg {_LIBJPEG}"
-
-_FORMATS = ("PNG", "JPEG", "WEBP")
 
 # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size only if this many times the target remain.
 _REDUCING_GAP = 2
@@ -33,8 +31,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# As Pillow advises: above its limit of pixels it only warns, above twice that it refuses.
-warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+MAX_MEGAPIXELS = 100
 
 
 class ImageError(RunError):
@@ -51,19 +48,28 @@ class ImageError(RunError):
         self.reason = reason
 
 
+class Decoded(NamedTuple):
+    """An image as an array, and whether all that goes with its pixels could be read too."""
+
+    pixels: np.ndarray
+    sound: bool
+
+
 def read_image(
     source: str | os.PathLike[str] | bytes,
     size: int | tuple[int, int] | None = None,
     channels: int = 3,
     *,
     bit_depth: int = 16,
+    max_megapixels: int = MAX_MEGAPIXELS,
     name: str | None = None,
 ) -> np.ndarray:
     """Decodes a PNG, JPEG or WebP image; its content tells the format, not its name.
 
     A photograph is turned upright as its EXIF orientation says; transparency is laid over white;
     16-bit grey values are scaled to 8 bits, of 16-bit colours the upper 8 bits are taken; palettes,
-    CMYK and grey are converted; of an animation the first frame is taken.
+    CMYK and grey are converted; of an animation the first frame is taken. Texts, colour profiles
+    and EXIF data that cannot be read are passed over.
 
     A JPEG at least four times as high and as wide as the target is decoded at 1/2, 1/4 or 1/8 of
     its size, the smallest of these that is at least twice the target: libjpeg's scaled inverse DCT
@@ -81,6 +87,8 @@ def read_image(
             `antialias=True`, except for large JPEGs, see above.
         channels: 3 for RGB, 1 for grey (ITU-R 601 luma).
         bit_depth: how many bits the values of a 16-bit grey image use: 2**bit_depth - 1 is white.
+        max_megapixels: how many million pixels may be decoded; of a JPEG that is decoded at less
+            than its size, that size counts.
         name: what errors call the image; by default its path.
 
     Returns:
@@ -88,9 +96,21 @@ def read_image(
 
     Raises:
         ImageError: there is no such file, or it is empty, truncated, damaged, not an image of the
-            three formats, or larger than `PIL.Image.MAX_IMAGE_PIXELS`; or its 16-bit values need
-            more than `bit_depth` bits.
+            three formats, or has more than `max_megapixels`; or its 16-bit values need more than
+            `bit_depth` bits.
     """
+    return decode(source, size, channels, bit_depth, max_megapixels, name).pixels
+
+
+def decode(
+    source: str | os.PathLike[str] | bytes,
+    size: int | tuple[int, int] | None,
+    channels: int,
+    bit_depth: int,
+    max_megapixels: int,
+    name: str | None,
+) -> Decoded:
+    """Decodes an image and tells whether it was sound; see `read_image`."""
     if name is None:
         name = "image" if isinstance(source, bytes) else os.fspath(source)
     if not isinstance(source, bytes):
@@ -103,19 +123,22 @@ def read_image(
             raise ImageError(name, error.strerror or str(error)) from error
     if not source:
         raise ImageError(name, "the file is empty")
-    try:
-        with Image.open(io.BytesIO(source), formats=_FORMATS) as image:
-            return _to_array(image, size, channels, bit_depth, name)
-    except ImageError:
-        raise
-    except UnidentifiedImageError as error:
-        raise ImageError(name, "not a PNG, JPEG or WebP image") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        limit = f"more than {Image.MAX_IMAGE_PIXELS:,} pixels"
-        raise ImageError(name, f"{limit}: too large, possibly a decompression bomb") from error
-    except Exception as error:  # damaged files make Pillow raise nearly anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(name, f"cannot be decoded: {reason}") from error
+    failure: Exception | None = None
+    for number, version in enumerate(encoded_images.versions(source)):
+        try:
+            image = encoded_images.open_image(version)
+            if image is not None:
+                with image:
+                    found = _to_array(image, size, channels, bit_depth, max_megapixels, name)
+                    return found._replace(sound=found.sound and not number)
+        except ImageError:
+            raise
+        except Exception as error:  # damaged files make Pillow raise nearly anything
+            failure = error
+    if failure is None:
+        raise ImageError(name, "not a PNG, JPEG or WebP image")
+    reason = " ".join(str(failure).split()) or type(failure).__name__
+    raise ImageError(name, f"cannot be decoded: {reason}") from failure
 
 
 class Largest(NamedTuple):
@@ -125,7 +148,7 @@ class Largest(NamedTuple):
     colour: bool
 
 
-def largest_of_16_bits(path: Path) -> Largest | None:
+def largest_of_16_bits(path: Path, max_megapixels: int = MAX_MEGAPIXELS) -> Largest | None:
     """Returns the largest value of a PNG of 16 bits; None for any other file, or a damaged one.
 
     Of colours Pillow reads the upper 8 bits alone; their value is the largest that it may be.
@@ -137,22 +160,48 @@ def largest_of_16_bits(path: Path) -> Largest | None:
             head = file.read(26)
         if len(head) < 26 or head[:8] != b"\x89PNG\r\n\x1a\n" or head[24] != 16:
             return None
-        with Image.open(path, formats=("PNG",)) as image:
-            if image.mode.startswith("I"):
-                return Largest(int(np.asarray(image).max()), False)
-            return Largest(int(np.asarray(image).max()) * 256 + 255, True)
-    except Exception:  # decoding names it, where it is refused or skipped
+        data = path.read_bytes()
+    except OSError:  # decoding names it, where it is refused or skipped
         return None
+    limit = max_megapixels * 1_000_000
+    for version in encoded_images.versions(data):
+        with contextlib.suppress(Exception):
+            image = encoded_images.open_image(version)
+            if image is not None and image.width * image.height <= limit:
+                with image:
+                    largest = int(np.asarray(image).max())
+                grey = image.mode.startswith("I")
+                return Largest(largest if grey else largest * 256 + 255, not grey)
+    return None
+
+
+def _check_pixels(
+    image: ImageFile.ImageFile, whole: tuple[int, int], max_megapixels: int, name: str
+) -> None:
+    """Raises ImageError where more pixels would be decoded than are allowed."""
+    count = encoded_images.pixels_to_decode(image, whole)
+    if count > max_megapixels * 1_000_000:
+        raise ImageError(
+            name,
+            f"{whole[0]:,} x {whole[1]:,} pixels, of which {count / 1e6:,.0f} million would be "
+            f"decoded: a decompression bomb, or more than --dataset.max_megapixels="
+            f"{max_megapixels} allows",
+        )
 
 
 def _to_array(
-    image: Image.Image,
+    image: ImageFile.ImageFile,
     size: int | tuple[int, int] | None,
     channels: int,
     bit_depth: int,
+    max_megapixels: int,
     name: str,
-) -> np.ndarray:
-    orientation = image.getexif().get(ExifTags.Base.Orientation)
+) -> Decoded:
+    whole = image.size
+    if image.format == "PNG":
+        _check_pixels(image, whole, max_megapixels, name)
+        image.load()
+    orientation, sound = encoded_images.orientation(image)
     target = box = None  # width and height
     if size is not None:
         height, width = (size, size) if isinstance(size, int) else size
@@ -160,7 +209,21 @@ def _to_array(
         draft = image.draft(None, (_REDUCING_GAP * target[0], _REDUCING_GAP * target[1]))
         # If the scale does not divide the size, the image ends inside the last row or column.
         box = draft and draft[1]
+    _check_pixels(image, whole, max_megapixels, name)
     image.load()
+    return Decoded(_upright(image, target, box, orientation, channels, bit_depth, name), sound)
+
+
+def _upright(
+    image: Image.Image,
+    target: tuple[int, int] | None,
+    box: tuple[float, float, float, float] | None,
+    orientation: int | None,
+    channels: int,
+    bit_depth: int,
+    name: str,
+) -> np.ndarray:
+    """Returns a loaded image as an array; the arguments are those of `_to_array`."""
     if image.mode.startswith("I"):  # Pillow's own conversion would clip 16 bits, not scale them
         values, white = np.clip(np.asarray(image).astype(np.int64), 0, 65535), 2**bit_depth - 1
         if (largest := values.max()) > white:

@@ -54,7 +54,11 @@ def load(config: experiment.Dataset, *, test: bool = True, quiet: bool = False) 
 
     stored = [each for each in source.splits.values() if isinstance(each, cache.Encoded)]
     looked_at = stored if source.root is not None or config.bit_depth != "auto" else []
-    bits = bit_depth.choose(looked_at, config.bit_depth, notes) if looked_at else 16
+    bits = (
+        bit_depth.choose(looked_at, config.bit_depth, notes, config.max_megapixels)
+        if looked_at
+        else 16
+    )
     opened = {
         name: _open(source, name, config, notes, quiet, bits)
         for name in dict.fromkeys(chosen.values())
@@ -140,7 +144,15 @@ def _open(
             )
         resized = reading.resize(stored.images, config.image_size)
         return dataclasses.replace(stored, images=resized)
-    split, skipped = cache.open_or_decode(stored, config.image_size, config.on_error, quiet, bits)
+    split, skipped = cache.open_or_decode(
+        stored,
+        config.image_size,
+        config.on_error,
+        quiet,
+        bits,
+        config.max_megapixels,
+        notes,
+    )
     if skipped:
         notes.append(f"{name}: skipped {len(skipped)} images that cannot be read")
         notes += [f"skipped {line}" for line in skipped]

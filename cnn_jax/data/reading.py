@@ -3,6 +3,7 @@
 import concurrent.futures
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,6 +20,7 @@ def read_images(
     size: int | tuple[int, int],
     channels: int = 3,
     bit_depth: int | None = None,
+    max_megapixels: int = images.MAX_MEGAPIXELS,
 ) -> np.ndarray:
     """Reads files as data sets are read: upright, resized, with threads.
 
@@ -27,6 +29,7 @@ def read_images(
         size: height and width in pixels, or one number for both.
         channels: 3 or 1.
         bit_depth: bits that the values of 16-bit images use; None: the fewest that hold them all.
+        max_megapixels: files of which more would be decoded are refused.
 
     Returns:
         uint8 [n, height, width, channels].
@@ -35,10 +38,11 @@ def read_images(
         RunError: a file cannot be read as an image.
     """
     parts = [paths[i : i + _PART] for i in range(0, len(paths), _PART)]
-    bits = bit_depth or depths.of_files(paths).depth
+    bits = bit_depth or depths.of_files(paths, max_megapixels).depth
 
     def read(part: Sequence[str | os.PathLike[str]]) -> list[np.ndarray]:
-        return [images.read_image(os.fspath(path), size, channels, bit_depth=bits) for path in part]
+        limits: Any = {"bit_depth": bits, "max_megapixels": max_megapixels}
+        return [images.read_image(os.fspath(path), size, channels, **limits) for path in part]
 
     with concurrent.futures.ThreadPoolExecutor(cache.cores()) as pool:
         return np.stack([image for part in pool.map(read, parts) for image in part])

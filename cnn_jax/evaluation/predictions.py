@@ -17,12 +17,15 @@ Images = np.ndarray | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _BATCH = 64
 
 
-def image_batches(images: Images, info: DataInfo) -> Iterator[tuple[np.ndarray, int]]:
+def image_batches(
+    images: Images, info: DataInfo, max_megapixels: int
+) -> Iterator[tuple[np.ndarray, int]]:
     """Yields (images [batch, height, width, channels], how many of them count).
 
     Args:
         images: images as the data of `info`, or paths of files, which are resized to them.
         info: the height, width, channels and type that the network takes.
+        max_megapixels: files of which more would be decoded are refused.
 
     Raises:
         UsageError: the images have another shape or type, or there are none.
@@ -40,6 +43,7 @@ def image_batches(images: Images, info: DataInfo) -> Iterator[tuple[np.ndarray, 
             size=(height, width),
             channels=channels,
             bit_depth=info.bit_depth,
+            max_megapixels=max_megapixels,
         )
     else:
         raise UsageError("the run was trained on float arrays; give it such, not files")

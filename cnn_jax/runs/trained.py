@@ -242,6 +242,7 @@ class Run:
         if key not in self._jitted:
             self._jitted[key] = jax.jit(forward, compiler_options=cpu.compiler_options())
         jitted, found = self._jitted[key], []
-        for part, count in image_batches(images, self.data_info):
+        most = self.experiment.dataset.max_megapixels
+        for part, count in image_batches(images, self.data_info, most):
             found.append(np.asarray(jitted(self.variables, part))[:count])
         return np.concatenate(found)

@@ -143,6 +143,33 @@ def test_skipped_images_are_named_also_from_the_cache():
         cache.open_or_decode(source, None, "refuse")
 
 
+def test_images_with_exif_that_cannot_be_read_are_counted_also_from_the_cache():
+    images = [*IMAGES]
+    for place in (2, 7):
+        images[place] = images[place][:33] + b"\0\0\0\0tEXtnone" + images[place][33:]
+    source, counted = encoded(images)
+    for _ in range(2):
+        notes = []
+        split, _ = cache.open_or_decode(source, None, "refuse", notes=notes)
+        np.testing.assert_array_equal(split.images[:, 0, 0, 0], range(10))
+        assert notes == [
+            "train: EXIF data or texts of 2 images cannot be read (id2, id7); their pixels are "
+            "read as they are stored"
+        ]
+    assert counted.reads == 1
+
+
+def test_images_of_too_many_pixels_are_another_cache():
+    images = [*IMAGES, png(10, (1001, 1000))]
+    source, _ = encoded(images)
+    split, skipped = cache.open_or_decode(source, 4, "skip", max_megapixels=1)
+    assert len(split) == 10
+    assert "more than --dataset.max_megapixels=1 allows" in skipped[0]
+    with pytest.raises(RunError, match=r"dataset.max_megapixels=1 allows; .*on_error=skip"):
+        cache.open_or_decode(source, 4, "refuse", max_megapixels=1)
+    assert len(cache.open_or_decode(source, 4, "skip")[0]) == 11
+
+
 def test_nothing_is_left_behind_by_a_failure(tmp_path):
     source, _ = encoded([*IMAGES, png(1, (9, 9))])
     with pytest.raises(RunError, match="various sizes"):

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import struct
+import warnings
 import zlib
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, JpegImagePlugin
 
-from cnn_jax.data.folder import ImageError, read_image
+from cnn_jax.data.images import ImageError, decode, read_image
 from cnn_jax.errors import RunError
 
 RGB = np.random.default_rng(0).integers(0, 256, (7, 9, 3)).astype(np.uint8)
@@ -226,10 +227,87 @@ def test_what_cannot_be_read_is_named_with_the_reason(tmp_path, data, reason):
         assert isinstance(caught.value, RunError)
 
 
-def test_between_the_limit_and_twice_the_limit_is_refused_too(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", RGB.size // 3 - 1)
-    with pytest.raises(ImageError, match="62 pixels"):
-        read_image(encode(RGB))
+def chunk(name, content):
+    head = struct.pack(">I", len(content)) + name + content
+    return head + struct.pack(">I", zlib.crc32(name + content))
+
+
+def with_chunks(*chunks, image=RGB):
+    """Returns an image as a PNG with chunks behind its header."""
+    data = encode(image)
+    return data[:33] + b"".join(chunks) + data[33:]
+
+
+LONG = zlib.compress(bytes(2 << 20))
+UNSOUND = {
+    "exif": chunk(b"eXIf", b"nonsense"),
+    "half-exif": chunk(b"eXIf", b"II*\0\x08\0\0\0\x05\0\x12\x01"),
+    "text": chunk(b"zTXt", b"key\0\0" + LONG),
+    "text-international": chunk(b"iTXt", b"key\0\x01\0\0\0" + LONG),
+    "profile": chunk(b"iCCP", b"name\0\0" + LONG),
+    "text-checksum": chunk(b"tEXt", b"key\0text")[:-4] + b"none",
+    "text-method": chunk(b"zTXt", b"key\0\x07" + LONG),
+    "exif-checksum": chunk(b"eXIf", b"nonsense")[:-4] + b"none",
+}
+
+
+@pytest.mark.parametrize("kind", UNSOUND)
+def test_what_is_no_pixel_spoils_no_png(kind):
+    found = decode(with_chunks(UNSOUND[kind]), None, 3, 16, 100, None)
+    np.testing.assert_array_equal(found.pixels, RGB)
+    assert not found.sound
+
+
+def test_texts_that_cannot_be_read_leave_transparency_and_orientation():
+    clear = np.zeros((4, 6, 4), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright = read_image(encode(clear, exif=exif))
+    assert upright.shape == (6, 4, 3)
+    assert upright.min() == 255
+    data = encode(clear, exif=exif)
+    data = data[:33] + UNSOUND["profile"] + data[33:]
+    np.testing.assert_array_equal(read_image(data), upright)
+
+
+HALF = b"II*\0\x08\0\0\0\x05\0\x12\x01"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+@pytest.mark.parametrize("exif", [b"nonsense", b"Exif\0\0" + HALF, b"Exif\0\0MM"])
+def test_exif_that_is_none_spoils_no_photograph(kind, exif):
+    plain = decode(encode(RGB, kind), None, 3, 16, 100, None)
+    found = decode(encode(RGB, kind, exif=exif), None, 3, 16, 100, None)
+    np.testing.assert_array_equal(found.pixels, plain.pixels)
+    assert plain.sound
+    if kind == "WEBP":  # of a JPEG Pillow reads it unasked, and then says nothing more
+        assert not found.sound
+
+
+def test_no_setting_of_pillow_or_of_warnings_changes():
+    before = list(warnings.filters)
+    read_image(with_chunks(UNSOUND["half-exif"]))
+    assert warnings.filters == before
+    assert Image.MAX_IMAGE_PIXELS == 89_478_485
+
+
+def test_how_many_pixels_are_decoded_is_limited_by_name():
+    grey = np.zeros((1500, 1000), np.uint8)
+    for kind in ("PNG", "JPEG", "WEBP"):
+        data = encode(grey, kind)
+        assert read_image(data, 64, max_megapixels=2).shape == (64, 64, 3)
+        size = 800 if kind == "JPEG" else 64  # there a smaller one is decoded at less than its size
+        with pytest.raises(ImageError, match=r"1,000 x 1,500 pixels.*dataset.max_megapixels=1 "):
+            read_image(data, size, max_megapixels=1)
+    assert read_image(encode(grey, "JPEG"), 64, max_megapixels=1).shape == (64, 64, 3)
+    with pytest.raises(ImageError, match="max_megapixels"):  # its coefficients are kept whole
+        read_image(encode(grey, "JPEG", progressive=True), 64, max_megapixels=1)
+
+
+def test_more_pixels_than_pillow_allows_can_be_allowed():
+    data = encode(np.zeros((10_000, 9_100), np.uint8), "JPEG")
+    assert read_image(data, 8, 1).shape == (8, 8, 1)
+    assert read_image(data, (1, 2275), 1, max_megapixels=92).shape == (1, 2275, 1)
 
 
 def test_every_cut_of_a_file_is_an_image_or_an_image_error():
