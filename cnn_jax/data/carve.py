@@ -38,6 +38,8 @@ def hold_out(
     parts = {}
     rest = np.arange(len(train))
     is_large = np.bincount(train.labels) > len(shares)
+    if train.groups is not None:
+        is_large = groups.in_enough(train.labels, train.groups, len(shares) + 1)
     for later, (name, share) in zip(range(len(shares), 0, -1), shares.items(), strict=True):
         size = max(1, round(share * len(train)))
         if size >= len(rest):
@@ -51,7 +53,7 @@ def hold_out(
             own = [train.groups[int(i)] for i in rest]
             if len(set(own)) < 2:
                 raise RunError(f"{share_name.format(name)}: there are no two groups to share out")
-            held = groups.hold_out(train.labels[rest], own, size)
+            held = groups.hold_out(train.labels[rest], own, size, is_large, later)
         else:
             ids = [train.ids[int(i)] for i in rest]
             held = _hold_out(train.labels[rest], ids, size, is_large, later)

@@ -7,6 +7,7 @@ Hidden files and the files that file managers leave behind are ignored.
 """
 
 import hashlib
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +39,7 @@ def source(config: experiment.Dataset) -> Source:
     if not root.is_dir():
         what = f"is not a folder; {LAYOUTS}"
         if not root.exists():
-            what = "does not exist; if the images have moved, give --dataset.path=DIR of now"
+            what = "does not exist; if the images have moved, say where to: --dataset.path=DIR"
         raise RunError(f"--dataset.path={config.path} {what}")
     root = root.resolve()
     layout = Layout(root, config.follow_links, config.label)
@@ -65,8 +66,15 @@ def source(config: experiment.Dataset) -> Source:
     notes += problems
     names = [name for name in names if listing["train"][name]]
     if len(names) < 2:
-        found = f"the only class with images is {names[0]!r}" if names else "no class has images"
-        raise RunError(f"{folders['train']}: {found}, and two are the least; {LAYOUTS}")
+        found, ways = "no class has images", LAYOUTS
+        if names:
+            found = f"the only class with images is {names[0]!r}"
+            if config.label is None:
+                ways = layout.ways(folders["train"] / names[0])
+        raise RunError(f"{folders['train']}: {found}, and two are the least; {ways}")
+    for one, other in itertools.pairwise(sorted(names, key=str.casefold)):
+        if one.casefold() == other.casefold():
+            notes.append(f"the classes {one!r} and {other!r} differ in capital letters only")
 
     encoded = {}
     for split, classes in listing.items():

@@ -14,7 +14,18 @@ from pathlib import Path
 from cnn_jax.errors import RunError, UsageError
 
 LAYOUTS = "expected DIR/train/CLASS/* and DIR/validation/CLASS/*, or DIR/CLASS/*"
-_LITTER = {"thumbs.db", "desktop.ini", "__macosx"}
+# What file managers, archives and network storage leave behind.
+_LITTER = {
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "__macosx",
+    "icon\r",
+    "@eadir",
+    "lost+found",
+    "$recycle.bin",
+    "system volume information",
+}
 _IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 # The names that are in use for each split, in any case.
 SPLITS = {
@@ -72,11 +83,16 @@ class Layout:
             found[entry.name] = self._entries(entry)
             for path in found[entry.name]:
                 if path.is_dir():
+                    tip = ""
+                    if folder == self.root and len(self._present(folder)) == 1:
+                        flag = shlex.quote(f"--dataset.path={entry}")
+                        tip = f"; if the data set begins there, give {flag}"
                     raise RunError(
-                        f"{path} is a folder inside the class folder {entry}; {LAYOUTS}{_NAMES}"
+                        f"{path} is a folder inside the class folder {entry}{tip}; "
+                        f"{LAYOUTS}{_NAMES}"
                     )
         if not found:
-            raise RunError(f"{folder} has no class folders; {self._ways(folder)}")
+            raise RunError(f"{folder} has no class folders; {self.ways(folder)}")
         return found
 
     def _classes_by_name(
@@ -174,11 +190,11 @@ class Layout:
             used = list(splits.values())
         elif self._label is None:
             if not folders:
-                raise RunError(f"{self.root} has no folders of images; {self._ways(self.root)}")
+                raise RunError(f"{self.root} has no folders of images; {self.ways(self.root)}")
             if all(_LIKE_A_SPLIT.fullmatch(folder.name) for folder in folders):
                 self._check_others(folders)
                 one = max(folders, key=lambda folder: folder.name.lower().startswith("train"))
-                raise RunError(f"{one} has no class folders; {self._ways(one)}")
+                raise RunError(f"{one} has no class folders; {self.ways(one)}")
             used = folders
         else:
             used = [entry for entry in entries if entry not in folders]
@@ -209,13 +225,15 @@ class Layout:
                     f"it, or move it out of {self.root}{_NAMES}"
                 )
 
-    def _ways(self, folder: Path) -> str:
-        """Returns the layouts there are; with the flag for one where file names tell classes."""
+    def ways(self, folder: Path) -> str:
+        """Returns the layouts there are; with the flags for one where file names tell classes."""
         names = [path.name for path in self._entries(folder) if _is_image(path)]
         found = propose_label(names)
         if found is None:
             return LAYOUTS
         flag = shlex.quote(f"--dataset.label={found}")
+        if folder != self.root and folder.name.lower() not in SPLIT_OF:
+            flag += " " + shlex.quote(f"--dataset.path={folder}")
         return f"{LAYOUTS}; or, as names of files like {names[0]!r} tell the class, give {flag}"
 
 

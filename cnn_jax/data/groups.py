@@ -102,21 +102,45 @@ def looks_grouped(ids: Sequence[str]) -> list[str]:
     ]
 
 
-def hold_out(labels: np.ndarray, groups: Sequence[str], size: int) -> np.ndarray:
+def in_enough(labels: np.ndarray, groups: Sequence[str], splits: int) -> np.ndarray:
+    """Returns bool [classes]: whether a class is in at least as many groups as there are splits.
+
+    Args:
+        labels: int [n].
+        groups: n names.
+        splits: the number of splits.
+    """
+    return (_counts(labels, groups)[2] > 0).sum(axis=0) >= splits
+
+
+def _counts(
+    labels: np.ndarray, groups: Sequence[str], classes: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns (names of the groups, index of each example's, int [groups, classes])."""
+    names, inverse = np.unique(np.asarray(groups), return_inverse=True)
+    counts = np.zeros((len(names), max(classes, labels.max() + 1)), np.int64)
+    np.add.at(counts, (inverse, labels), 1)
+    return names, inverse, counts
+
+
+def hold_out(
+    labels: np.ndarray, groups: Sequence[str], size: int, needed: np.ndarray, later: int
+) -> np.ndarray:
     """Returns the ascending indices of about `size` examples, whole groups, stratified.
 
     Groups are taken in turn, the larger ones first, of equals in the order of the sha256 of their
     names; one is taken where it brings the number of each class nearer to its share. At least one
-    group is held out, and one stays.
+    group is held out, and one stays. A class that is needed and would have no example here gets
+    its smallest group, as far as enough groups with it stay.
 
     Args:
         labels: int [n].
         groups: n names.
         size: how many examples to hold out, between 1 and n - 1.
+        needed: bool [classes], the classes that every split is to have.
+        later: how many splits are still to be served from what stays.
     """
-    names, inverse = np.unique(np.asarray(groups), return_inverse=True)
-    counts = np.zeros((len(names), labels.max() + 1), np.int64)
-    np.add.at(counts, (inverse, labels), 1)
+    names, inverse, counts = _counts(labels, groups, len(needed))
     hashes = [hashlib.sha256(str(n).encode(errors="surrogateescape")).digest() for n in names]
     order = sorted(range(len(names)), key=lambda i: (-counts[i].sum(), hashes[i]))
     target = counts.sum(axis=0) * (size / len(labels))
@@ -133,4 +157,21 @@ def hold_out(labels: np.ndarray, groups: Sequence[str], size: int) -> np.ndarray
             taken.append(i)
     if not taken:
         taken = [order[-1]]
+    has = counts > 0
+
+    def is_enough(taken: list[int]) -> np.ndarray:
+        """Returns bool [classes]: not needed, or in enough groups of those that stay."""
+        return ~needed | (np.delete(has, taken, axis=0).sum(axis=0) >= later)
+
+    for label in np.flatnonzero(needed):
+        for i in reversed(order):  # the smaller ones first
+            if has[taken, label].any():
+                break
+            if has[i, label] and is_enough([*taken, i])[has[i]].all():
+                taken.append(i)
+        for i in sorted(taken, key=order.index, reverse=True):
+            kept = [other for other in taken if other != i]
+            lost = has[i] & needed & ~has[kept].any(axis=0)
+            if kept and not is_enough(taken)[label] and has[i, label] and not lost.any():
+                taken = kept
     return np.flatnonzero(np.isin(inverse, taken))

@@ -70,6 +70,11 @@ def test_a_test_split_that_training_does_not_open_is_not_compared(folder):
     assert notes(folder)[0].startswith("8 images of test also in train")
 
 
+def test_evaluation_is_warned_of_a_test_split_that_was_trained_on(folder, caplog):
+    shutil.copytree(folder / "train", folder / "test")
+    assert notes(folder)[0] in caplog.text
+
+
 def test_copies_within_a_class_of_a_split_are_nobodys_business(folder):
     shutil.copy(folder / "train/cat/1.png", folder / "train/cat/again.png")
     assert notes(folder) == []

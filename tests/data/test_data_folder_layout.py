@@ -289,3 +289,37 @@ def test_classes_that_differ_in_case_are_pointed_at(linked):
     (linked / "validation" / "cat").rename(linked / "validation" / "Cat")
     with pytest.raises(RunError, match=r"validation/Cat .* does not have \('cat' is written"):
         listed(linked)
+
+
+def test_classes_that_differ_in_capital_letters_get_a_note(tmp_path):
+    fill(tmp_path, "Cat", "cat", "dog")
+    _, notes = listed(tmp_path)
+    assert notes == ["the classes 'Cat' and 'cat' differ in capital letters only"]
+
+
+def test_what_storage_leaves_behind_is_passed_over(tmp_path):
+    for name in ("train", "val"):
+        fill(tmp_path / name, "cat", "dog")
+        (tmp_path / name / "@eaDir").mkdir()
+        (tmp_path / name / "cat" / "@eaDir").mkdir()
+    (tmp_path / "lost+found").mkdir()
+    assert listed(tmp_path) == ({"train": BOTH, "validation": BOTH}, [])
+
+
+def test_one_folder_too_high_is_told(tmp_path):
+    fill(tmp_path / "my pets" / "train", "cat", "dog")
+    with pytest.raises(RunError) as caught:
+        listed(tmp_path)
+    path = shlex.quote(f"--dataset.path={tmp_path}/my pets")
+    assert f"if the data set begins there, give {path};" in caught.value.for_command_line
+
+
+def test_one_folder_of_images_is_told_how_names_tell_classes(tmp_path):
+    kaggle(tmp_path, "images")
+    with pytest.raises(RunError) as caught:
+        listed(tmp_path)
+    label, path = shlex.split(caught.value.for_command_line)[-2:]
+    assert label.startswith("--dataset.label=")
+    assert path == f"--dataset.path={tmp_path}/images"
+    counts, _ = listed(path.partition("=")[2], label=label.partition("=")[2])
+    assert counts == {"train": BOTH}

@@ -40,9 +40,26 @@ def test_the_order_of_the_examples_changes_nothing():
     split = made(30, 2)
     order = np.random.default_rng(1).permutation(len(split)).tolist()
     own = list(split.groups or ())
-    one = groups.hold_out(split.labels, own, 12)
-    other = groups.hold_out(split.labels[order], [own[i] for i in order], 12)
+    more = {"size": 12, "needed": groups.in_enough(split.labels, own, 2), "later": 1}
+    one = groups.hold_out(split.labels, own, **more)
+    other = groups.hold_out(split.labels[order], [own[i] for i in order], **more)
     assert {split.ids[i] for i in one} == {split.ids[order[i]] for i in other}
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.45])
+@pytest.mark.parametrize("images", [[1] * 3, [2, 9, 30], [1, 1, 1, 50]])
+def test_a_class_of_few_groups_has_one_in_every_split(share, images):
+    rare = np.repeat(np.arange(len(images)), images)  # the patients of each rare image
+    patients = np.concatenate([np.arange(100, 197), rare])
+    labels = np.repeat([0, 1], [97, len(rare)]).astype(np.int32)
+    own = [f"p{patient}" for patient in patients]
+    pixels = np.zeros((len(labels), 1, 1, 1), np.uint8)
+    split = Split(pixels, labels, list(map(str, range(len(labels)))), own)
+    parts = carve.hold_out(split, {"test": share, "validation": share}, [])
+    for part in parts.values():
+        assert set(part.labels) == {0, 1}
+    sets = [set(part.groups or ()) for part in parts.values()]
+    assert sum(map(len, sets)) == len(set.union(*sets)) == len(set(own))
 
 
 def test_groups_that_leave_nothing_are_refused():

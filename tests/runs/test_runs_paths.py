@@ -46,7 +46,7 @@ def test_a_run_goes_on_and_is_evaluated_from_elsewhere(main, tmp_path, capsys, m
         assert main(*command, "--workdir=../run") == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert f"--dataset.path={tmp_path}/photos does not exist" in line
-        assert "give --dataset.path=DIR" in line
+        assert "say where to: --dataset.path=DIR" in line
     assert main("train", "--workdir=../run", "--train.epochs=4", "--dataset.path=../moved") == 0
     stored = json.loads((tmp_path / "run" / "config.json").read_text())
     assert stored["dataset"]["path"] == f"{tmp_path}/elsewhere/../moved"
