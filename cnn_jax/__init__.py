@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         create_model,
         from_arrays,
         from_experiment,
+        from_folder,
         load,
         preset,
         read_images,
@@ -34,22 +35,41 @@ if TYPE_CHECKING:
     from cnn_jax.data import Data
     from cnn_jax.errors import RunError, UsageError
     from cnn_jax.evaluation.predictions import Predictions
-    from cnn_jax.experiment import Experiment
+    from cnn_jax.experiment import (
+        Checkpoint,
+        Dataset,
+        Experiment,
+        Logging,
+        Model,
+        Optimizer,
+        Train,
+        Transfer,
+    )
+    from cnn_jax.options import Sweep
     from cnn_jax.runs.trained import Run
 
 # The public names, by the module that has them.
 _PUBLIC = {
+    "Checkpoint": "experiment",
     "Data": "data",
+    "Dataset": "experiment",
     "Experiment": "experiment",
+    "Logging": "experiment",
+    "Model": "experiment",
+    "Optimizer": "experiment",
     "Predictions": "evaluation.predictions",
     "Run": "runs.trained",
     "RunError": "errors",
+    "Sweep": "options",
+    "Train": "experiment",
+    "Transfer": "experiment",
     "UsageError": "errors",
     "batches": "api",
     "create": "api",
     "create_model": "api",
     "from_arrays": "api",
     "from_experiment": "api",
+    "from_folder": "api",
     "load": "api",
     "preset": "api",
     "read_images": "api",
@@ -60,11 +80,19 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "Checkpoint",
     "Data",
+    "Dataset",
     "Experiment",
+    "Logging",
+    "Model",
+    "Optimizer",
     "Predictions",
     "Run",
     "RunError",
+    "Sweep",
+    "Train",
+    "Transfer",
     "UsageError",
     "batches",
     "cpu",
@@ -72,6 +100,7 @@ __all__ = [
     "create_model",
     "from_arrays",
     "from_experiment",
+    "from_folder",
     "load",
     "preset",
     "read_images",

@@ -14,6 +14,7 @@ from cnn_jax.cli import presets
 from cnn_jax.data import Data, Split, from_arrays, register_dataset
 from cnn_jax.data.batches import Batch, Feed, Picked, steps_per_epoch, train_batches
 from cnn_jax.data.reading import read_images
+from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Dataset, Experiment
 from cnn_jax.losses import Loss, register_loss
 from cnn_jax.models import register_model
@@ -31,6 +32,7 @@ __all__ = [
     "create_model",
     "from_arrays",
     "from_experiment",
+    "from_folder",
     "load",
     "preset",
     "read_images",
@@ -57,22 +59,48 @@ def preset(name: str | os.PathLike[str]) -> Experiment:
     return presets.load(os.fspath(name))
 
 
-def from_experiment(dataset: Dataset, *, test: bool = True) -> Data:
-    """Loads the data that a section of an experiment names, such as `experiment.dataset`.
+def from_experiment(dataset: Dataset | Experiment, *, test: bool = True) -> Data:
+    """Loads the data that an experiment names.
 
     Args:
-        dataset: the section; `cnn_jax.preset(NAME).dataset`, say.
+        dataset: the experiment, such as `cnn_jax.preset(NAME)`, or its section `dataset`.
         test: whether the test split is wanted.
 
     Raises:
         UsageError: there is no such data set.
         RunError: the data cannot be had or read.
     """
-    return dataclasses.replace(data_sets.load(dataset, test=test), section=dataset)
+    if not isinstance(dataset, Dataset | Experiment):
+        raise UsageError(f"give cnn_jax.preset(NAME) or a cnn_jax.Dataset(...), not {dataset!r}")
+    experiment = dataset if isinstance(dataset, Experiment) else Experiment(dataset=dataset)
+    section = experiment.dataset
+    return dataclasses.replace(data_sets.load(section, test=test), section=section)
+
+
+def from_folder(
+    path: str | os.PathLike[str], image_size: int | None = None, **settings: Any
+) -> Data:
+    """Loads a folder of images, `path/CLASS/*.jpg` or `path/train/CLASS/*` and so on.
+
+        data = cnn_jax.from_folder("photos", image_size=64)
+        run = cnn_jax.train(data, model="study_cnn", epochs=10)
+
+    Args:
+        path: the folder.
+        image_size: height and width that images are resized to, in pixels; None: as stored.
+        **settings: others of the section `cnn_jax.Dataset`, such as `on_error="skip"`.
+
+    Raises:
+        UsageError: there is no such setting, or the folder holds no classes.
+        RunError: an image cannot be read.
+    """
+    given = {"name": "folder", "path": os.fspath(path), "image_size": image_size, **settings}
+    return from_experiment(Experiment().replace({f"dataset.{k}": v for k, v in given.items()}))
 
 
 def train(
-    what: Data | Experiment,
+    what: Data | Experiment | Any,
+    labels: Any = None,
     *,
     model: str | nn.Module | None = None,
     loss: str | Loss | None = None,
@@ -98,7 +126,8 @@ def train(
         run = cnn_jax.train(cnn_jax.preset("cifar10_cnn"), workdir="runs/a")
 
     Args:
-        what: the data, for an experiment of default settings; or an experiment.
+        what: the data, for an experiment of default settings; or an experiment; or images.
+        labels: the labels of images; the two are what `cnn_jax.from_arrays` takes.
         model: a registered model's name, or any Linen module that is called as `(images)` or
             `(images, train)` and returns logits [batch, classes].
         loss: a loss's name, or a function (logits, labels) -> values [batch].
@@ -123,7 +152,17 @@ def train(
     """
     runtime.start()
     config, data, values = arguments.read(
-        what, data, model, loss, optimizer, epochs, batch_size, learning_rate, seed, settings
+        what,
+        labels,
+        data,
+        model,
+        loss,
+        optimizer,
+        epochs,
+        batch_size,
+        learning_rate,
+        seed,
+        settings,
     )
     return start.train(config, data, workdir=workdir, progress=progress, **values)
 
@@ -156,34 +195,45 @@ def create_model(name: str, num_outputs: int, **options: Any) -> Any:
     Raises:
         UsageError: no model has this name, or an option has no effect on it.
     """
+    if num_outputs < 1:
+        raise UsageError(f"num_outputs must be at least 1, not {num_outputs}")
     return models.create(name, num_outputs, **options)
 
 
 def batches(
-    split: Split, batch_size: int, *, seed: int | None = 0, epochs: int = 1, start: int = 0
+    split: Split | Data, batch_size: int, *, seed: int | None = 0, epochs: int = 1, start: int = 0
 ) -> Iterator[Batch | Picked]:
-    """Yields the batches of some epochs, in the order in which `train` takes them.
+    """Returns the batches of some epochs, one by one, in the order in which `train` takes them.
 
     A batch has `images`, `labels`, and `weights`: the last batch of an epoch is filled up with
     examples of weight 0. The images wait on the devices, or are streamed where they are too many.
 
     Args:
-        split: the examples, such as `data.train`.
+        split: the examples, such as `data.train`, which is also meant by `data`.
         batch_size: examples in a batch.
         seed: of the order, which is a function of seed and epoch; None: in the order they are in.
         epochs: passes over the split.
         start: steps to leave out, of a run that goes on.
+
+    Raises:
+        UsageError: a number is out of its range, or the batch cannot be split over the devices.
     """
+    split = split.train if isinstance(split, Data) else split
+    if not isinstance(split, Split):
+        raise UsageError(f"give a Split such as data.train, not {type(split).__name__}")
+    if batch_size < 1 or epochs < 1 or start < 0:
+        raise UsageError("batch_size and epochs are 1 or more, and start is 0 or more")
     mesh = distributed.make_mesh()
     distributed.check_batch_size("batch_size", batch_size, mesh)
     count = epochs * steps_per_epoch(len(split), batch_size) - start
     indices = train_batches(seed, len(split), batch_size, start)
     feed = Feed(split, mesh, _RESIDENT_LIMIT)
-    yield from feed.batches(index for index, _ in zip(indices, range(count), strict=False))
+    return feed.batches(index for index, _ in zip(indices, range(count), strict=False))
 
 
 def create(
-    what: Data | Experiment,
+    what: Data | Experiment | Any,
+    labels: Any = None,
     *,
     model: str | nn.Module | None = None,
     loss: str | Loss | None = None,
@@ -210,6 +260,6 @@ def create(
     """
     runtime.start()
     rest = (loss, optimizer, epochs, batch_size, learning_rate, seed, settings)
-    config, data, values = arguments.read(what, data, model, *rest)
+    config, data, values = arguments.read(what, labels, data, model, *rest)
     parts = prepare(name_values(config, data, **values), data, **values)
     return parts.first_state(), Step(parts)

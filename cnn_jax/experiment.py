@@ -69,20 +69,32 @@ class Experiment:
     logging: Logging = dataclasses.field(default_factory=Logging)
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value: Any = settings.plain(getattr(self, field.name))
+            if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
+                kind = field.type.__name__
+                if type(value) is not field.type:
+                    raise UsageError(f"{field.name} is a cnn_jax.{kind}(...), not {value!r}")
+                numbers = {name: settings.plain(number) for name, number in vars(value).items()}
+                value = field.type(**numbers)
+            object.__setattr__(self, field.name, value)
         for path, field in fields():
             check_value(path, field, get(self, path))
         _check_combinations(self)
 
-    def replace(self, changes: Mapping[str, Any]) -> "Experiment":
+    def replace(self, changes: Mapping[str, Any] | None = None, /, **more: Any) -> "Experiment":
         """Returns the experiment with the values at dotted paths replaced.
 
         Args:
             changes: such as `{"train.epochs": 3, "model.name": "resnet20"}`.
+            **more: the settings that are in no section, such as `seed=3`.
 
         Raises:
             UsageError: there is no such setting, or a value is not legal.
         """
-        return replace(self, changes)
+        if not isinstance(changes, Mapping | None):
+            raise UsageError(f"settings are given as {{dotted path: value}}, not {changes!r}")
+        return replace(self, {**(changes or {}), **more})
 
 
 def _check_combinations(e: Experiment) -> None:

@@ -9,7 +9,7 @@ import os
 import pathlib
 from typing import Any
 
-from cnn_jax.errors import RunError
+from cnn_jax.errors import RunError, UsageError
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
@@ -59,6 +59,29 @@ def checksum(path: pathlib.Path, algorithm: str) -> str:
 def sha256(path: pathlib.Path) -> str:
     """Returns the sha256 of a file, hexadecimal."""
     return checksum(path, "sha256")
+
+
+def check_free(noun: str, name: Any, new: Any, known: Any, where: str | None) -> None:
+    """Refuses to register something under a name that something else has.
+
+    Args:
+        noun: what it is, such as "loss".
+        name: the name.
+        new: the function or class to register.
+        known: what the name stands for now, or None.
+        where: the file that defines what it stands for; None: it is the package's own.
+
+    Raises:
+        UsageError: the name is taken, or is no name, or `new` cannot be called. The same function,
+            by its file and its name there, may come again, as when a file is run twice.
+    """
+    if not isinstance(name, str) or not name:
+        raise UsageError(f"the name of a {noun} is a text, not {name!r}")
+    if not callable(new):
+        raise UsageError(f"register a function as the {noun} {name!r}, not {new!r}")
+    if known is not None and (where is None or source_of(known) != source_of(new)):
+        owner = "of cnn_jax" if where is None else f"in {where or 'Python'}"
+        raise UsageError(f"there is already a {noun} {name!r} ({owner}); choose another name")
 
 
 def source_of(thing: Any) -> tuple[str, str]:

@@ -63,8 +63,8 @@ def register_loss(name: str, loss: Loss | None = None) -> Any:
     if loss is None:
         return lambda loss: register_loss(name, loss)
     known = REGISTRY.get(name)
-    if known is not None and (name in OURS or files.source_of(known) != files.source_of(loss)):
-        raise UsageError(f"there is a loss {name!r} already; register yours under another name")
+    where = None if name in OURS or known is None else files.source_of(known)[0]
+    files.check_free("loss", name, loss, known, where)
     REGISTRY[name] = loss
     return loss
 

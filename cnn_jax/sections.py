@@ -204,7 +204,9 @@ class Transfer:
         "names, or of a run directory; none: random initialisation",
     )
     include: str | None = setting(
-        None, "load the parameters whose path matches this pattern only; none: the backbone"
+        None,
+        "load the parameters whose path matches this pattern only; none: the backbone, or all of a "
+        "model of your own in one part",
     )
     freeze: str = setting(
         "none",

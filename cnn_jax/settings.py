@@ -82,6 +82,12 @@ def field_type(field: dataclasses.Field) -> tuple[type, bool, tuple[str, ...]]:
     return kind, optional, ()
 
 
+def plain(value: Any) -> Any:
+    """Returns a number of NumPy or JAX, an array without axes among them, as Python's own."""
+    is_scalar = getattr(value, "shape", None) == () and hasattr(value, "item")
+    return value.item() if is_scalar else value
+
+
 def check_value(path: str, field: dataclasses.Field, value: Any) -> None:
     """Raises UsageError where a value is not legal for its field.
 

@@ -3,13 +3,12 @@
 A preset outside the package: it registers a model under a name, and every command takes it.
 
     cnn-jax --config=examples/my_preset.py --workdir=runs/mine
-    cnn-jax evaluate --config=examples/my_preset.py --workdir=runs/mine
+    cnn-jax evaluate --code=examples/my_preset.py --workdir=runs/mine
 """
 
 import flax.linen as nn
 
 import cnn_jax
-from cnn_jax.experiment import Dataset, Experiment, Model, Train
 
 
 @cnn_jax.register_model("tiny_net", input_shape=(8, 8, 1), options={"dropout_rate": 0.1})
@@ -33,6 +32,8 @@ class TinyNet(nn.Module):
         return nn.Dense(self.num_outputs)(x)
 
 
-EXPERIMENT = Experiment(
-    dataset=Dataset(name="digits"), model=Model(name="tiny_net"), train=Train(epochs=5)
+EXPERIMENT = cnn_jax.Experiment(
+    dataset=cnn_jax.Dataset(name="digits"),
+    model=cnn_jax.Model(name="tiny_net"),
+    train=cnn_jax.Train(epochs=5),
 )

@@ -10,13 +10,14 @@ from PIL import Image
 
 from cnn_jax.data import bit_depth as depths
 from cnn_jax.data import cache, images
+from cnn_jax.errors import UsageError
 
 # Images that a thread reads at a time.
 _PART = 32
 
 
 def read_images(
-    paths: Sequence[str | os.PathLike[str]],
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     size: int | tuple[int, int],
     channels: int = 3,
     bit_depth: int | None = None,
@@ -25,7 +26,7 @@ def read_images(
     """Reads files as data sets are read: upright, resized, with threads.
 
     Args:
-        paths: the files.
+        paths: the files, or one.
         size: height and width in pixels, or one number for both.
         channels: 3 or 1.
         bit_depth: bits that the values of 16-bit images use; None: the fewest that hold them all.
@@ -35,8 +36,16 @@ def read_images(
         uint8 [n, height, width, channels].
 
     Raises:
+        UsageError: there is no path, or there are no such sizes or channels.
         RunError: a file cannot be read as an image.
     """
+    paths = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    sides = [size] if isinstance(size, int) else list(size)
+    if channels not in (1, 3) or min(sides) < 1 or len(sides) > 2 or not paths:
+        raise UsageError(
+            "give one path at least, a size of (height, width) above 0, and channels 3 or 1; not "
+            f"{len(paths)} paths, size {size} and {channels} channels"
+        )
     parts = [paths[i : i + _PART] for i in range(0, len(paths), _PART)]
     bits = bit_depth or depths.of_files(paths, max_megapixels).depth
 

@@ -48,14 +48,9 @@ def register_dataset(name: str, load: Callable[..., Any] | None = None) -> Any:
     """
     if load is None:
         return lambda load: register_dataset(name, load)
-    known = REGISTRY.get(name)
-    if name in _TAKEN or (
-        known is not None and files.source_of(known.load) != files.source_of(load)
-    ):
-        where = f", defined in {known.defined_in}" if known and known.defined_in else ""
-        raise UsageError(
-            f"there is a data set {name!r} already{where}; register yours under another name"
-        )
+    known, taken = REGISTRY.get(name), name in _TAKEN
+    found = taken or (known.load if known else None)
+    files.check_free("data set", name, load, found, known.defined_in if known else None)
     REGISTRY[name] = Entry(load, files.source_of(load)[0])
     return load
 

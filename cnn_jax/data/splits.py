@@ -35,6 +35,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.images.shape[1:]))
+        return f"<Split of {len(self):,} examples, {self.images.dtype} {shape}>"
+
 
 @dataclasses.dataclass(frozen=True)
 class DataInfo:
@@ -94,6 +98,15 @@ class Data:
     info: DataInfo
     splits: dict[str, Split]
     section: Any = None
+
+    def __repr__(self) -> str:
+        shape, names = " x ".join(map(str, self.info.image_shape)), self.info.class_names
+        sizes = ", ".join(f"{name} {len(split):,}" for name, split in self.splits.items())
+        classes = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        return (
+            f"<Data {self.info.name}: {sizes}; {self.info.dtype} {shape}; "
+            f"{len(names)} classes: {classes}>"
+        )
 
     @property
     def train(self) -> Split:

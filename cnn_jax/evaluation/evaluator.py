@@ -85,6 +85,22 @@ class Evaluation:
     confusion: np.ndarray
     probabilities: np.ndarray
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The accuracy's 95 % interval (Wilson's) where the examples are drawn by chance."""
+        from scipy import stats
+
+        correct = round(self.accuracy * self.examples)
+        found = stats.binomtest(correct, self.examples).proportion_ci(method="wilson")
+        return float(found.low), float(found.high)
+
+    def __repr__(self) -> str:
+        low, high = self.interval
+        return (
+            f"<Evaluation: accuracy {self.accuracy:.4f} ({low:.4f} to {high:.4f}) of "
+            f"{self.examples:,} examples, loss {self.loss:.4f}>"
+        )
+
 
 class Evaluator:
     """Evaluates variables on whole splits; the last batch is padded and masked.

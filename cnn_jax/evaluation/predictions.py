@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from cnn_jax.data import DataInfo, arrays, folder
+from cnn_jax import text
+from cnn_jax.data import DataInfo, Split, arrays, folder
 from cnn_jax.errors import UsageError
 
-# Images: an array [n, height, width, channels] as stored, one path, or several.
-Images = np.ndarray | str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+# An array [n, height, width, channels] as stored, one such image, a list of them, the images of a
+# split, one path, or several.
+Images = np.ndarray | Split | str | os.PathLike[str] | Sequence[Any]
 
 _BATCH = 64
 
@@ -31,11 +33,15 @@ def image_batches(
         UsageError: the images have another shape or type, or there are none.
         RunError: a file cannot be read as an image.
     """
-    if isinstance(images, str | os.PathLike):
-        images = [images]
+    given: Any = [images] if isinstance(images, str | os.PathLike) else images
+    if isinstance(given, Split):
+        given = given.images
+    if not hasattr(given, "shape"):
+        given = _listed(given)
     read = None
-    if hasattr(images, "shape"):
-        images = arrays.check_images(images, like=info)
+    if hasattr(given, "shape"):
+        one = (info.image_shape, info.image_shape[:2] if info.image_shape[2] == 1 else None)
+        given = arrays.check_images(given[None] if given.shape in one else given, like=info)
     elif info.dtype == "uint8":
         height, width, channels = info.image_shape
         read = functools.partial(
@@ -47,16 +53,31 @@ def image_batches(
         )
     else:
         raise UsageError("the run was trained on float arrays; give it such, not files")
-    if len(images) == 0:
+    if len(given) == 0:
         raise UsageError("there are no images to look at")
-    size = min(_BATCH, len(images))
-    for start in range(0, len(images), size):
-        part: Any = images[start : start + size]
+    size = min(_BATCH, len(given))
+    for start in range(0, len(given), size):
+        part: Any = given[start : start + size]
         if read is not None:
             part = [read(os.fspath(path)) for path in part]
         part = np.asarray(part)
         fill = np.zeros((size - len(part), *part.shape[1:]), part.dtype)
         yield np.concatenate([part, fill]), len(part)
+
+
+def _listed(images: Any) -> Any:
+    """Returns paths as they are, and a list of arrays or numbers as one array."""
+    if not isinstance(images, Sequence):
+        raise UsageError(f"images are an array or paths of files, not {type(images).__name__}")
+    if all(isinstance(each, str | os.PathLike) for each in images):
+        return images
+    try:
+        array = np.asarray(images)
+    except ValueError:  # of several shapes
+        raise UsageError("images in a list have several shapes; give them all one") from None
+    if array.dtype.kind == "i" and array.min() >= 0 and array.max() <= 255:
+        return array.astype(np.uint8)  # nested lists of pixels
+    return array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +98,10 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.classes)
+
+    def __repr__(self) -> str:
+        some = ", ".join(map(str, self.classes[:5])) + (", ..." if len(self) > 5 else "")
+        return f"<Predictions of {text.plural(len(self), 'image')}: {some}>"
 
     def top(self, count: int = 3) -> list[list[tuple[str, float]]]:
         """Returns the most probable classes of each image, as (name, probability)."""

@@ -99,11 +99,8 @@ def register_model(
             published=published,
         )
     known = REGISTRY.get(name)
-    if known is not None and (
-        known.defined_in is None or files.source_of(known.builder) != files.source_of(builder)
-    ):
-        where = "a model of cnn_jax" if known.defined_in is None else f"in {known.defined_in}"
-        raise UsageError(f"there is already a model {name!r} ({where}); choose another name")
+    found = (known.builder, known.defined_in) if known else (None, None)
+    files.check_free("model", name, builder, *found)
     REGISTRY[name] = Entry(
         builder=builder,
         input_shape=input_shape,

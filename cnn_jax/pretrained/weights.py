@@ -162,9 +162,10 @@ def merge(
         RunError: they do not fit; nothing was loaded.
         UsageError: the pattern selects nothing of the model.
     """
-    pattern = "backbone" if include is None else include
     flat: dict[str, Any] = trees.flatten(variables)
     full = {name.partition("/")[2]: name for name in flat}  # no path is in two collections
+    in_parts = any(matches("backbone", path) for path in full)
+    pattern = ("backbone" if in_parts else ".*") if include is None else include
     ours = {path: flat[name] for path, name in full.items() if matches(pattern, path)}
     theirs = {name: leaf for name, leaf in weights.arrays.items() if matches(pattern, name)}
     if not ours:
@@ -188,7 +189,7 @@ def merge(
             f"the weights of {weights.source} do not fit, and none were loaded: "
             f"{'; '.join(problems)}. The model has {_some(full)}; the file has "
             f"{_some(weights.arrays)}. --transfer.include=PATTERN loads the part whose paths match "
-            "(none given: backbone); --model.name and --model.head choose another network"
+            f"(none given: {pattern}); --model.name and --model.head choose another network"
         )
     taken = {full[path]: np.asarray(theirs[path], leaf.dtype) for path, leaf in ours.items()}
     return trees.unflatten(flat | taken)

@@ -99,7 +99,8 @@ class Run:
 
         Args:
             images: an array as the run's data are stored, uint8 [n, height, width, channels] of the
-                run's height and width; or paths of image files, which are resized.
+                run's height and width, or one such image; or paths of image files, which are
+                resized.
 
         Raises:
             UsageError: the images have another shape or type than the run's.
@@ -157,7 +158,7 @@ class Run:
             )
             if layer not in known:
                 there = [*filter(None, names), *known]
-                tip = text.did_you_mean(layer, there)
+                tip = text.did_you_mean(str(layer), there)
                 raise UsageError(f"there is no layer {layer!r}{tip}; there are {', '.join(there)}")
         return self._map(("features", layer), forward, images)
 
@@ -178,7 +179,8 @@ class Run:
 
     def evaluate(
         self,
-        split: str | Split | tuple[Any, Any] | None = None,
+        split: str | Split | tuple[Any, Any] | Any = None,
+        labels: Any = None,
         *,
         views: str = "one",
         batch_size: int | None = None,
@@ -187,8 +189,9 @@ class Run:
 
         Args:
             split: "test", "validation" or "train" of the run's own data, which are loaded where
-                they are not at hand; a Split; or (images, labels). None: test where the data have
-                it, else validation.
+                they are not at hand; a Split; (images, labels); or images. None: test where the
+                data have it, else validation.
+            labels: the labels of images.
             views: "one", "mirror" or "mirror_translate": over which views of each image logits are
                 averaged.
             batch_size: examples in one step; None: the experiment's.
@@ -200,13 +203,22 @@ class Run:
             UsageError: there is no such split, or the images are not like the run's.
             RunError: the data are not those that the run was trained on.
         """
-        chosen = self.split(split) if split is None or isinstance(split, str) else split
-        if isinstance(split, Split):
-            chosen = arrays.make_split(split.images, split.labels, self.data_info, split.ids)
-        elif isinstance(chosen, tuple):
-            chosen = arrays.make_split(*chosen, like=self.data_info)
+        given = split if labels is None else (split, labels)
+        if given is None or isinstance(given, str):
+            chosen = self.split(given)
+        elif isinstance(given, Split):
+            chosen = arrays.make_split(given.images, given.labels, self.data_info, given.ids)
+        elif isinstance(given, tuple | list) and len(given) == 2:
+            chosen = arrays.make_split(given[0], given[1], like=self.data_info)
+        else:
+            raise UsageError(
+                "give the name of a split, a Split such as data.test, or (images, labels), not "
+                f"{type(given).__name__}"
+            )
         mesh = distributed.make_mesh()
-        size = batch_size or self.experiment.dataset.eval_batch_size
+        size = self.experiment.dataset.eval_batch_size if batch_size is None else batch_size
+        if size < 1:
+            raise UsageError(f"batch_size must be at least 1, not {size}")
         key = ("evaluate", size, views)
         if key not in self._jitted:
             self._jitted[key] = Evaluator(self._assembly, size, mesh, views=views)

@@ -14,7 +14,8 @@ from cnn_jax.training.values import check_effects
 
 
 def read(
-    what: Data | Experiment,
+    what: Data | Experiment | Any,
+    labels: Any,
     data: Data | None,
     model: str | nn.Module | None,
     loss: str | Loss | None,
@@ -33,6 +34,10 @@ def read(
     Raises:
         UsageError: the arguments do not fit together.
     """
+    if labels is not None:
+        if isinstance(what, Data | Experiment):
+            raise UsageError("labels belong to images; give them to cnn_jax.from_arrays")
+        what = arrays.from_arrays(what, labels)
     if isinstance(what, Data):
         if data is not None:
             raise UsageError("data was given twice")
@@ -47,8 +52,8 @@ def read(
         config, data = what, None if data is None else arrays.check_data(data)
     else:
         raise UsageError(
-            "the first argument is data (of cnn_jax.from_arrays) or an Experiment (of "
-            f"cnn_jax.preset), not {type(what).__name__}"
+            "the first argument is data (of cnn_jax.from_arrays or from_folder) or an Experiment "
+            f"(of cnn_jax.preset), not {what!r:.40}"
         )
     if not isinstance(model, str | nn.Module | None):
         raise UsageError(f"model is a name or a Linen module (made: MyNet()), not {model!r}")
@@ -71,6 +76,8 @@ def read(
         "seed": seed,
     }
     changes = {path: value for path, value in changes.items() if value is not None}
+    if not isinstance(settings, Mapping | None):
+        raise UsageError(f"settings are {{dotted path: value}}, not {settings!r}")
     changes |= settings or {}
     check_effects(changes, data, **values)
     return config.replace(changes), data, values

@@ -104,10 +104,10 @@ def test_a_name_is_given_once():
     assert register_dataset("mine", mine) is mine
     assert registry.REGISTRY["mine"].defined_in == __file__
     register_dataset("mine", mine)
-    with pytest.raises(UsageError, match=f"a data set 'mine' already, defined in {__file__}"):
+    with pytest.raises(UsageError, match=rf"already a data set 'mine' \(in {__file__}\)"):
         register_dataset("mine", other)
     for name in ("digits", "cifar10", "folder", "arrays"):
-        with pytest.raises(UsageError, match=f"a data set '{name}' already"):
+        with pytest.raises(UsageError, match=f"already a data set '{name}'"):
             register_dataset(name, other)
 
 

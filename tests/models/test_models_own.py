@@ -227,5 +227,5 @@ def test_a_name_is_registered_twice_by_the_same_file_alone():
     with pytest.raises(UsageError, match=r"already a model 'twice' \(in .*test_models_own.py\)"):
         models.register_model("twice", Compact)
     for name in ("lenet5", "resnet20"):
-        with pytest.raises(UsageError, match=f"already a model '{name}' .a model of cnn_jax"):
+        with pytest.raises(UsageError, match=f"already a model '{name}' .of cnn_jax"):
             models.register_model(name, models.REGISTRY[name].builder)

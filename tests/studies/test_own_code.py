@@ -107,7 +107,7 @@ def test_runs_are_compared_and_reported_without_the_code(here, capsys):
 
 def test_advice_on_a_module_in_one_part(swept, cli, here, capsys):
     base, _ = swept
-    options = ["--transfer.weights=s/trials/0000/seed0", "--transfer.include=.*"]
+    options = ["--transfer.weights=s/trials/0000/seed0"]
     options += ["--advise.examples=all", "--advise.seeds=1", "--advise.budget=epochs"]
     result = cli("advise", "--config=own.py", "--workdir=a", *options, cwd=base)
     assert result.returncode == 0, result.stderr + result.stdout
