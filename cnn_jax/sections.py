@@ -60,7 +60,8 @@ class Dataset:
     )
     data_dir: str | None = setting(
         None,
-        "where prepared TFDS directories are; none: $TFDS_DATA_DIR, else ~/tensorflow_datasets",
+        "where prepared TFDS directories are, and new ones go; none: the cache and "
+        "~/tensorflow_datasets, which is only read, or $TFDS_DATA_DIR and its folder cnn_jax",
         resumable=True,
     )
     image_size: int | None = setting(

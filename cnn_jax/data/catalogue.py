@@ -1,10 +1,13 @@
 """The data sets that exist by name: ours, the user's registered ones, and those of TFDS."""
 
+import dataclasses
+import importlib.util
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from cnn_jax import experiment, runtime, text
+from cnn_jax import experiment, text
 from cnn_jax.data import prepared, registry
 from cnn_jax.data.sources import BUILT_IN, Source
 from cnn_jax.errors import UsageError
@@ -19,23 +22,33 @@ def source(config: experiment.Dataset) -> Source:
         UsageError: no data set has this name, or it is not image classification.
         RunError: it is not prepared and cannot be, or its directory cannot be read.
     """
-    name, place = config.name, prepared.data_dir(config)
+    name = config.name
     match = _NAME.fullmatch(name)
     if match is None:
         raise _unknown(name)
-    places = [place]
-    if name == "digits":
-        places.append(runtime.cache_dir() / "tensorflow_datasets")
-    path = next((p for p in (prepared.find(p, **match.groupdict()) for p in places) if p), None)
-    if path is None:
+    where, ours = prepared.find_places(config), match["dataset"] in BUILT_IN
+    found = [prepared.find(place, **match.groupdict()) for place in (*where.ours, *where.others)]
+    there = [path for path in found if path is not None]
+    passed = [path for path in there if prepared.file_format(path) not in ("array_record", None)]
+    readable = [path for path in there if path not in passed]
+    if readable:
+        path = readable[0]
+    elif passed and (config.data_dir or not (ours or importlib.util.find_spec("tensorflow"))):
+        path = passed[0]  # the error says what to do
+    else:
         if match["dataset"] not in (*BUILT_IN, *_names_of_tfds()):
             raise _unknown(name)
         from cnn_jax.data import prepare  # imports TFDS, which takes seconds
 
-        if name == "digits" and not _writable(place):
-            place = places[1]
-        path = prepare.prepare(name, place)
-    return prepared.read(name, path, ours=name.partition(":")[0] in BUILT_IN)
+        path = prepare.prepare(name, _to_prepare_in(where.ours), (*where.ours, *where.others))
+    read = prepared.read(name, path, ours)
+    notes = [f"not used: {each}, which only TensorFlow can read" for each in passed if each != path]
+    return dataclasses.replace(read, notes=(*read.notes, *notes))
+
+
+def _to_prepare_in(places: Sequence[Path]) -> Path:
+    """Returns the first place that can be written, or the first."""
+    return next(filter(_writable, places), places[0])
 
 
 def _writable(folder: Path) -> bool:

@@ -17,7 +17,7 @@ import threading
 import urllib.parse
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from absl import logging
 from PIL import Image
 from tensorflow_datasets.core.download import resource
 
+from cnn_jax import runtime
 from cnn_jax.data import prepared
 from cnn_jax.data.cache import cores
 from cnn_jax.data.digits import png
@@ -45,12 +46,13 @@ _BLOCK = 256
 Examples = Iterator[tuple[Any, dict[str, Any]]]
 
 
-def prepare(name: str, place: Path) -> Path:
+def prepare(name: str, place: Path, others: Sequence[Path] = ()) -> Path:
     """Downloads and prepares a data set as array_record.
 
     Args:
         name: a name as TFDS takes it: `name`, `name/config`, each with `:version` or without.
         place: the directory of all data sets.
+        others: where it may be prepared already.
 
     Returns:
         The directory of this one.
@@ -63,8 +65,12 @@ def prepare(name: str, place: Path) -> Path:
     builder = _builder(name, place)
     path = Path(builder.data_path)
     with _quiet():
-        if builder.is_prepared():  # it knows its default configuration, `prepared.find` does not
+        if builder.is_prepared():
             return path
+    for other in others:  # the builder knows its default configuration, which no name tells
+        found = prepared.find(other, *_parts(builder))
+        if found is not None and prepared.file_format(found) == "array_record":
+            return found
     dropped: list[str] = []
     ours: dict[str, Callable[[Any], dict[str, Any]]] = {
         "cifar10": functools.partial(_cifar10, builder),
@@ -79,6 +85,9 @@ def prepare(name: str, place: Path) -> Path:
         )
     for url, info in (builder.url_infos or {}).items():
         _preflight(name, url, info, path, place / "downloads")
+    if place == runtime.cache_dir() / "tensorflow_datasets":
+        with contextlib.suppress(OSError):  # the builder says it better
+            runtime.make_cache_folder("tensorflow_datasets")
     logging.info("preparing %s in %s", name, path)
     config = tfds.download.DownloadConfig(
         compute_stats=tfds.download.ComputeStatsMode.SKIP, try_download_gcs=False

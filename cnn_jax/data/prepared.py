@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cnn_jax import experiment, places
+from cnn_jax import experiment, places, runtime
 from cnn_jax.data.cache import Encoded
 from cnn_jax.data.sources import Source
 from cnn_jax.errors import RunError, UsageError
@@ -38,12 +38,39 @@ class _Features:
     num_classes: int
 
 
-def data_dir(config: experiment.Dataset) -> Path:
-    """Returns where prepared directories are: data_dir, else $TFDS_DATA_DIR, else TFDS's own."""
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Directories that hold prepared data sets.
+
+    Attributes:
+        ours: where this package prepares, if it can be written; the first is looked at first.
+        others: where TFDS prepares, which is only read: a directory of array_record there would
+            take the place of the one that other programs can read.
+    """
+
+    ours: tuple[Path, ...]
+    others: tuple[Path, ...]
+
+
+def find_places(config: experiment.Dataset) -> Places:
+    """Returns data_dir alone where it is given, else our own places and those of TFDS."""
+    cached = runtime.cache_dir() / "tensorflow_datasets"
     if config.data_dir:
-        return places.place(config.data_dir, "--dataset.data_dir").absolute()
-    place = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return places.place(place, "TFDS_DATA_DIR").absolute()
+        place = places.place(config.data_dir, "--dataset.data_dir").absolute()
+        digits = config.name.startswith("digits")  # need no network, so they go anywhere
+        return Places((place, cached) if digits else (place,), ())
+    if given := os.environ.get("TFDS_DATA_DIR"):
+        place = places.place(given, "TFDS_DATA_DIR").absolute()
+        return Places((place / "cnn_jax", cached), (place,))
+    return Places((cached,), (places.place("~/tensorflow_datasets", "TFDS_DATA_DIR").absolute(),))
+
+
+def file_format(path: Path) -> str | None:
+    """Returns the format of the files of a prepared directory; None where it is damaged."""
+    try:
+        return json.loads((path / "dataset_info.json").read_text()).get("fileFormat", "tfrecord")
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def find(place: Path, dataset: str, config: str | None, version: str | None) -> Path | None:
@@ -118,15 +145,12 @@ def read(name: str, path: Path, ours: bool) -> Source:
         raise _damaged(path, error) from error
     described = features_json.get("featuresDict", {}).get("features", {})
     features = classification_features(name, described)
-    file_format = info.get("fileFormat", "tfrecord")
-    if file_format != "array_record":
-        if ours:
-            advice = "it is prepared as array_record, without TensorFlow, in another place"
-        else:
-            advice = "install the `tf` extra to have it prepared as array_record in another place"
+    stored_as = info.get("fileFormat", "tfrecord")
+    if stored_as != "array_record":
+        needs = "" if ours else "install the `tf` extra, "
         raise RunError(
-            f"{path} is prepared as {file_format}, and only array_record can be read: {advice}, "
-            "given as --dataset.data_dir=DIR"
+            f"{path} is prepared as {stored_as}, and only array_record can be read: {needs}leave "
+            "--dataset.data_dir out or give a new one, and it is prepared as array_record there"
         )
     class_names = [str(i) for i in range(features.num_classes)]
     names_file = path / f"{features.label.replace('/', '-')}.labels.txt"

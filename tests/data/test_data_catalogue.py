@@ -92,6 +92,12 @@ def place(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def own(place):
+    """Where data sets are prepared."""
+    return place / "cnn_jax"
+
+
+@pytest.fixture
 def shapes(place):
     make(SomeShapes, place)
     return place / "some_shapes" / "1.2.3"
@@ -126,7 +132,7 @@ def test_the_test_split_is_not_opened_where_it_is_not_wanted(shapes):
 
 def test_data_dir_comes_before_the_environment(shapes, tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "empty"))
-    with pytest.raises(RunError, match=f"not prepared in {tmp_path / 'empty'}"):
+    with pytest.raises(RunError, match=f"not prepared in {tmp_path / 'empty' / 'cnn_jax'}"):
         load(Dataset(name="some_shapes"))
     assert load(Dataset(name="some_shapes", data_dir=str(tmp_path / "tfds"))).info.sizes["test"]
 
@@ -175,15 +181,52 @@ def test_data_without_class_labels_is_refused(place):
         load(Dataset(name="no_labels"))
 
 
-def test_tfrecord_directories_are_refused_in_one_line(shapes):
-    info = shapes / "dataset_info.json"
+def as_tfrecord(path):
+    info = path / "dataset_info.json"
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
-    with pytest.raises(RunError, match=r"prepared as tfrecord.*`tf` extra") as caught:
+
+
+def test_tfrecord_directories_are_refused_in_one_line(shapes, place, own, monkeypatch):
+    as_tfrecord(shapes)
+    monkeypatch.setattr(catalogue.importlib.util, "find_spec", lambda name: None)
+    for given in (None, str(place)):
+        with pytest.raises(RunError, match=r"prepared as tfrecord.*`tf` extra") as caught:
+            load(Dataset(name="some_shapes", data_dir=given))
+        assert "\n" not in str(caught.value)
+    shutil.copytree(shapes, place / "cifar10" / "3.0.2")
+    with pytest.raises(RunError, match=r"and it is prepared as array_record there") as caught:
+        load(Dataset(name="cifar10", data_dir=str(place)))
+    assert "`tf` extra" not in str(caught.value)
+    assert not own.exists()
+
+
+def test_a_tfrecord_copy_of_ours_is_passed_over_with_a_note(shapes, place, own):
+    copy = place / "digits" / "1.0.0"
+    shutil.copytree(shapes, copy)
+    as_tfrecord(copy)
+    before = sorted(place.rglob("*"))
+    for _ in range(2):
+        info = load(Dataset(name="digits")).info
+        assert info.sizes["test"] == 360
+        assert f"not used: {copy}, which only TensorFlow can read" in info.notes
+    assert (own / "digits" / "1.0.0" / "dataset_info.json").is_file()
+    assert sorted(path for path in place.rglob("*") if own not in (path, *path.parents)) == before
+
+
+def test_without_variables_ours_go_to_the_cache_and_both_are_read(tmp_path, monkeypatch, capfd):
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert load(Dataset(name="digits")).info.sizes["test"] == 360
+    cached = tmp_path / "cache" / "tensorflow_datasets"
+    assert (cached / "digits" / "1.0.0").is_dir()
+    assert not (tmp_path / "home").exists()
+    make(SomeShapes, tmp_path / "home" / "tensorflow_datasets")
+    assert load(Dataset(name="some_shapes")).info.sizes["test"] == 4
+    (tmp_path / "home" / "tensorflow_datasets").rename(cached.with_name("moved"))
+    with pytest.raises(RunError, match=str(cached / "some_shapes")):
         load(Dataset(name="some_shapes"))
-    assert "\n" not in str(caught.value)
-    shutil.copytree(shapes, shapes.parents[1] / "digits" / "1.0.0")
-    with pytest.raises(RunError, match="without TensorFlow"):
-        load(Dataset(name="digits"))
+    make(SomeShapes, cached)
+    assert load(Dataset(name="some_shapes")).info.sizes["test"] == 4
 
 
 def damage_info(path):
@@ -243,16 +286,16 @@ def test_other_data_sets_ask_for_the_tf_extra(place, monkeypatch):
     monkeypatch.setattr(prepare.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RunError, match="`tf` extra") as caught:
         load(Dataset(name="mnist"))
-    assert str(place / "mnist" / "3.0.1") in str(caught.value)
+    assert str(place / "cnn_jax" / "mnist" / "3.0.1") in str(caught.value)
 
 
-def test_digits_are_prepared_as_scikit_learn_has_them(place, capsys):
+def test_digits_are_prepared_as_scikit_learn_has_them(own, capsys):
     data = load(Dataset(name="digits"))
     assert capsys.readouterr().out == ""
     assert data.info.sizes == {"train": 1293, "validation": 144, "test": 360}
     assert data.info.image_shape == (8, 8, 1)
     assert data.info.class_names == tuple("0123456789")
-    assert (place / "digits" / "1.0.0" / "dataset_info.json").exists()
+    assert (own / "digits" / "1.0.0" / "dataset_info.json").exists()
     reference: Any = load_digits()
     seen = set()
     for part in data.splits.values():
@@ -267,7 +310,7 @@ def test_digits_are_prepared_as_scikit_learn_has_them(place, capsys):
 
 
 def test_digits_are_prepared_in_the_cache_where_the_place_cannot_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(catalogue, "_writable", lambda folder: False)
+    monkeypatch.setattr(catalogue, "_writable", lambda folder: "cache" in folder.parts)
     assert load(Dataset(name="digits")).info.sizes["test"] == 360
     assert (tmp_path / "cache" / "tensorflow_datasets" / "digits" / "1.0.0").is_dir()
     monkeypatch.setattr(prepare, "prepare", lambda *args: pytest.fail("it is prepared already"))
@@ -277,9 +320,10 @@ def test_digits_are_prepared_in_the_cache_where_the_place_cannot_be_written(tmp_
 def test_a_file_where_the_place_should_be(place, serve):
     place.write_text("not a directory")
     assert load(Dataset(name="digits")).info.sizes["test"] == 360  # in the cache
+    assert load(Dataset(name="digits", data_dir=str(place))).info.sizes["test"] == 360
     serve(Cifar10, "cifar-10-binary.tar.gz", cifar_archive())
     with pytest.raises(RunError, match="could not be prepared"):
-        load(Dataset(name="cifar10"))
+        load(Dataset(name="cifar10", data_dir=str(place)))
 
 
 # Downloads.
@@ -358,25 +402,25 @@ def check_cifar10(data):
         np.testing.assert_array_equal(part.labels, CIFAR_LABELS[index])
 
 
-def test_cifar10_is_downloaded_and_prepared(place, serve, capfd):
+def test_cifar10_is_downloaded_and_prepared(own, serve, capfd):
     serve(Cifar10, "cifar-10-binary.tar.gz", cifar_archive())
     check_cifar10(load(Dataset(name="cifar10", validation_split="test")))
     assert capfd.readouterr().out == ""
-    features = json.loads((place / "cifar10" / "3.0.2" / "features.json").read_text())
+    features = json.loads((own / "cifar10" / "3.0.2" / "features.json").read_text())
     assert set(features["featuresDict"]["features"]) == {"id", "image", "label"}
     Server.files.clear()  # from now on nothing is downloaded
     check_cifar10(load(Dataset(name="cifar10", validation_split="test")))
-    builder: Any = tfds.builder("cifar10", data_dir=place)  # TFDS itself reads it, too
+    builder: Any = tfds.builder("cifar10", data_dir=own)  # TFDS itself reads it, too
     assert builder.is_prepared()
     example = builder.as_data_source("test")[0]
     index = 50 + int(example["id"].decode().removeprefix("test_"))
     np.testing.assert_array_equal(example["image"], CIFAR_IMAGES[index])
 
 
-def test_a_download_that_is_there_already_needs_no_network(place, serve):
+def test_a_download_that_is_there_already_needs_no_network(own, serve):
     serve(Cifar10, "cifar-10-binary.tar.gz", cifar_archive())
     load(Dataset(name="cifar10", validation_split="test"))
-    shutil.rmtree(place / "cifar10")
+    shutil.rmtree(own / "cifar10")
     Server.files.clear()
     check_cifar10(load(Dataset(name="cifar10", validation_split="test")))
 
@@ -409,8 +453,8 @@ def test_no_network_is_said_at_once_with_what_to_do(place, monkeypatch):
     for part in (
         "127.0.0.1",
         url,
-        str(place / "cifar10" / "3.0.2"),
-        str(place / "downloads" / "manual" / "cifar-10-binary.tar.gz"),
+        str(place / "cnn_jax" / "cifar10" / "3.0.2"),
+        str(place / "cnn_jax" / "downloads" / "manual" / "cifar-10-binary.tar.gz"),
         "dataset.data_dir",
     ):
         assert part in message
@@ -461,7 +505,7 @@ def test_a_wrong_or_missing_download_is_named(place, serve, served, message):
         load(Dataset(name="cifar10"))
     assert url in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert not (place / "cifar10" / "3.0.2").exists()
+    assert not (place / "cnn_jax" / "cifar10" / "3.0.2").exists()
 
 
 def test_an_archive_without_its_files_is_named(place, serve):
@@ -473,7 +517,7 @@ def test_an_archive_without_its_files_is_named(place, serve):
         load(Dataset(name="cifar10"))
 
 
-def test_cats_vs_dogs_keeps_jfif_and_names_what_it_drops(place, serve, monkeypatch):
+def test_cats_vs_dogs_keeps_jfif_and_names_what_it_drops(own, serve, monkeypatch):
     pixels = {}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -499,7 +543,7 @@ def test_cats_vs_dogs_keeps_jfif_and_names_what_it_drops(place, serve, monkeypat
     assert data.info.class_names == ("cat", "dog")
     assert sum(data.info.sizes.values()) == 25
     assert set(data.info.sizes) == {"train", "validation", "test"}
-    dropped = (place / "cats_vs_dogs" / "4.0.1" / "dropped.txt").read_text()
+    dropped = (own / "cats_vs_dogs" / "4.0.1" / "dropped.txt").read_text()
     reasons = dict(line.split(": ", 1) for line in dropped.splitlines())
     assert set(reasons) == {f"PetImages/{n}.jpg" for n in ("Cat/100", "Dog/101", "Dog/102")}
     assert "JFIF" in reasons["PetImages/Cat/100.jpg"]
@@ -513,16 +557,16 @@ def test_cats_vs_dogs_keeps_jfif_and_names_what_it_drops(place, serve, monkeypat
                 assert abs(image.astype(int) - pixels[name][0, 0, 0]).max() <= 2
 
 
-def test_another_process_that_prepared_it_meanwhile_serves_both(place, serve, monkeypatch):
+def test_another_process_that_prepared_it_meanwhile_serves_both(own, serve, monkeypatch):
     serve(Cifar10, "cifar-10-binary.tar.gz", cifar_archive())
-    builder: Any = tfds.builder("cifar10", data_dir=place, file_format="array_record")
+    builder: Any = tfds.builder("cifar10", data_dir=own, file_format="array_record")
     original = type(builder).download_and_prepare
     entered = []
 
     def race(self, **kwargs):
         if not entered:
             entered.append(True)
-            prepare.prepare("cifar10", place)
+            prepare.prepare("cifar10", own)
             raise OSError("the directory is not empty")
         return original(self, **kwargs)
 
@@ -535,7 +579,7 @@ def test_another_process_that_prepared_it_meanwhile_serves_both(place, serve, mo
 
 @pytest.fixture
 def real_data():
-    place = prepared.data_dir(Dataset())
+    place = prepared.find_places(Dataset()).others[0]
     if prepared.find(place, "cifar10", None, None) is None:
         pytest.skip(f"no cifar10 in {place}")
 
@@ -548,7 +592,7 @@ def test_the_real_cifar10(real_data):
     test, skipped = cache.open_or_decode(source.splits["test"], None, "refuse")
     assert skipped == []
     np.testing.assert_array_equal(np.bincount(test.labels), [1000] * 10)
-    place = prepared.data_dir(Dataset())
+    place = prepared.find_places(Dataset()).others[0]
     builder: Any = tfds.builder("cifar10", data_dir=place)
     for example in builder.as_data_source("test[:20]"):
         index = test.ids.index(example["id"].decode())
