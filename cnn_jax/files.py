@@ -7,20 +7,31 @@ import inspect
 import json
 import os
 import pathlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, BinaryIO
 
 from cnn_jax.errors import RunError, UsageError
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes JSON so that a reader finds the old file or the new one, never a part.
+    """Writes JSON as `write_whole` does."""
+    content = (json.dumps(value, indent=2) + "\n").encode()
+    write_whole(path, lambda file: file.write(content))
+
+
+def write_whole(path: pathlib.Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Writes a file so that a reader finds the old one or the new one, never a part.
 
     It is on the disk before it has its name, so that this holds after a power cut too.
+
+    Args:
+        path: where it goes.
+        write: writes the content to an open file.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w") as file:
-            file.write(json.dumps(value, indent=2) + "\n")
+        with temporary.open("wb") as file:
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -181,6 +181,8 @@ def test_more_epochs_go_on_and_warn_where_the_schedule_depends_on_them(
 def test_other_data_under_the_same_name_are_refused(main, finished, capsys):
     described = read(finished / "data.json")
     (finished / "data.json").write_text(json.dumps({**described, "digest": "0" * 64}))
+    for path in (finished / "checkpoints").glob("*/meta/metadata"):
+        path.write_text(json.dumps({**read(path), "data_digest": "0" * 64}))
     for command in (["train", "--train.epochs=5"], ["evaluate"]):
         assert main(*command, f"--workdir={finished}") == 1
         assert "the data are not those" in error_line(capsys.readouterr().err)

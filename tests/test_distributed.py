@@ -129,7 +129,7 @@ from cnn_jax import data, distributed, experiment
 from cnn_jax.assembly import assemble
 from cnn_jax.data import batches
 from cnn_jax.evaluation.evaluator import Evaluator
-from cnn_jax.runs import stored
+from cnn_jax.runs import leaves
 from cnn_jax.training import steps
 from cnn_jax.training.plan import make_plan
 from cnn_jax.training.state import initial_state
@@ -157,7 +157,7 @@ order = batches.epoch_order(0, 0, 20)
 for batch in feed.batches(iter([batches.take_batch(order, 8, i) for i in range(3)])):
     state = step(state, batch, hyper)
 found = Evaluator(assembly, 500, mesh)(state.variables(), feed)
-print(jax.process_count(), jax.device_count(), distributed.is_primary(), stored.digest(state))
+print(jax.process_count(), jax.device_count(), distributed.is_primary(), leaves.digest(state))
 print(found.examples, found.loss)
 """
 

@@ -1,7 +1,5 @@
 """Going on with a run: which settings may change, and whether its data are the same."""
 
-from typing import Any
-
 from absl import logging
 
 from cnn_jax import experiment, text
@@ -9,6 +7,7 @@ from cnn_jax.data import DataInfo
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Experiment
 from cnn_jax.runs import stored
+from cnn_jax.runs.belonging import differences, shown
 from cnn_jax.runs.directory import RunDirectory
 
 
@@ -22,18 +21,13 @@ def check_unchanged(directory: RunDirectory, new: Experiment) -> Experiment:
     """
     old = directory.config()
     absolute = experiment.with_absolute_paths(old), experiment.with_absolute_paths(new)
-    resumable = {path for path, field in experiment.fields() if field.metadata["resumable"]}
-    changed = {
-        path: values
-        for path, values in experiment.difference(*absolute).items()
-        if path not in resumable and path != "name"
-    }
+    changed = differences(*absolute)
     epochs = changed.pop("train.epochs", None)
     if epochs is not None and epochs[1] < epochs[0]:
         changed["train.epochs"] = epochs
     if changed:
         lines = "; ".join(
-            f"--{path} was {_shown(a)} and is now {_shown(b)}" for path, (a, b) in changed.items()
+            f"--{path} was {shown(a)} and is now {shown(b)}" for path, (a, b) in changed.items()
         )
         raise UsageError(
             f"the run in {text.shown(directory.path)} was started with another configuration: "
@@ -48,10 +42,6 @@ def check_unchanged(directory: RunDirectory, new: Experiment) -> Experiment:
             epochs[1],
         )
     return experiment.replace(new, {"name": old.name})
-
-
-def _shown(value: Any) -> str:
-    return "none" if value is None else str(value)
 
 
 def check_same_data(directory: RunDirectory, info: DataInfo) -> None:

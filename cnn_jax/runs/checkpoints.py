@@ -8,11 +8,9 @@ takes a third of a second.
 """
 
 import contextlib
-import errno
-import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -20,16 +18,12 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
 from cnn_jax.errors import RunError
-from cnn_jax.runs.stored import (
-    assemble_tree,
-    best_step,
-    digest,
-    first_line,
-    quiet,
-    read,
-    set_aside,
-    step_folders,
-)
+from cnn_jax.experiment import Experiment
+from cnn_jax.runs import frozen
+from cnn_jax.runs.damage import DamageError, machine_reason, set_aside
+from cnn_jax.runs.leaves import assemble_tree, digest
+from cnn_jax.runs.stored import best_step, quiet, read, step_folders
+from cnn_jax.text import shown
 
 if TYPE_CHECKING:
     import orbax.checkpoint as ocp
@@ -41,11 +35,25 @@ class Checkpoints:
     Args:
         directory: `checkpoints/` of the run.
         keep: how many of the newest are kept, besides the best by validation accuracy.
+        config: that of the run; a checkpoint of another run counts as damaged. None: none does.
+        untrained: the paths of the parameters that no phase of the run trains: they are written
+            once, for all checkpoints.
+        writes: whether this process writes what all processes of a run have in common.
     """
 
-    def __init__(self, directory: pathlib.Path, keep: int):
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        keep: int,
+        config: Experiment | None = None,
+        untrained: Collection[str] = (),
+        writes: bool = True,
+    ):
         self._directory = directory
         self._keep = keep
+        self._config = config
+        self._untrained, self._writes = untrained, writes
+        self._frozen: dict[str, str] | None = None
         self._manager: ocp.CheckpointManager | None = None
         self._stack = contextlib.ExitStack()
 
@@ -79,13 +87,13 @@ class Checkpoints:
             RunError: there are checkpoints, and every one is damaged.
             UsageError: it is the state of another model or optimizer.
         """
-        damaged: dict[pathlib.Path, str] = {}
+        damaged: dict[pathlib.Path, str] = {}  # newest first
         for folder in reversed(step_folders(self._directory)):
             try:
-                leaves, meta = read(folder)
-                like = abstract_state(meta)
-            except Exception as error:
-                damaged[folder] = first_line(error)
+                leaves, meta = read(folder, self._config)
+                like = _abstract(abstract_state, meta)
+            except DamageError as error:
+                damaged[folder] = str(error)
                 continue
             state = assemble_tree(leaves, like, sharding)
             for other, reason in damaged.items():
@@ -94,8 +102,8 @@ class Checkpoints:
         if damaged:  # all of them stay: the next start must not take the run for a new one
             newest, reason = next(iter(damaged.items()))
             raise RunError(
-                f"no checkpoint in {self._directory} can be read, the newest, {newest.name}, "
-                f"because of {reason}; mend them, or train again in another directory"
+                f"no checkpoint in {shown(self._directory)} can be used, the newest, "
+                f"{newest.name}, because {reason}; mend them, or train again in another directory"
             )
         return None
 
@@ -109,7 +117,7 @@ class Checkpoints:
                 if not (folder / "meta").exists():
                     set_aside(folder, "it has no meta")
             options = ocp.CheckpointManagerOptions(
-                preservation_policy=_NewestAndBest(self._directory, self._keep),
+                preservation_policy=_NewestAndBest(self._directory, self._keep, self._config),
                 enable_async_checkpointing=True,
                 # In the background Orbax waits for minutes for a folder that cannot be made.
                 async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
@@ -133,9 +141,10 @@ class Checkpoints:
         """
         import orbax.checkpoint as ocp
 
-        # A copy: the next step writes over the buffers that it is given.
-        state = jax.tree.map(jnp.copy, state)
         with self._saving():
+            state, meta = self._without_untrained(state, meta)
+            # A copy: the next step writes over the buffers that it is given.
+            state = jax.tree.map(jnp.copy, state)
             self._open().save(
                 step,
                 args=ocp.args.Composite(
@@ -144,6 +153,15 @@ class Checkpoints:
                 ),
                 force=True,
             )
+
+    def _without_untrained(self, state: Any, meta: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Returns (the state, meta) to save, after the first call has written what is frozen."""
+        if not self._untrained:
+            return state, meta
+        trained, arrays = frozen.split(state.params, self._untrained)
+        if self._frozen is None:
+            self._frozen = frozen.write(self._directory, arrays, self._writes)
+        return state.replace(params=trained), {**meta, "frozen": self._frozen}
 
     def wait(self) -> None:
         """Returns when everything saved is on disk.
@@ -163,24 +181,30 @@ class Checkpoints:
         except Exception as error:
             for unfinished in self._directory.glob("*.orbax-checkpoint-tmp"):
                 shutil.rmtree(unfinished, ignore_errors=True)  # the disk may be full
-            text = str(error)
-            reason = os.strerror(errno.ENOSPC) if "RESOURCE_EXHAUSTED" in text else None
-            reason = reason or getattr(error, "strerror", None) or first_line(error)
+            # --debug shows what Orbax says where the system says nothing.
+            reason = machine_reason(error) or f"Orbax fails with a {type(error).__name__}"
             raise RunError(
-                f"a checkpoint cannot be saved in {self._directory}: {reason}; "
+                f"a checkpoint cannot be saved in {shown(self._directory)}: {reason}; "
                 "the same command goes on from the last one saved"
             ) from error
+
+
+def _abstract(abstract_state: Callable[[dict[str, Any]], Any], meta: dict[str, Any]) -> Any:
+    """Returns the shapes of the state that was saved with `meta`."""
+    try:
+        return abstract_state(meta)
+    except (LookupError, TypeError):  # its phase is missing, or one that the run has not
+        raise DamageError("a file in it is damaged: meta/metadata") from None
 
 
 class _NewestAndBest:
     """Orbax's policy of what to keep: the newest `keep`, and the best by validation accuracy."""
 
-    def __init__(self, directory: pathlib.Path, keep: int):
-        self._directory = directory
-        self._keep = keep
+    def __init__(self, directory: pathlib.Path, keep: int, config: Experiment | None):
+        self._directory, self._keep, self._config = directory, keep, config
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         del context
-        best = best_step(self._directory)
+        best = best_step(self._directory, self._config)
         newest = len(checkpoints) - self._keep
         return [i >= newest or info.step == best for i, info in enumerate(checkpoints)]

@@ -88,6 +88,20 @@ class RunDirectory:
         """
         return sides.read(self.path, name, default)
 
+    def about_weights(self, config: experiment.Experiment) -> dict[str, Any] | None:
+        """Returns what weights.json says; None where the run did not start from weights.
+
+        Raises:
+            RunError: it is lost, and with it how the images are scaled.
+        """
+        about = self.read("weights")
+        if about is None and config.transfer.weights is not None:
+            raise RunError(
+                f"{shown(self.path / 'weights.json')}, which says how the images are scaled, is "
+                "damaged or not there; put the file back"
+            )
+        return about
+
     def write(self, name: str, value: Any) -> None:
         """Writes `name`.json."""
         write_json(self.path / f"{name}.json", value)

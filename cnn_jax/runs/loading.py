@@ -10,9 +10,10 @@ from flax.traverse_util import flatten_dict
 from cnn_jax import data, experiment, text
 from cnn_jax.assembly import assemble
 from cnn_jax.data import DataInfo
-from cnn_jax.errors import RunError, UsageError
+from cnn_jax.errors import UsageError
+from cnn_jax.experiment import Experiment
 from cnn_jax.losses import Loss
-from cnn_jax.runs import changes, code, stored
+from cnn_jax.runs import changes, code, leaves, stored
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.trained import Run
 
@@ -51,28 +52,25 @@ def load(
         info = DataInfo.from_dict(described)
     else:  # lost: the data themselves say what it said
         changes.check_same_data(where, info := data.load(config.dataset).info)
-    about = where.read("weights")
-    if about is None and (where.path / "weights.json").exists():
-        raise RunError(
-            f"{where.path / 'weights.json'}, which says how the images are scaled, is damaged; "
-            "put the file back"
-        )
+    about = where.about_weights(config)
     assembly = assemble(config, info, about, model=model, loss=loss)
     code.check_parameters(own, assembly.shapes)
     which = str(checkpoint)
-    stored.candidates(where.checkpoints, which)  # refuses now what is not there
+    stored.candidates(where.checkpoints, which, config)  # refuses now what is not there
     return Run(
         config,
         assembly,
         info,
         where.read("history", []),
-        lambda: _variables(where, which, assembly.shapes),
+        lambda: _variables(where, which, config, assembly.shapes),
         where.path,
     )
 
 
-def _variables(where: RunDirectory, which: str, shapes: Any) -> tuple[dict[str, Any], int]:
+def _variables(
+    where: RunDirectory, which: str, config: Experiment, shapes: Any
+) -> tuple[dict[str, Any], int]:
     """Returns (variables, step) of a checkpoint, which must be those of the model."""
-    variables, step = stored.load_variables(where.checkpoints, which)
-    stored.check_same_shapes(flatten_dict(variables), flatten_dict(shapes))
+    variables, step = stored.load_variables(where.checkpoints, which, config)
+    leaves.check_same_shapes(flatten_dict(variables), flatten_dict(shapes))
     return variables, step

@@ -5,7 +5,7 @@ import datetime
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,8 +58,13 @@ def add_evaluation(directory: RunDirectory, split: str, record: dict[str, Any]) 
 
 
 def best_of(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Returns the record of the epoch with the best validation accuracy, of equals the first."""
-    return max(history, key=lambda record: record["validation_accuracy"])
+    """Returns the record of the best epoch, by the same `rank` as the best checkpoint."""
+
+    def rank(numbered: tuple[int, dict[str, Any]]) -> tuple[float, float, int]:
+        number, record = numbered
+        return stored.rank(record["validation_accuracy"], record.get("validation_loss"), number)
+
+    return max(enumerate(history), key=rank)[1]
 
 
 class Recorder:
@@ -71,6 +76,7 @@ class Recorder:
         directory: the run directory; it is made where it is not there.
         config: the experiment.
         info: what is known of the data.
+        untrained: the paths of the parameters that no phase trains.
 
     Attributes:
         directory: the run directory.
@@ -79,11 +85,20 @@ class Recorder:
             checkpoints.
     """
 
-    def __init__(self, directory: RunDirectory, config: Experiment, info: DataInfo):
+    def __init__(
+        self,
+        directory: RunDirectory,
+        config: Experiment,
+        info: DataInfo,
+        untrained: Collection[str] = (),
+    ):
         self.directory, self.path, self.writes = directory, directory.path, is_writer()
         self._config, self._info = config, info
+        self._sides: dict[str, Any] = {"data": info.to_dict(), "data_digest": info.digest}
         self._stack = contextlib.ExitStack()
-        self._saved = Checkpoints(directory.checkpoints, config.checkpoint.keep)
+        self._saved = Checkpoints(
+            directory.checkpoints, config.checkpoint.keep, config, untrained, self.writes
+        )
         self._events: tensorboard.EventWriter | None = None
 
     def __enter__(self) -> "Recorder":
@@ -116,6 +131,9 @@ class Recorder:
             about_weights: what weights.json is to say, where the run starts from weights.
             code: what code.json is to say of a user's own code; {}: there is none.
         """
+        self._sides |= {"config": experiment.to_dict(self._config), "code": code}
+        if about_weights is not None:
+            self._sides["weights"] = about_weights
         if not self.writes:
             return
         self.directory.write("config", experiment.to_dict(self._config))
@@ -203,8 +221,7 @@ class Recorder:
         """
         if self._events is not None:
             self._events.flush()
-        config = experiment.to_dict(self._config)
-        self._saved.save(step, state, {**meta, "config": config, "data_digest": self._info.digest})
+        self._saved.save(step, state, {**meta, **self._sides})
         if self.writes:
             self.directory.write("history", meta["history"])
             set_status(self.directory, "running", step=step, steps=total_steps)
@@ -280,4 +297,4 @@ class Recorder:
 
     def best_variables(self, checkpoint: str = "best") -> tuple[dict[str, Any], int]:
         """Returns (variables on the host, step) of the best checkpoint, or of another."""
-        return stored.load_variables(self.directory.checkpoints, checkpoint)
+        return stored.load_variables(self.directory.checkpoints, checkpoint, self._config)

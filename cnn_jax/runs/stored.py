@@ -1,102 +1,44 @@
 """Checkpoints as they lie on disk: folders, their metadata, their sha256, their arrays.
 
-A checkpoint is a folder `checkpoints/STEP` with two items: `state`, a TrainState, and `meta`, JSON
-with the state's sha256, the epoch, the history and the configuration.
+A checkpoint is a folder `checkpoints/STEP` with two items: `state`, a TrainState without the
+parameters that the run never trains (see `frozen`), and `meta`, JSON with the state's sha256, the
+epoch, the history, the configuration, and what data.json, weights.json and code.json say.
 """
 
 import contextlib
-import hashlib
 import json
 import logging as python_logging
+import math
 import os
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from flax import traverse_util
-from jax.sharding import NamedSharding
 
-from cnn_jax import distributed
 from cnn_jax.errors import RunError, UsageError
-
-METRIC = "validation_accuracy"
-
-# Leaves by the names on the way to them, the same for a TrainState and for what Orbax reads back.
-Leaves = dict[tuple[str, ...], Any]
-
-
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | jax.ShapeDtypeStruct) and jnp.issubdtype(
-        leaf.dtype, jax.dtypes.prng_key
-    )
-
-
-def _names(path: jax.tree_util.KeyPath) -> tuple[str, ...]:
-    def name(entry: Any) -> str:
-        for attribute in ("name", "key", "idx"):
-            if hasattr(entry, attribute):
-                return str(getattr(entry, attribute))
-        return str(entry)
-
-    return tuple(map(name, path))
-
-
-def _leaves(tree: Any) -> Leaves:
-    """Returns host arrays by their names; random keys as their numbers."""
-    return {
-        _names(path): np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-
-
-def digest(tree: Any) -> str:
-    """Returns the sha256 of a tree's names, dtypes, shapes and bytes, as hex.
-
-    Arrays are replicated over processes, so that each of them can read them whole.
-    """
-    return _digest(_leaves(tree))
-
-
-def _digest(leaves: Leaves) -> str:
-    sha = hashlib.sha256()
-    for names in sorted(leaves):
-        array = np.ascontiguousarray(leaves[names])
-        sha.update(f"{names} {array.dtype} {array.shape}".encode())
-        sha.update(array.tobytes())
-    return sha.hexdigest()
+from cnn_jax.experiment import Experiment
+from cnn_jax.runs import belonging, frozen
+from cnn_jax.runs.damage import DamageError, damage, machine_reason
+from cnn_jax.runs.leaves import Leaves, digest_leaves, leaves_of
+from cnn_jax.text import shown
 
 
 def step_folders(directory: pathlib.Path) -> list[pathlib.Path]:
     """Returns the folders of finished saves, oldest first."""
     if not directory.is_dir():
         return []
-    return sorted(
-        (x for x in directory.iterdir() if x.is_dir() and x.name.isdecimal()),
-        key=lambda x: int(x.name),
-    )
+    return sorted((x for x in directory.iterdir() if _is_step(x)), key=lambda x: int(x.name))
 
 
-def set_aside(folder: pathlib.Path, reason: str) -> None:
-    """Warns of a damaged checkpoint and moves it where Orbax does not look; deletes nothing."""
-    aside = folder.parent / "damaged" / folder.name
-    number = 1
-    while aside.exists():
-        number += 1
-        aside = aside.with_name(f"{folder.name}-{number}")
-    aside.parent.mkdir(exist_ok=True)
-    os.replace(folder, aside)
-    logging.warning("checkpoint %s is damaged (%s); moved to %s", folder, reason, aside)
-
-
-def first_line(error: Exception) -> str:
-    """Returns the kind and the first line of an error."""
-    text = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {text[0][:200]}"
+def _is_step(path: pathlib.Path) -> bool:
+    """Returns whether a save has this name: "007" and digits of other scripts are nobody's."""
+    name = path.name
+    return name.isdecimal() and len(name) < 19 and str(int(name)) == name and path.is_dir()
 
 
 @contextlib.contextmanager
@@ -125,111 +67,113 @@ def quiet() -> Iterator[None]:
 
 
 def read_meta(folder: pathlib.Path) -> dict[str, Any]:
-    """Returns the metadata of a checkpoint folder."""
-    return json.loads((folder / "meta" / "metadata").read_text())
+    """Returns the metadata of a checkpoint folder.
+
+    Raises:
+        DamageError: they cannot be read.
+        OSError: the machine does not let this process read them.
+    """
+    try:
+        meta = json.loads((folder / "meta" / "metadata").read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        if machine_reason(error):
+            raise
+        raise DamageError("a file in it is damaged: meta/metadata") from error
+    if not isinstance(meta, dict):
+        raise DamageError("a file in it is damaged: meta/metadata")
+    return meta
 
 
 def metas(directory: pathlib.Path) -> Iterator[dict[str, Any]]:
     """Yields the metadata of the checkpoints in which they can be read, newest first."""
     for folder in reversed(step_folders(directory)):
-        with contextlib.suppress(OSError, ValueError, RecursionError):
-            meta = read_meta(folder)
-            if isinstance(meta, dict):
-                yield meta
+        with contextlib.suppress(OSError, DamageError):
+            yield read_meta(folder)
 
 
-def read(folder: pathlib.Path) -> tuple[Leaves, dict[str, Any]]:
+def read(folder: pathlib.Path, config: Experiment | None = None) -> tuple[Leaves, dict[str, Any]]:
     """Returns (leaves, meta) of one folder.
 
+    Args:
+        folder: the checkpoint.
+        config: that of the run; None: any run's checkpoint is taken.
+
     Raises:
-        Exception: whatever Orbax raises for a folder that is damaged; ValueError for a state whose
-            sha256 is not the one that was saved.
+        DamageError: it is not whole, or is of another run.
+        RunError: it may be whole, and the machine does not let this process read it.
     """
+    try:
+        missing = {"state", "meta"} - {x.name for x in folder.iterdir()}
+        if missing:
+            raise DamageError(f"it has no {' and no '.join(sorted(missing))}")
+        meta = read_meta(folder)
+        if config is not None and (reason := belonging.reason_against(config, meta)):
+            raise DamageError(f"it is of another run: {reason}")
+        untrained = frozen.read(folder.parent, meta["frozen"]) if meta.get("frozen") else {}
+        leaves = _read_state(folder)
+    except DamageError:
+        raise
+    except Exception as error:  # of every kind: Orbax, tensorstore, zipfile, the system
+        if reason := machine_reason(error):
+            raise RunError(f"checkpoint {shown(folder)} cannot be read: {reason}") from error
+        raise DamageError(damage(folder, error)) from error
+    if digest_leaves(leaves) != meta.get("sha256"):
+        raise DamageError("the sha256 of its state is not the one that was saved")
+    if str(leaves.get(("step",), folder.name)) != folder.name:
+        raise DamageError(f"it holds the state of step {leaves['step',]}")
+    return {**leaves, **untrained}, meta
+
+
+def _read_state(folder: pathlib.Path) -> Leaves:
+    """Returns the leaves in the item `state`."""
     import orbax.checkpoint as ocp
     from etils import epath
 
-    missing = {"state", "meta"} - {x.name for x in folder.iterdir()}
-    if missing:
-        raise ValueError(f"it has no {' and no '.join(sorted(missing))}")
-    meta = read_meta(folder)
     path = epath.Path(folder / "state")
     with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler, quiet():
         stored = handler.metadata(path)
         to_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored.tree)
-        tree = handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=to_host))
-    leaves = _leaves(tree)
-    if _digest(leaves) != meta["sha256"]:
-        raise ValueError("the sha256 of its state is not the one that was saved")
-    return leaves, meta
+        return leaves_of(handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=to_host)))
 
 
-def assemble_tree(leaves: Leaves, like: Any, sharding: NamedSharding) -> Any:
-    """Returns a tree like another, of shapes, with these leaves on the devices.
+def rank(accuracy: float, loss: float | None, step: int) -> tuple[float, float, int]:
+    """Returns what "best" goes by: the accuracy, of equals the loss, of equals the later step.
 
-    Raises:
-        UsageError: the leaves, which are whole, are those of another model or optimizer.
+    Few images have many ties, and the first of them is the state that has learnt least.
     """
-    wanted = {_names(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(like)}
-    arrays = {names: leaf for names, leaf in wanted.items() if not _is_key(leaf)}
-    check_same_shapes(
-        {names: leaf for names, leaf in leaves.items() if not _is_key(wanted.get(names))}, arrays
-    )
-
-    def take(path: jax.tree_util.KeyPath, shape: Any) -> Any:
-        array = distributed.put(leaves[_names(path)], sharding)
-        return jax.random.wrap_key_data(array) if _is_key(shape) else array
-
-    return jax.tree_util.tree_map_with_path(take, like)
+    return accuracy, -math.inf if loss is None or math.isnan(loss) else -loss, step
 
 
-def check_same_shapes(stored: Mapping[tuple[str, ...], Any], wanted: Mapping[Any, Any]) -> None:
-    """Refuses leaves of a checkpoint that are not those of the model and optimizer at hand.
-
-    Args:
-        stored: what the checkpoint holds, by the names on the way to it.
-        wanted: arrays or their shapes, likewise.
-
-    Raises:
-        UsageError: a name is in one of them alone, or a shape or dtype differs.
-    """
-    different = [
-        names
-        for names in sorted(stored.keys() | wanted.keys())
-        if _kind(stored.get(names)) != _kind(wanted.get(names))
-    ]
-    if not different:
-        return
-    # An optimizer's state follows the parameters: where those differ, the model is the cause.
-    names = min(different, key=lambda names: names[0] == "opt_state")
-    what = "optimizer" if names[0] == "opt_state" else "model"
-    raise UsageError(
-        f"the run was trained with another {what}: {'/'.join(names)} is "
-        f"{_kind(stored.get(names))} in its checkpoint and {_kind(wanted.get(names))} in the "
-        f"{what} that is given now; give the run's own {what}"
-    )
+def rank_of(meta: dict[str, Any], step: int) -> tuple[float, float, int] | None:
+    """Returns the rank of what was saved at a step; None where it was not validated."""
+    accuracy = meta.get("validation_accuracy")
+    if not isinstance(accuracy, int | float):
+        return None
+    last = (meta.get("history") or [{}])[-1]
+    return rank(accuracy, last.get("validation_loss") if last.get("step") == step else None, step)
 
 
-def _kind(leaf: Any) -> str:
-    return "not there" if leaf is None else f"{leaf.dtype} {tuple(leaf.shape)}"
-
-
-def best_step(directory: pathlib.Path) -> int | None:
-    """Returns the step of the highest validation accuracy (of equals the first), or None."""
-    scored = []
+def best_step(directory: pathlib.Path, config: Experiment | None = None) -> int | None:
+    """Returns the step of the best checkpoint of a run, by `rank`; None: none was validated."""
+    ranks = []
     for folder in step_folders(directory):
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-            accuracy = read_meta(folder)[METRIC]
-            if accuracy is not None:
-                scored.append((accuracy, -int(folder.name)))
-    return -max(scored)[1] if scored else None
+        with contextlib.suppress(OSError, LookupError, TypeError, AttributeError, DamageError):
+            meta = read_meta(folder)
+            if config is None or belonging.reason_against(config, meta) is None:
+                ranks.append(rank_of(meta, int(folder.name)))
+    known = [found for found in ranks if found is not None]
+    return max(known)[2] if known else None
 
 
-def candidates(directory: pathlib.Path, which: str = "best") -> list[pathlib.Path]:
+def candidates(
+    directory: pathlib.Path, which: str = "best", config: Experiment | None = None
+) -> list[pathlib.Path]:
     """Returns the folders that may serve as a checkpoint, the one that was asked for last.
 
     Args:
         directory: `checkpoints/` of a run.
         which: best, last, or a step number, which nothing else stands in for.
+        config: that of the run, so that another's is not taken for the best.
 
     Raises:
         UsageError: there is no such checkpoint.
@@ -246,12 +190,14 @@ def candidates(directory: pathlib.Path, which: str = "best") -> list[pathlib.Pat
                 f"{', '.join(map(str, steps))}"
             )
     elif which == "best":
-        best = best_step(directory)
+        best = best_step(directory, config)
         folders.sort(key=lambda folder: (int(folder.name) == best, int(folder.name)))
     return folders
 
 
-def load_variables(directory: pathlib.Path, which: str = "best") -> tuple[dict[str, Any], int]:
+def load_variables(
+    directory: pathlib.Path, which: str = "best", config: Experiment | None = None
+) -> tuple[dict[str, Any], int]:
     """Returns (variables to evaluate with, on the host, step) of one checkpoint.
 
     They are `params` and `batch_stats`, of both the moving average where the run kept one, and the
@@ -261,16 +207,18 @@ def load_variables(directory: pathlib.Path, which: str = "best") -> tuple[dict[s
         directory: `checkpoints/` of a run.
         which: best, last, or a step number. Where the best or the last is damaged, a
             warning says so and the newest of the others is used.
+        config: that of the run; a checkpoint of another counts as damaged.
 
     Raises:
         UsageError: there is no such checkpoint.
         RunError: none of those that may stand in can be read.
     """
-    for folder in reversed(candidates(directory, which)):
+    reason: object = ""
+    for folder in reversed(candidates(directory, which, config)):
         try:
-            leaves, _ = read(folder)
-        except Exception as error:
-            logging.warning("checkpoint %s is damaged (%s)", folder, first_line(error))
+            leaves, _ = read(folder, config)
+        except DamageError as error:
+            logging.warning("checkpoint %s is damaged (%s)", folder, reason := error)
             continue
         parts: dict[str, dict[tuple[str, ...], Any]] = {"params": {}, "batch_stats": {}}
         for names, leaf in leaves.items():
@@ -285,4 +233,4 @@ def load_variables(directory: pathlib.Path, which: str = "best") -> tuple[dict[s
                 parts["batch_stats"][names[1:]] = leaf
         variables = {name: traverse_util.unflatten_dict(flat) for name, flat in parts.items()}
         return variables, int(folder.name)
-    raise RunError(f"no checkpoint in {directory} could be read")
+    raise RunError(f"no checkpoint in {shown(directory)} could be read; of the last tried {reason}")

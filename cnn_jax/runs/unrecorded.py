@@ -1,15 +1,18 @@
 """What takes the recorder's place where a run has no directory."""
 
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from cnn_jax.runs import stored
+
 
 class Unrecorded:
     """Stands in for a recorder where a run has no directory: it writes nothing.
 
-    It keeps the best variables by validation accuracy in memory, and the last ones.
+    It keeps the best variables, by `stored.rank`, in memory, and the last ones.
     """
 
     writes = False
@@ -17,7 +20,7 @@ class Unrecorded:
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[Any, int]] = {}
-        self._best = -1.0
+        self._best = (-math.inf, -math.inf, 0)
 
     def __enter__(self) -> "Unrecorded":
         return self
@@ -38,13 +41,13 @@ class Unrecorded:
 
     def save(self, step: int, state: Any, meta: dict[str, Any], total_steps: int) -> None:
         """Keeps a copy of the variables, where the state is the best so far or the last one."""
-        accuracy = meta["validation_accuracy"]
-        is_best = accuracy is not None and accuracy > self._best
+        rank = stored.rank_of(meta, step)
+        is_best = rank is not None and rank > self._best
         if not is_best and step < total_steps:
             return
         kept = (jax.tree.map(jnp.copy, state.variables()), step)
-        if is_best:
-            self._best = accuracy
+        if rank is not None and is_best:
+            self._best = rank
             self._kept["best"] = kept
         self._kept["last"] = kept
 

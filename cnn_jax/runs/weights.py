@@ -1,17 +1,17 @@
 """Pretrained weights from anywhere: the catalogue, a file, or the directory of a run."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
-from cnn_jax import models, places, trees
+from cnn_jax import files, models, places, text, trees
 from cnn_jax.data import scaling
-from cnn_jax.errors import UsageError
+from cnn_jax.errors import RunError, UsageError
 from cnn_jax.pretrained import weights
 from cnn_jax.pretrained.weights import Weights
 from cnn_jax.runs import stored
 from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.runs.leaves import digest
 
 
 def load(source: str, model: str, include: str | None = None) -> Weights:
@@ -45,13 +45,12 @@ def from_run(path: Path, model: str) -> Weights:
         UsageError: the directory is no run, or a run of another model.
         RunError: its configuration or checkpoint cannot be read.
     """
-    config = path / "config.json"
-    if foreign := _foreign(config):
+    directory = RunDirectory(path)
+    if foreign := _foreign(path / "config.json"):
         raise UsageError(
             f"--transfer.weights={path} is a model of {foreign}, not a run directory; give its "
             "weights, a .safetensors file with torchvision's names"
         )
-    directory = RunDirectory(path)
     if not directory.exists():
         raise UsageError(f"--transfer.weights: {path} is not a run directory (no config.json)")
     trained = directory.config()
@@ -61,13 +60,19 @@ def from_run(path: Path, model: str) -> Weights:
             f"--model.name={trained.model.name}, not {model}"
         )
 
-    variables, _ = stored.load_variables(path.resolve() / "checkpoints")
+    variables, _ = stored.load_variables(directory.checkpoints, "best", trained)
     arrays = {
         name.partition("/")[2]: np.asarray(array)
         for name, array in trees.flatten(variables).items()
     }
-    about = directory.read("weights") or {}
-    images = (directory.read("data") or {}).get("dtype", "uint8")
+    about = directory.about_weights(trained) or {}
+    described = directory.read("data")
+    if described is None:
+        raise RunError(
+            f"{text.shown(directory.path / 'data.json')}, which says what images the weights in "
+            f"{text.shown(path)} take, is damaged or not there; put the file back"
+        )
+    images = described.get("dtype", "uint8")
     normalize, reason = trained.dataset.normalize, "the run's"
     if normalize == "auto" and about.get("preprocessing"):
         normalize, reason = about["preprocessing"], "by the weights that the run started from,"
@@ -90,7 +95,7 @@ def from_run(path: Path, model: str) -> Weights:
     return Weights(
         arrays=arrays,
         source=str(path),
-        sha256=stored.digest(arrays),
+        sha256=digest(arrays),
         preprocessing=normalize if known else None,
         preprocessing_reason=f"{reason} --dataset.normalize={normalize}",
         classes=weights.head_outputs(arrays),
@@ -104,8 +109,8 @@ def _foreign(config: Path) -> str | None:
     timm writes "architecture"; Hugging Face "architectures" or "model_type".
     """
     try:
-        values = json.loads(config.read_text())
-    except (OSError, ValueError, RecursionError):
+        values = files.read_json(config)
+    except RunError:
         return None
     if not isinstance(values, dict):
         return None

@@ -23,7 +23,7 @@ from absl import logging
 from cnn_jax import cpu, experiment, files, locks, progress, runtime
 from cnn_jax.data import Data, DataInfo, Split, array_file, splits
 from cnn_jax.errors import RunError
-from cnn_jax.runs import stored
+from cnn_jax.runs import leaves
 from cnn_jax.training.plan import Plan
 from cnn_jax.trees import flatten
 
@@ -72,7 +72,7 @@ def cache_splits(
     images = jax.ShapeDtypeStruct((PIECE, *info.image_shape), info.dtype)
     shape = jax.eval_shape(plain, variables, images).shape[1:]
     common = {
-        "parameters": stored.digest(
+        "parameters": leaves.digest(
             [of_stages(variables["params"]), of_stages(variables["batch_stats"])]
         ),
         "model": repr(assembly.model.backbone),  # with its options

@@ -140,6 +140,11 @@ def phase_of(phases: Sequence[Phase], epoch: int) -> int:
     return max(i for i, phase in enumerate(phases) if phase.first_epoch <= epoch)
 
 
+def untrained(params: Any, phases: Sequence[Phase]) -> frozenset[str]:
+    """Returns the paths of the parameters that no phase trains."""
+    return frozenset(flatten(params)).difference(*(phase.groups for phase in phases))
+
+
 def is_frozen(name: str, trainable: Collection[str], paths: Collection[str]) -> bool:
     """Returns whether a module has no trainable parameter.
 

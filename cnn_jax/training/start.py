@@ -10,11 +10,11 @@ import numpy as np
 import optax
 from absl import logging
 
-from cnn_jax import cpu, distributed, experiment, progress, runtime, text
+from cnn_jax import distributed, experiment, progress
 from cnn_jax.data import Data, Split
 from cnn_jax.data import splits as data_splits
 from cnn_jax.data.batches import Feed
-from cnn_jax.evaluation import evaluator, probe, two_classes
+from cnn_jax.evaluation import evaluator, probe
 from cnn_jax.experiment import Experiment
 from cnn_jax.losses import Loss
 from cnn_jax.runs import changes, code, loading
@@ -22,7 +22,7 @@ from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.recorder import Recorder
 from cnn_jax.runs.trained import Run
 from cnn_jax.runs.unrecorded import Unrecorded
-from cnn_jax.training import costs, loop, memory, profile, statistics
+from cnn_jax.training import costs, freezing, loop, memory, opening, profile, statistics
 from cnn_jax.training.parts import Parts, Say, prepare
 from cnn_jax.training.signals import stop_signals
 from cnn_jax.training.state import TrainState, abstract_state
@@ -80,10 +80,12 @@ def train(
     with contextlib.ExitStack() as stack:
         recorder: Recorder | Unrecorded = Unrecorded()
         if directory is not None:
-            recorder = Recorder(directory, config, parts.data.info)
+            shapes, phases = parts.plan.assembly.shapes, parts.plan.phases
+            untrained = freezing.untrained(shapes["params"], phases)
+            recorder = Recorder(directory, config, parts.data.info, untrained)
         stack.enter_context(recorder)
         if say is not _silent:
-            _say_begin(say, parts, directory)
+            opening.tell(say, parts, directory)
         recorder.begin(parts.about_weights, _code(parts, model, loss))
         if parts.about_weights is None and (warning := statistics.warning(parts.plan)):
             logging.warning("%s", warning)
@@ -117,30 +119,6 @@ def _code(parts: Parts, model: nn.Module | None, loss: Loss | None) -> dict[str,
     if "model" in found:
         found["model"]["parameters"] = code.parameter_shapes(parts.plan.assembly.shapes)
     return found
-
-
-def _say_begin(say: Say, parts: Parts, directory: RunDirectory | None) -> None:
-    """Says what is trained, where the results go, on what, and from which weights."""
-    config, info, about = parts.config, parts.data.info, parts.about_weights
-    say(f"run        {config.name}: {config.model.name} on {info.name}")
-    say(f"devices    {runtime.describe_devices()}")
-    say(f"tuning     {cpu.describe()}")
-    if directory is not None:
-        say(f"results    {text.shown(directory.path)}")
-    sizes = ", ".join(f"{name} {size:,}" for name, size in info.sizes.items())
-    say(f"images     {sizes}; {info.image_shape} each")
-    for note in info.notes:
-        say(f"           {note}")
-    positive = two_classes.positive_class(config.dataset.positive, info.class_names)
-    if positive is not None:
-        say(f"positive   {info.class_names[positive]} (--dataset.positive)")
-    if about is not None:
-        say(
-            f"weights    {about['source']}; images scaled as {parts.plan.assembly.normalize} "
-            f"({about['preprocessing_reason']})"
-        )
-    for line in costs.report(parts.plan, config.transfer):
-        say(line)
 
 
 def _train(

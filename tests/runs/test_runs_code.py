@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import json
 import logging
 import sys
 
@@ -102,6 +103,8 @@ def test_another_file_that_registers_the_name_is_noticed(arrays, tmp_path, caplo
     with pytest.raises(cnn_jax.UsageError, match=r"trained with another model: .*Dense_0"):
         train(arrays, tmp_path / "run", model="of_a_file", epochs=2)
     (tmp_path / "run" / "code.json").unlink()  # as in a run of before it was written
+    for path in (tmp_path / "run" / "checkpoints").glob("*/meta/metadata"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "code": None}))
     with pytest.raises(cnn_jax.UsageError, match=r"trained with another model: params/Dense_0"):
         cnn_jax.load(tmp_path / "run").predict(images)
 

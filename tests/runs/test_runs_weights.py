@@ -9,6 +9,7 @@ import pytest
 from cnn_jax import experiment
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.runs import stored, weights
+from tests.tiny import data_json
 
 
 @pytest.fixture
@@ -23,7 +24,8 @@ def run(tmp_path, monkeypatch):
     }
     stats = {"backbone": {"bn": {"mean": np.ones(6, "f4")}}}
     checkpoint = {"params": params, "batch_stats": stats}, 7
-    monkeypatch.setattr(stored, "load_variables", {tmp_path / "checkpoints": checkpoint}.get)
+    monkeypatch.setattr(stored, "load_variables", lambda *_: checkpoint)
+    (tmp_path / "data.json").write_text(json.dumps(data_json()))
     return tmp_path
 
 
@@ -69,6 +71,8 @@ def test_nobody_knows_the_scaling_of_float_images(run, digits):
 )
 def test_a_run_passes_on_what_its_weights_need(run, flag, about, expected):
     changes = {"model.name": "resnet50", "model.bottleneck_stride": flag}
+    if about:
+        changes["transfer.weights"] = "imagenet"
     config = experiment.replace(experiment.Experiment(), changes)
     (run / "config.json").write_text(experiment.to_json(config))
     if about:
@@ -85,5 +89,25 @@ def test_runs_of_another_model_and_other_directories_are_refused(run, tmp_path):
     with pytest.raises(UsageError, match="not a run directory"):
         weights.load(str(tmp_path / "empty"), "lenet5")
     (run / "config.json").write_text("{")
-    with pytest.raises(RunError, match=r"config\.json does not hold JSON"):
+    with pytest.raises(RunError, match=r"config\.json does not hold JSON, and no checkpoint"):
+        weights.load(str(run), "lenet5")
+
+
+@pytest.mark.parametrize("content", [None, "", "null", '{"dtype": "float32"}'])
+def test_what_says_how_images_are_stored_is_never_guessed(content, run):
+    data = run / "data.json"
+    data.unlink() if content is None else data.write_text(content)
+    with pytest.raises(RunError, match=r"data\.json, which says what images .* damaged or not"):
+        weights.load(str(run), "lenet5")
+
+
+@pytest.mark.parametrize("content", [None, "", "[]"])
+def test_what_says_how_images_are_scaled_is_never_guessed(content, run):
+    config = experiment.replace(
+        experiment.Experiment(), {"model.name": "lenet5", "transfer.weights": "imagenet"}
+    )
+    (run / "config.json").write_text(experiment.to_json(config))
+    if content is not None:
+        (run / "weights.json").write_text(content)
+    with pytest.raises(RunError, match=r"weights\.json, which says how the images are scaled"):
         weights.load(str(run), "lenet5")

@@ -17,8 +17,9 @@ from etils import epath
 from cnn_jax import distributed, experiment
 from cnn_jax.assembly import assemble
 from cnn_jax.errors import RunError, UsageError
-from cnn_jax.runs import stored
+from cnn_jax.runs import leaves, recorder, stored
 from cnn_jax.runs.checkpoints import Checkpoints
+from cnn_jax.runs.unrecorded import Unrecorded
 from cnn_jax.training.plan import make_plan
 from cnn_jax.training.state import abstract_state, initial_state
 
@@ -52,12 +53,13 @@ def at(first, step: int):
 
 
 @pytest.fixture(scope="module")
-def three(first, tmp_path_factory) -> Path:
+def three(first, config, tmp_path_factory) -> Path:
     """Checkpoints of steps 1, 2 and 3, of which that of step 2 is the best."""
     folder = tmp_path_factory.mktemp("checkpoints") / "checkpoints"
     with Checkpoints(folder, keep=3) as saved:
         for step, accuracy in ((1, 0.5), (2, 0.75), (3, 0.25)):
             meta = {"validation_accuracy": accuracy, "phase": 0, "averages_statistics": True}
+            meta["config"] = experiment.to_dict(config)
             saved.save(step, at(first, step), meta)
     return folder
 
@@ -70,7 +72,7 @@ def folder(three, tmp_path) -> Path:
 @pytest.fixture
 def restore(plan, config):
     def restore(folder: Path):
-        with Checkpoints(folder, keep=3) as saved:
+        with Checkpoints(folder, keep=3, config=config) as saved:
             return saved.restore_latest(lambda meta: abstract_state(plan, meta), sharding())
 
     return restore
@@ -110,13 +112,43 @@ def empty_meta(folder: Path) -> None:
     (folder / "meta" / "metadata").write_text("{}")
 
 
+def rename(folder: Path) -> None:
+    """Puts the state of step 1 in its place."""
+    shutil.rmtree(folder)
+    shutil.copytree(folder.with_name("1"), folder)
+
+
+def of_another_run(folder: Path) -> None:
+    """Gives it the configuration of a run with another seed."""
+    path = folder / "meta" / "metadata"
+    meta = json.loads(path.read_text())
+    meta["config"]["seed"] = 5
+    path.write_text(json.dumps(meta))
+
+
+def of_a_later_version(folder: Path) -> None:
+    path = folder / "meta" / "metadata"
+    meta = json.loads(path.read_text())
+    meta["phase"] = 7
+    path.write_text(json.dumps(meta))
+
+
+REASONS = {
+    flip_bytes: "the sha256 of its state is not the one that was saved",
+    remove_data: "a file in its state is damaged or missing",
+    truncate_meta: "a file in it is damaged: meta/metadata",
+    rename: "it holds the state of step 1",
+    of_another_run: "it is of another run: --seed is 0 and the checkpoint's is 5",
+    of_a_later_version: "a file in it is damaged: meta/metadata",
+}
 DAMAGES = [flip_bytes, remove_data, remove_state, empty, truncate_meta, empty_meta]
+DAMAGES += [rename, of_another_run, of_a_later_version]
 
 
 def test_what_is_saved_comes_back_bit_for_bit(first, folder, restore):
     state, meta = restore(folder)
     want = at(first, 3)
-    assert meta["sha256"] == stored.digest(want) == stored.digest(state)
+    assert meta["sha256"] == leaves.digest(want) == leaves.digest(state)
     assert jax.tree.structure(state) == jax.tree.structure(want)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(want), strict=True):
         assert a.dtype == b.dtype
@@ -133,7 +165,7 @@ def test_a_save_does_not_see_what_becomes_of_the_buffers(first, tmp_path, restor
         saved.save(1, state, {"phase": 0})
         step(state)
     restored, _ = restore(tmp_path / "checkpoints")
-    assert stored.digest(restored) == stored.digest(at(first, 1))
+    assert leaves.digest(restored) == leaves.digest(at(first, 1))
 
 
 def test_there_is_nothing_to_restore_before_the_first_save(tmp_path, restore):
@@ -150,9 +182,11 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     before = {p.relative_to(folder / "3") for p in (folder / "3").rglob("*")}
     state, _ = restore(folder)
     assert int(state.step) == 2
-    assert stored.digest(state) == stored.digest(at(first, 2))
+    assert leaves.digest(state) == leaves.digest(at(first, 2))
     (record,) = caplog.records
     assert f"checkpoint {folder / '3'} is damaged" in record.getMessage()
+    assert REASONS.get(damage, "") in record.getMessage()
+    assert "Error" not in record.getMessage()
     assert steps(folder) == [1, 2]
     aside = folder / "damaged" / "3"
     assert {p.relative_to(aside) for p in aside.rglob("*")} == before
@@ -184,7 +218,7 @@ def test_where_all_are_damaged_the_run_is_refused_and_nothing_moved(folder, rest
     for step, damage in zip((1, 2, 3), DAMAGES, strict=False):
         damage(folder / str(step))
     for _ in range(2):  # the second start must not begin the run anew
-        with pytest.raises(RunError, match=r"no checkpoint in .* can be read, the newest, 3,") as e:
+        with pytest.raises(RunError, match=r"can be used, the newest, 3, because it has no") as e:
             restore(folder)
         assert "\n" not in str(e.value)
     assert steps(folder) == [1, 2, 3]
@@ -196,8 +230,31 @@ def test_the_newest_and_the_best_are_kept(first, tmp_path):
     with Checkpoints(folder, keep=2) as saved:
         for step, accuracy in enumerate(accuracies, start=1):
             saved.save(step, first, {"validation_accuracy": accuracy})
-    assert steps(folder) == [2, 6, 7]
-    assert stored.best_step(folder) == 2
+    assert steps(folder) == [4, 6, 7]
+    assert stored.best_step(folder) == 4
+
+
+def test_of_equal_accuracies_the_smaller_loss_is_the_best_then_the_later_step(first, tmp_path):
+    folder = tmp_path / "checkpoints"
+    history = []
+    with Checkpoints(folder, keep=1) as saved:
+        for step, (accuracy, loss) in enumerate(
+            [(0.5, 2.0), (0.9, 0.4), (0.9, 0.3), (0.9, 0.3), (0.9, 0.5)], start=1
+        ):
+            record = {"step": step, "validation_accuracy": accuracy, "validation_loss": loss}
+            history.append(record)
+            meta = {"validation_accuracy": accuracy, "history": history}
+            saved.save(step, first, meta)
+    assert steps(folder) == [4, 5]
+    assert stored.best_step(folder) == 4
+    assert recorder.best_of(history)["step"] == 4
+    without = Unrecorded()
+    for record in history:
+        state = first.replace(step=jnp.asarray(record["step"], jnp.int32))
+        upto = history[: record["step"]]
+        accuracy = record["validation_accuracy"]
+        without.save(record["step"], state, {"validation_accuracy": accuracy, "history": upto}, 9)
+    assert without.best_variables()[1] == 4
 
 
 def test_the_best_is_kept_over_a_resume_and_replaced_by_a_better_one(first, tmp_path):
@@ -314,6 +371,25 @@ def test_a_folder_that_may_not_be_written_is_found_at_once(first, tmp_path, monk
         assert not thread.is_alive()
 
 
+def test_what_the_machine_forbids_is_no_damage(folder, restore, monkeypatch):
+    """Nothing is moved, and no older state is taken, where a process may open no more files."""
+
+    def refuse(folder):
+        raise ValueError("NOT_FOUND: Error opening x [OS error 24: EMFILE Too many open files]")
+
+    monkeypatch.setattr(stored, "_read_state", refuse)
+    for read in (lambda: restore(folder), lambda: stored.load_variables(folder)):
+        with pytest.raises(RunError, match=r"3 cannot be read: Too many open files|2 cannot be"):
+            read()
+    assert steps(folder) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["007", "٣", "1e3", "9" * 30, "3.orbax-checkpoint-tmp"])
+def test_folders_with_odd_names_are_no_checkpoints(name, folder):
+    shutil.copytree(folder / "3", folder / name)
+    assert [path.name for path in stored.step_folders(folder)] == ["1", "2", "3"]
+
+
 def test_the_digest_is_of_names_dtypes_shapes_and_values():
     tree = {"a": np.zeros((2, 3), np.float32), "b": np.arange(3)}
     others = [
@@ -323,8 +399,8 @@ def test_the_digest_is_of_names_dtypes_shapes_and_values():
         {"a": np.zeros((2, 3), np.float32), "b": np.arange(3)[::-1]},
         {"a": np.full((2, 3), -0.0, np.float32), "b": np.arange(3)},
     ]
-    digests = [stored.digest(other) for other in (tree, *others)]
+    digests = [leaves.digest(other) for other in (tree, *others)]
     assert len(set(digests)) == len(digests)
-    assert stored.digest({"b": np.arange(3), "a": jnp.zeros((2, 3))}) == digests[0]
-    keys = [stored.digest({"key": jax.random.key(seed)}) for seed in (0, 0, 1)]
+    assert leaves.digest({"b": np.arange(3), "a": jnp.zeros((2, 3))}) == digests[0]
+    keys = [leaves.digest({"key": jax.random.key(seed)}) for seed in (0, 0, 1)]
     assert keys[0] == keys[1] != keys[2]

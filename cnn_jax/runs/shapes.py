@@ -1,0 +1,156 @@
+"""What each JSON file of a run directory must hold, for a reader not to stumble over it."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from cnn_jax.data import DataInfo
+
+Check = Callable[[Any], bool]
+
+_TRAINING = (
+    "epochs",
+    "steps",
+    "seconds",
+    "last_validation_accuracy",
+    "best_validation_accuracy",
+    "best_epoch",
+    "flops",
+    "peak_memory_bytes",
+)
+_STATES = ("running", "finished", "diverged", "interrupted", "pruned", "failed")
+
+
+def _number(value: Any) -> bool:
+    """Returns whether a value is a number that a float can hold."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) <= sys.float_info.max
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+
+
+def _string(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _maybe(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _each(check: Check) -> Check:
+    return lambda value: isinstance(value, list) and all(map(check, value))
+
+
+def _named(check: Check) -> Check:
+    return lambda value: isinstance(value, dict) and all(map(check, value.values()))
+
+
+def _record(needed: dict[str, Check], known: dict[str, Check] | None = None) -> Check:
+    """Returns a check of a dict that has all `needed` keys, and may have the `known` and others."""
+    known = {**(known or {}), **needed}
+
+    def check(value: Any) -> bool:
+        return (
+            isinstance(value, dict)
+            and needed.keys() <= value.keys()
+            and all(known[name](part) for name, part in value.items() if name in known)
+        )
+
+    return check
+
+
+def _is_evaluation(value: Any) -> bool:
+    known = {
+        "loss": _number,
+        "examples": _count,
+        "checkpoint_step": _count,
+        "class_names": _each(_string),
+        "per_class_accuracy": _each(_maybe(_number)),
+        "confusion_matrix": _each(_each(_count)),
+    }
+    if not _record({"accuracy": _number}, known)(value):
+        return False
+    sizes = {len(value[name]) for name in known if isinstance(value.get(name), list)}
+    rows = value.get("confusion_matrix", [])
+    return len(sizes) <= 1 and all(len(row) == len(rows) for row in rows)
+
+
+def _is_data(value: Any) -> bool:
+    described = _record(
+        {
+            "name": _string,
+            "version": _string,
+            "class_names": _each(_string),
+            "image_shape": _each(_count),
+            "mean": _each(_number),
+            "std": _each(_number),
+            "sizes": _named(_count),
+            "class_counts": _named(_each(_count)),
+            "notes": _each(_string),
+            "digest": _string,
+        },
+        {"dtype": lambda value: value in ("uint8", "float32"), "bit_depth": _count},
+    )
+    if not described(value):
+        return False
+    try:
+        DataInfo.from_dict(value)
+    except TypeError:  # it names what a description does not have
+        return False
+    channels = value["image_shape"][-1:]
+    return len(value["image_shape"]) == 3 and channels == [len(value["mean"])] == [
+        len(value["std"])
+    ]
+
+
+CHECKS: dict[str, Check] = {
+    "status": _record(
+        {"status": lambda value: value in _STATES},
+        {"step": _count, "steps": _count, "epochs": _count, "error": _string},
+    ),
+    "history": _each(
+        _record(
+            {"validation_accuracy": _number},
+            {
+                "epoch": _count,
+                "step": _count,
+                "seconds": _number,
+                "train_loss": _number,
+                "train_accuracy": _number,
+                "validation_loss": _number,
+                "learning_rate": _maybe(_number),
+            },
+        )
+    ),
+    "result": _record(
+        {},
+        {
+            "training": _record({}, dict.fromkeys(_TRAINING, _maybe(_number))),
+            "features": _record({"seconds": _number}),
+            "probe": _record({"accuracy": _number}),
+            "evaluation": _named(_is_evaluation),
+        },
+    ),
+    "data": _is_data,
+    "environment": _each(
+        _record(
+            {"command": _each(_string)},
+            {"packages": _named(_string), "git_commit": _maybe(_string)},
+        )
+    ),
+    "code": _named(
+        _record({"name": _string, "file": _string, "given": lambda value: isinstance(value, bool)})
+    ),
+    "weights": _record(
+        {},
+        {
+            "source": _string,
+            "preprocessing": _maybe(_string),
+            "preprocessing_reason": _string,
+            "options": lambda value: isinstance(value, dict),
+        },
+    ),
+    "config": lambda value: isinstance(value, dict),
+}
