@@ -7,9 +7,9 @@ from sklearn.datasets import load_digits
 
 import cnn_jax
 
-digits = load_digits()
-images = np.round(digits.images * (255 / 16)).astype(np.uint8)
-data = cnn_jax.from_arrays(images, digits.target)
+pixels, labels = load_digits(return_X_y=True)
+images = np.round(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+data = cnn_jax.from_arrays(images, labels)
 
 # XLA's own convolutions take the extra axis; oneDNN's calls would run one after another.
 with cnn_jax.cpu.using("xla"):

@@ -13,11 +13,11 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 RUNNABLE = {path.stem: path for path in EXAMPLES if path.stem != "my_preset"}
 
 
-def run(path: Path, places, cwd, *arguments: str, **environment: str) -> str:
+def run(path: Path, places, cwd, *arguments: str) -> str:
     found = subprocess.run(
         [sys.executable, "-W", "error::DeprecationWarning:cnn_jax", str(path), *arguments],
         cwd=cwd,
-        env={**os.environ, **places, "PYTHONPATH": str(ROOT), **environment},
+        env={**os.environ, **places, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=300,
@@ -41,13 +41,14 @@ def code_lines(path: Path) -> int:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_short(path):
-    assert len(path.read_text().splitlines()) <= 48
-    assert code_lines(path) <= 40
+    assert len(path.read_text().splitlines()) <= 40
+    imports = path.read_text().count("\nimport ") + path.read_text().count("\nfrom ")
+    assert code_lines(path) - imports <= 20
 
 
 def test_training_on_arrays(places, tmp_path):
     said = run(RUNNABLE["train_on_arrays"], places, tmp_path)
-    assert float(said.split("test accuracy ")[1].split()[0]) > 0.8
+    assert float(said.split("<Evaluation: accuracy ")[1].split()[0]) > 0.8
 
 
 def test_many_learning_rates(places, tmp_path):
@@ -58,14 +59,8 @@ def test_many_learning_rates(places, tmp_path):
 
 
 def test_a_network_of_ones_own(places, tmp_path):
-    prepared = Path(os.environ.get("TFDS_DATA_DIR", "")) / "cifar10"
-    if not prepared.is_dir():
-        pytest.skip("no prepared CIFAR-10 in $TFDS_DATA_DIR")
-    imports = RUNNABLE["own_network"].read_text().count("\nimport ")
-    assert code_lines(RUNNABLE["own_network"]) - imports < 15
-    data_dir = os.environ["TFDS_DATA_DIR"]
-    said = run(RUNNABLE["own_network"], places, tmp_path, TFDS_DATA_DIR=data_dir)
-    assert float(said.split()[-1].rstrip("]")) > 0.2
+    said = run(RUNNABLE["own_network"], places, tmp_path)
+    assert float(said.split("accuracy ")[-1].split()[0]) > 0.95
 
 
 def test_a_finished_run_is_read(places, trained, tmp_path):

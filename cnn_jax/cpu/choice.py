@@ -50,7 +50,7 @@ def using(convolutions: str | None = None, tuning: bool | None = None) -> Iterat
 
     Without it the choice is `using("auto", tuning=True)`. Contexts nest. A choice holds in the
     thread that enters it; other threads keep the default. Programs for a GPU or TPU are the same
-    under every choice but "plain", which removes derivative rules there too.
+    under every choice but "plain", which leaves out our derivative rules there too.
 
     Args:
         convolutions: None keeps the choice outside.
@@ -58,8 +58,9 @@ def using(convolutions: str | None = None, tuning: bool | None = None) -> Iterat
             "winograd": oneDNN, and Winograd's algorithm where it is faster (see `winograd.pays`).
             "onednn": oneDNN alone.
             "xla": XLA, in the forms that are fast on a CPU.
-            "plain": XLA, and nothing but `jax.lax` operations and Linen's pools in the trace: no
-            choice by platform, custom call, barrier or derivative rule; for exporters.
+            "plain": XLA, and nothing but `jax.lax` operations and Linen's pools in the trace, with
+            no choice by platform, custom call, barrier or derivative rule of ours; for exporters.
+            JAX's own `relu`, which has a derivative rule, stays as exporters know it.
         tuning: whether `compiler_options` returns any; None keeps the choice outside.
 
     Raises:
