@@ -195,18 +195,20 @@ def figures(run: pathlib.Path) -> dict[str, Any]:
 
 
 def all_figures(folder: pathlib.Path) -> dict[str, Any]:
-    """Returns {what a finished run below a folder varies: its last state}.
+    """Returns {what a finished run below a folder varies: its history without times}.
 
-    A run that a kill stopped may have been made anew in another folder, so its settings name it.
+    A run that a kill stopped may have been made anew in another folder, so its settings name it;
+    not every study keeps states.
     """
     found = {}
     for path in sorted(folder.rglob("status.json")):
         if json.loads(path.read_text())["status"] != "finished":
             continue
         config = json.loads((path.parent / "config.json").read_text())
+        history = json.loads((path.parent / "history.json").read_text())
         parts = ("seed", "dataset", "model", "transfer", "optimizer", "train")
         key = json.dumps({name: config[name] for name in parts}, sort_keys=True)
-        found[key] = figures(path.parent)["state"]
+        found[key] = [{k: v for k, v in row.items() if k != "seconds"} for row in history]
     return found
 
 

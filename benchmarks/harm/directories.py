@@ -1,6 +1,7 @@
 """Tries that damage what the program wrote: side files, checkpoints, caches, prepared data."""
 
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -45,6 +46,34 @@ def side_files_read(bench: Bench, world: World) -> None:
     again = bench.succeed(command)
     if ended.code == 0 and command[0] in ("evaluate", "predict") and "warning" not in ended.stderr:
         check_same(_accuracy(ended), _accuracy(again), "printed without a warning")
+
+
+def side_files_in_bulk(bench: Bench, world: World) -> None:
+    """Twenty copies of a run with a damaged JSON file each are read in one process."""
+    draw = bench.draw
+    photos = copy(world.photos(), bench.folder / "photos")
+    source, other = world.evaluated("photos"), world.evaluated("digits")
+    bench.about = "20 runs"
+    calls = {}
+    for number in range(20):
+        run = bench.folder / f"run{number}"
+        shutil.copytree(source / "checkpoints", run / "checkpoints", copy_function=os.link)
+        for path in source.glob("*.*"):
+            if path.is_file():
+                shutil.copy2(path, run)
+        path = draw.choice(sorted(run.glob("*.json")))
+        what = _any_json(draw, path, other / path.name)
+        command = draw.choice(
+            (
+                ["predict", f"--workdir={run}", str(photos / "test" / "cat" / "0.png")],
+                ["compare", str(run), str(other)],
+                ["compare", str(run), "--format=csv"],
+                ["report", str(run)],
+                ["evaluate", f"--workdir={run}"],
+            )
+        )
+        calls[f"{number} {what}; {command[0]}"] = command
+    bench.many(calls)
 
 
 def _accuracy(ended: Ended) -> list[str]:
@@ -166,6 +195,23 @@ def prepared_data(bench: Bench, world: World) -> None:
         damages.put_back(world.base / "prepared", data)
         bench.succeed(train("digits"), environment=places)
     check_same(figures(bench.folder / "run"), wanted, "with damaged data")
+
+
+def prepared_in_bulk(bench: Bench, world: World) -> None:
+    """Twenty copies of a prepared data set with a damaged file each are described."""
+    draw = bench.draw
+    world.run("digits")  # prepares them
+    bench.about = "20 prepared directories"
+    calls = {}
+    for number in range(20):
+        data = copy(world.base / "prepared", bench.folder / f"prepared{number}")
+        files = damages.files_below(data)
+        path = draw.choice(files)
+        harm = _any_json if path.suffix == ".json" else damages.harm_file
+        what = harm(draw, path, draw.choice(files))
+        flags = [f"--dataset.data_dir={data}", "--dataset.train_examples=40", "--model.name=mlp"]
+        calls[f"{number} {what}"] = ["describe", *flags]
+    bench.many(calls)
 
 
 def studies(bench: Bench, world: World) -> None:

@@ -175,7 +175,7 @@ class World:
         return self._once(f"killed-{name}", make)
 
     def sweep(self) -> dict[str, Any]:
-        """Returns {settings: last state} of the runs of an undisturbed sweep."""
+        """Returns {settings: history} of the runs of an undisturbed sweep."""
 
         def make(bench: Bench) -> dict[str, Any]:
             self._timed(bench, "sweep", "", ["--workdir=sweep", *SWEEP], "sweep")
@@ -189,7 +189,7 @@ class World:
         return self.base / "undisturbed" / "sweep" / "sweep"
 
     def advise(self) -> dict[str, Any]:
-        """Returns {settings: last state} of the runs of an undisturbed advise."""
+        """Returns {settings: history} of the runs of an undisturbed advise."""
 
         def make(bench: Bench) -> dict[str, Any]:
             copy(self.run("frozen"), bench.folder / "start")

@@ -15,6 +15,7 @@ from cnn_jax.errors import RunError, UsageError
 
 _ID_FEATURES = ("id", "image/filename", "file_name", "filename", "image_id", "image/id")
 _BLOCK = 1000
+_MOST_CLASSES = 1_000_000  # a description with more is damaged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,10 +140,16 @@ def read(name: str, path: Path, ours: bool) -> Source:
         RunError: the directory is damaged, or not in array_record files.
     """
     try:
-        info = json.loads((path / "dataset_info.json").read_text())
-        features_json = json.loads((path / "features.json").read_text())
-    except (OSError, ValueError) as error:
-        raise _damaged(path, error) from error
+        return _read(name, path, ours)
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+        # A description may hold anything: it is JSON that another program wrote.
+        what = error.strerror if isinstance(error, OSError) else "its description is damaged"
+        raise _damaged(path, what) from error
+
+
+def _read(name: str, path: Path, ours: bool) -> Source:
+    info = json.loads((path / "dataset_info.json").read_text())
+    features_json = json.loads((path / "features.json").read_text())
     described = features_json.get("featuresDict", {}).get("features", {})
     features = classification_features(name, described)
     stored_as = info.get("fileFormat", "tfrecord")
@@ -152,19 +159,23 @@ def read(name: str, path: Path, ours: bool) -> Source:
             f"{path} is prepared as {stored_as}, and only array_record can be read: {needs}leave "
             "--dataset.data_dir out or give a new one, and it is prepared as array_record there"
         )
+    if features.num_classes > _MOST_CLASSES:
+        raise ValueError("it has no such number of classes")
     class_names = [str(i) for i in range(features.num_classes)]
     names_file = path / f"{features.label.replace('/', '-')}.labels.txt"
     if names_file.is_file():
         class_names = names_file.read_text().splitlines()
+        if features.num_classes not in (0, len(class_names)):
+            raise ValueError("it does not name every class")
     notes = []
     if (path / "dropped.txt").is_file():
         count = len((path / "dropped.txt").read_text().splitlines())
         notes.append(f"{count} images were dropped when it was prepared: {path / 'dropped.txt'}")
-    version = info.get("version", path.name)
+    version = str(info.get("version", path.name))
     encoded = {}
     for split in info.get("splits", []):
         count = sum(int(n) for n in split.get("shardLengths", []))
-        if count:
+        if count > 0:
             shards = sorted(path.glob(f"*-{split['name']}.array_record*"))
             content = {
                 "sizes": [shard.stat().st_size for shard in shards],

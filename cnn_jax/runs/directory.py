@@ -109,7 +109,7 @@ class RunDirectory:
     def trained_seconds(self) -> float:
         """Returns how long the run was trained, in seconds."""
         history = self.read("history", [])
-        return history[-1]["seconds"] if history else 0.0
+        return history[-1].get("seconds", 0.0) if history else 0.0
 
     def status(self) -> Status | None:
         """Returns the status last written."""

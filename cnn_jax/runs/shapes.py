@@ -77,6 +77,11 @@ def _is_evaluation(value: Any) -> bool:
     return len(sizes) <= 1 and all(len(row) == len(rows) for row in rows)
 
 
+def _is_command(value: Any) -> bool:
+    """Returns whether a value is the words of a command: Python, a script, and arguments."""
+    return isinstance(value, list) and len(value) >= 2 and all(map(_string, value))
+
+
 def _is_data(value: Any) -> bool:
     described = _record(
         {
@@ -98,6 +103,8 @@ def _is_data(value: Any) -> bool:
     try:
         DataInfo.from_dict(value)
     except TypeError:  # it names what a description does not have
+        return False
+    if {*map(len, value["class_counts"].values())} - {len(value["class_names"])}:
         return False
     channels = value["image_shape"][-1:]
     return len(value["image_shape"]) == 3 and channels == [len(value["mean"])] == [
@@ -121,13 +128,14 @@ CHECKS: dict[str, Check] = {
                 "train_accuracy": _number,
                 "validation_loss": _number,
                 "learning_rate": _maybe(_number),
+                "never_predicted": _each(_count),
             },
         )
     ),
     "result": _record(
         {},
         {
-            "training": _record({}, dict.fromkeys(_TRAINING, _maybe(_number))),
+            "training": _record({}, dict.fromkeys(_TRAINING, _number)),
             "features": _record({"seconds": _number}),
             "probe": _record({"accuracy": _number}),
             "evaluation": _named(_is_evaluation),
@@ -136,7 +144,7 @@ CHECKS: dict[str, Check] = {
     "data": _is_data,
     "environment": _each(
         _record(
-            {"command": _each(_string)},
+            {"command": _is_command},
             {"packages": _named(_string), "git_commit": _maybe(_string)},
         )
     ),

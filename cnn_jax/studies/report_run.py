@@ -14,6 +14,14 @@ from cnn_jax.runs.recorder import best_of
 from cnn_jax.studies import report_parts, report_private
 from cnn_jax.studies.comparison import gigaflops
 
+# What is shown of the history, and of an evaluation.
+_CURVES = {
+    *("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"),
+}
+_EVALUATION = {
+    *("accuracy", "loss", "examples", "checkpoint_step"),
+    *("class_names", "confusion_matrix", "per_class_accuracy"),
+}
 _MOST_CLASSES = 100  # that have a row in a table
 
 
@@ -32,9 +40,16 @@ def page_of(directory: RunDirectory, question: str | None, images: bool = True) 
     title = f"{name}: {config.model.name} on {data.get('name', config.dataset.name)}"
     parts = report_parts.title_and_question(title, question)
     parts.append(page.cards(_key_figures(directory, history, result)))
-    if history:
+    # Somebody may have taken keys out of these files: what is whole is shown.
+    drawn = bool(history) and all(record.keys() >= _CURVES for record in history)
+    if drawn:
         parts += [page.heading("Training"), *_curves(history)]
-    for split, evaluation in result.get("evaluation", {}).items():
+    evaluations = {
+        split: record
+        for split, record in result.get("evaluation", {}).items()
+        if record.keys() >= _EVALUATION
+    }
+    for split, evaluation in evaluations.items():
         parts += _evaluation(split, evaluation)
     if probe := result.get("probe"):
         parts.append(
@@ -43,10 +58,10 @@ def page_of(directory: RunDirectory, question: str | None, images: bool = True) 
                 f"accuracy of {probe['accuracy']:.4f}."
             )
         )
-    parts += _data(data, result.get("evaluation", {}), images)
+    parts += _data(data, evaluations, images)
     parts += report_parts.settings(config, images)
     parts += _reproduce(directory, images)
-    drawn_above = ("training_curves",) if history else ()
+    drawn_above = ("training_curves",) if drawn else ()
     return report_parts.with_figures(title, parts, directory.figures, images, drawn_above)
 
 
@@ -58,7 +73,8 @@ def _key_figures(
         figures["validation accuracy"] = f"{history[-1]['validation_accuracy']:.4f}"
         figures["epochs"] = str(len(history))
         figures["seconds"] = f"{directory.trained_seconds():,.0f}"
-    if test := result.get("evaluation", {}).get("test"):
+    test = result.get("evaluation", {}).get("test", {})
+    if "examples" in test:
         figures[f"test accuracy, {test['examples']:,} images"] = f"{test['accuracy']:.4f}"
     training = result.get("training", {})
     if "flops" in training:
@@ -154,11 +170,14 @@ def _reproduce(directory: RunDirectory, images: bool) -> list[str]:
     if not starts:
         return []
     last = starts[-1]
-    versions = ", ".join(f"{name} {version}" for name, version in last["packages"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in last.get("packages", {}).items())
+    python, platform, cores, processor, commit = (
+        last.get(name, "unknown")
+        for name in ("python", "platform", "cores", "processor", "git_commit")
+    )
     sentence = (
-        f"Python {last['python']}; {versions}. {last['platform']}, {last['cores']} cores, "
-        f"{last['processor']}; commit {last['git_commit']}; started "
-        f"{text.plural(len(starts), 'time')}."
+        f"Python {python}; {versions}. {platform}, {cores} cores, {processor}; commit {commit}; "
+        f"started {text.plural(len(starts), 'time')}."
     )
     commands = page.code("\n".join(_commands(starts, images)))
     return [page.heading("Do it again"), commands, page.paragraph(sentence, True)]

@@ -247,7 +247,43 @@ def remove_records(path):
         record.unlink()
 
 
-@pytest.mark.parametrize("harm", [damage_info, damage_features, damage_records, remove_records])
+def damage_names(path):
+    (path / "label.labels.txt").write_bytes(b"\xff\xfe")
+
+
+def shorten_names(path):
+    (path / "label.labels.txt").write_text("one\n")
+
+
+def nest_features(path):
+    (path / "features.json").write_text("[" * 100_000)
+
+
+def reshape_features(path):
+    values = json.loads((path / "features.json").read_text())
+    values["featuresDict"]["features"]["image"]["image"]["shape"] = "8x8"
+    (path / "features.json").write_text(json.dumps(values))
+
+
+def count_classes(path):
+    values = json.loads((path / "features.json").read_text())
+    values["featuresDict"]["features"]["label"]["classLabel"]["numClasses"] = str(2**60)
+    (path / "features.json").write_text(json.dumps(values))
+
+
+def reshape_info(path):
+    (path / "dataset_info.json").write_text(
+        '{"fileFormat": "array_record", "splits": [{"a": 1}, 2]}'
+    )
+
+
+HARMS = (
+    *(damage_info, damage_features, damage_records, remove_records, damage_names, shorten_names),
+    *(nest_features, reshape_features, count_classes, reshape_info),
+)
+
+
+@pytest.mark.parametrize("harm", HARMS)
 def test_a_damaged_directory_is_named(shapes, harm):
     harm(shapes)
     with pytest.raises(RunError, match="cannot be read") as caught:
