@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cnn_jax import experiment, losses, models
+from cnn_jax import cpu, experiment, losses, models
 from cnn_jax.data import DataInfo, arrays, augment, scaling
 from cnn_jax.errors import UsageError
 from cnn_jax.losses import Loss
@@ -82,7 +82,8 @@ def assemble(
         build, options = lambda **_: own.adapt(model), {}
     built = build(**options)
     images = jax.ShapeDtypeStruct((1, *info.image_shape), jnp.float32)
-    shapes = jax.eval_shape(built.init, jax.random.key(0), images)
+    with cpu.using("plain"):  # the shapes are the same, and traced in half of the time
+        shapes = jax.eval_shape(built.init, jax.random.key(0), images)
     # A module may have sown what it computed; that is no variable of it.
     shapes = {name: tree for name, tree in shapes.items() if name != "intermediates"}
     normalize = _normalization(config, info, about.get("preprocessing"))

@@ -63,7 +63,7 @@ def _print_network(parts: Parts, every_layer: bool, output: str | None) -> None:
     model, shape = parts.plan.assembly.model, parts.data.info.image_shape
     name = parts.config.model.name
     print(f"{name} on images of {shape} (height, width, channels)")
-    rows = costs.rows(parts.plan)
+    rows = parts.plan.layers
     blocks = block_diagram.blocks(rows, model.stage_names)
     if len(rows) > _MOST_LAYERS and not every_layer:
         print(block_diagram.render(blocks))

@@ -117,7 +117,7 @@ def prepare(base: Experiment, options: Advise) -> Study:
     strategies, notes = advise_plan.available(options.chosen, parts)
     if not strategies:
         raise UsageError(f"nothing is left to compare: {'; '.join(notes)}")
-    table = layer_table.layer_table(assembly.model, info.image_shape)
+    table = layer_table.layer_table(assembly.model, info.image_shape, assembly.shapes)
 
     def cost_of(strategy: str, size: int) -> Cost:
         config = advise_plan.configure(base, strategy, parts, options.backbone_lr_scale)

@@ -93,11 +93,6 @@ def report(plan: Plan, transfer: experiment.Transfer) -> list[str]:
     return [render(parts(plan)), *step_costs(plan)]
 
 
-def rows(plan: Plan) -> list[LayerRow]:
-    """Returns the layer table of the model."""
-    return layer_table.layer_table(plan.assembly.model, plan.assembly.image_shape)
-
-
 def step_flops(plan: Plan, phase: int, table: Sequence[LayerRow]) -> int:
     """Returns the FLOPs of a step for one image, without the cached stages."""
     groups, prefixes = plan.phases[phase].groups, plan.prefixes
@@ -106,7 +101,7 @@ def step_flops(plan: Plan, phase: int, table: Sequence[LayerRow]) -> int:
 
 def step_costs(plan: Plan) -> list[str]:
     """Returns a line for each phase: the FLOPs of its step against those of a full fine-tune."""
-    table = rows(plan)
+    table = plan.layers
     everything = flatten(plan.assembly.shapes["params"])
     full = layer_table.step_flops(table, everything)["total"]
     lines = []
@@ -132,7 +127,7 @@ def run_flops(plan: Plan, epochs: int, table: Sequence[LayerRow] | None = None) 
         epochs: the epochs that were trained.
         table: the model's layer table, where it is at hand.
     """
-    table = rows(plan) if table is None else table
+    table = plan.layers if table is None else table
     firsts = [phase.first_epoch for phase in plan.phases]
     total = 0
     for number, (phase, end) in enumerate(zip(plan.phases, [*firsts[1:], epochs], strict=True)):

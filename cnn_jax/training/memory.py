@@ -10,7 +10,6 @@ import jax
 
 from cnn_jax import experiment, runtime
 from cnn_jax.data import DataInfo
-from cnn_jax.describe.layer_rows import variables_and_rows
 from cnn_jax.describe.memory import evaluation_estimate, memory_estimate
 from cnn_jax.errors import UsageError
 from cnn_jax.training import costs, features
@@ -40,7 +39,7 @@ def estimate(
     bytes_each = 2 if config.train.precision == "bfloat16" else 4
     cached = plan.prefixes[: plan.cached_stages]
     data = _data(plan, info, config.dataset.resident_limit)
-    traced = variables_and_rows(model, shape, plan.assembly.shapes)
+    traced = plan.assembly.shapes, plan.layers
     found: dict[str, dict[str, int]] = {}
     if cached:
         step = evaluation_estimate(model, shape, features.PIECE, bytes_each, traced=traced)

@@ -63,9 +63,9 @@ class Step:
     def flops(self) -> int:
         """FLOPs of a step for one image, forward and backward, without cached stages."""
         plan = self._parts.plan
-        return costs.step_flops(plan, 0, costs.rows(plan))
+        return costs.step_flops(plan, 0, plan.layers)
 
     @property
     def forward_flops(self) -> int:
         """FLOPs of the whole network forward for one image."""
-        return layer_table.totals(costs.rows(self._parts.plan)).flops
+        return layer_table.totals(self._parts.plan.layers).flops

@@ -1,6 +1,7 @@
 """The plan of a run: what is trained, by which optimizer, in which phases, for how long."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import optax
 from cnn_jax import experiment
 from cnn_jax.assembly import Assembly
 from cnn_jax.data import batches
+from cnn_jax.describe.layer_table import LayerRow, layer_table
 from cnn_jax.models.classifier import stage_prefixes
 from cnn_jax.training import freezing, limits, optimizers, own_optimizer
 from cnn_jax.training.freezing import Phase
@@ -58,6 +60,12 @@ class Plan:
     def prefixes(self) -> tuple[str, ...]:
         """What the parameter paths of each stage begin with."""
         return stage_prefixes(self.assembly.model)
+
+    @functools.cached_property
+    def layers(self) -> list[LayerRow]:
+        """The layer table of the model, which is traced once."""
+        assembly = self.assembly
+        return layer_table(assembly.model, assembly.image_shape, assembly.shapes)
 
     def schedule_factor(self, step: jax.Array) -> jax.Array:
         """Returns the learning rate after `step` updates as a share of its peak, float32 []."""

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cnn_jax import cpu
 from cnn_jax.layers import BatchNorm
 from cnn_jax.training import freezing
 from cnn_jax.training.plan import Plan
@@ -38,7 +39,7 @@ def remainder(plan: Plan) -> tuple[float, float, int] | None:
     if "batch_stats" not in assembly.shapes:
         return None
     images = jax.ShapeDtypeStruct((1, *assembly.image_shape), jnp.float32)
-    with nn.intercept_methods(record):
+    with cpu.using("plain"), nn.intercept_methods(record):
         jax.eval_shape(assembly.model.apply, assembly.shapes, images)
     paths = list(flatten(assembly.shapes["params"]))
     firsts = [phase.first_epoch for phase in plan.phases]

@@ -285,7 +285,7 @@ def test_the_cost_of_a_run_counts_cached_stages_once_and_each_phase_by_its_epoch
     size = config.dataset.batch_size
     images = size + 1  # two batches
     plan = dataclasses.replace(plan, num_examples=images)
-    table = costs.rows(plan)
+    table = plan.layers
     names = plan.assembly.model.stage_names
     before = sum(row.flops for row in table if row.name.split("/")[1] in names[:4])
     head, both = (
