@@ -1,5 +1,8 @@
 """What several test files share: the digits prepared once, and a finished run."""
 
+import fcntl
+import gc
+import json
 import os
 import shutil
 import subprocess
@@ -11,9 +14,19 @@ import jax
 import pytest
 
 from cnn_jax import cpu, data, experiment
+from cnn_jax.runs import figures
 from tests.tiny import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_finish() -> None:
+    """Spares the garbage collector what the imports made, a tenth of the time of all tests.
+
+    JAX makes hundreds of thousands of objects that live to the end.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -76,12 +89,21 @@ def cli(start) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture(scope="session")
 def trained(cli, tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A finished run, moved away from where it was trained, and what it printed."""
-    base = tmp_path_factory.mktemp("trained")
-    result = cli("train", "--workdir=here", *SETTINGS, cwd=base)
-    assert result.returncode == 0, result.stderr
-    shutil.move(base / "here", base / "moved")
-    return base / "moved", result
+    """A finished run, moved away from where it was trained, and what it printed.
+
+    The first of pytest's workers that asks for it makes it for all.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    moved, said = base / "trained", base / "trained.json"
+    with (base / "trained.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not said.exists():
+            result = cli("train", "--workdir=here", *SETTINGS, cwd=base)
+            assert result.returncode == 0, result.stderr
+            shutil.move(base / "here", moved)
+            said.write_text(json.dumps([result.stdout, result.stderr]))
+    return moved, subprocess.CompletedProcess((), 0, *json.loads(said.read_text()))
 
 
 @pytest.fixture
@@ -91,9 +113,19 @@ def finished(trained, tmp_path) -> Path:
 
 
 @pytest.fixture
-def main(places, digits, tmp_path, monkeypatch) -> Callable[..., int]:
+def undrawn(monkeypatch) -> None:
+    """Leaves out the figures of the data and of epochs, which take a second a run.
+
+    Runs that `cli` trains have them.
+    """
+    for name in ("write_data_figures", "write_figures"):
+        monkeypatch.setattr(figures, name, lambda *_: None)
+
+
+@pytest.fixture
+def main(places, digits, undrawn, tmp_path, monkeypatch) -> Callable[..., int]:
     """Runs launch.py's main in this process, in an empty folder, and returns the exit code."""
-    del digits
+    del digits, undrawn
     import launch
 
     for name, value in places.items():

@@ -15,9 +15,10 @@ import pytest
 
 import cnn_jax
 from cnn_jax import data as data_sets
-from cnn_jax import trees
+from cnn_jax import models, trees
 from cnn_jax.data import Split
 from cnn_jax.runs.directory import RunDirectory
+from tests.tiny import ENTRY
 
 SETTINGS = {"logging.projector_images": 0, "logging.figures_every": None}
 
@@ -281,15 +282,18 @@ def test_the_pure_step_maps_over_learning_rates(arrays):
         assert not np.array_equal(new[1], before)
 
 
-def test_features_of_a_registered_network(arrays):
+def test_features_of_a_registered_network(arrays, monkeypatch):
+    monkeypatch.setitem(models.REGISTRY, "tiny", ENTRY)
     shape = {"dataset.normalize": "standardize"}
-    run = cnn_jax.train(arrays, model="resnet20", epochs=1, batch_size=64, settings=shape)
-    images = arrays.test.images[:2]
+    large = arrays.train.images[:100].repeat(4, axis=1).repeat(4, axis=2)
+    given = cnn_jax.from_arrays(large, arrays.train.labels[:100])
+    run = cnn_jax.train(given, model="tiny", epochs=1, batch_size=64, settings=shape)
+    images = large[:2]
     stages = run.model.stage_names
     last = run.features(images)
     np.testing.assert_array_equal(last, run.features(images, stages[-1]))
-    assert run.features(images, stages[0]).shape[:3] == (2, 8, 8)
-    kernels = [p for p in trees.flatten(run.variables["params"]) if p.endswith("conv/kernel")]
+    assert run.features(images, stages[0]).shape[:3] == (2, 16, 16)
+    kernels = [p for p in trees.flatten(run.variables["params"]) if p.endswith("conv1/kernel")]
     layer = kernels[0].removesuffix("/kernel")
     assert run.features(images, layer).ndim == 4
 

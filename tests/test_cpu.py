@@ -14,6 +14,7 @@ from jax.extend import core
 from cnn_jax import cpu, layers, models
 from cnn_jax.cpu import choice, onednn
 from cnn_jax.errors import UsageError
+from tests.tiny import UNOPTIMISED
 
 
 def test_contexts_nest_and_keep_what_they_are_not_told():
@@ -133,18 +134,21 @@ class Everything(nn.Module):
 
 
 def test_plain_layers_train_alike():
-    model, x = Everything(), jax.random.normal(jax.random.key(0), (8, 15, 14, 3))
-    variables: Any = jax.jit(model.init)(jax.random.key(1), x)
+    model = Everything()
+    x = np.random.default_rng(0).normal(size=(8, 15, 14, 3)).astype(np.float32)
+    init: Any = jax.jit(model.init, compiler_options=UNOPTIMISED)
+    variables = init(jax.random.key(1), x)
 
     def run(params, x):
         y: Any = model.apply({**variables, "params": params}, x, mutable=["batch_stats"])
         return jnp.sum(y[0] * jnp.cos(jnp.arange(y[0].size)).reshape(y[0].shape)), y[1]
 
-    gradient = jax.jit(jax.value_and_grad(run, (0, 1), has_aux=True))
-    assert not_plain(gradient, variables["params"], x)
+    with_gradient = jax.value_and_grad(run, (0, 1), has_aux=True)
+    gradient: Any = jax.jit(with_gradient, compiler_options=UNOPTIMISED)
+    assert not_plain(with_gradient, variables["params"], x)
     by_xla = gradient(variables["params"], x)
     with cpu.using("plain"):
-        assert not not_plain(gradient, variables["params"], x)
+        assert not not_plain(with_gradient, variables["params"], x)
         plain = gradient(variables["params"], x)
     for ours, theirs in zip(*map(jax.tree.leaves, (by_xla, plain)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
@@ -156,9 +160,7 @@ def test_plain_layers_train_alike():
 def test_plain_pools_are_linens_by_keyword_without_explicit_pads(
     padding, size, strides, monkeypatch
 ):
-    x = jax.random.normal(jax.random.key(0), (2, *size, 3)) - 3
     pools = [layers.MaxPool((3, 3), strides, padding), layers.AvgPool((3, 3), strides, padding)]
-    by_xla = [pool.apply({}, x) for pool in pools]
     called = []
 
     def exporters(name):
@@ -170,10 +172,15 @@ def test_plain_pools_are_linens_by_keyword_without_explicit_pads(
 
         return pool
 
-    for name in ("max_pool", "avg_pool"):
-        monkeypatch.setattr(nn, name, exporters(name))
-    with cpu.using("plain"):
-        plain = [pool.apply({}, x) for pool in pools]
+    def both(x):
+        by_xla = [pool.apply({}, x) for pool in pools]
+        for name in ("max_pool", "avg_pool"):
+            monkeypatch.setattr(nn, name, exporters(name))
+        with cpu.using("plain"):
+            return by_xla, [pool.apply({}, x) for pool in pools]
+
+    x = np.random.default_rng(0).normal(-3, 1, (2, *size, 3)).astype(np.float32)
+    by_xla, plain = jax.jit(both, compiler_options=UNOPTIMISED)(x)
     assert [name for name, _ in called] == ["max_pool", "avg_pool"]
     assert all(pads in ("VALID", "SAME") for _, pads in called)
     for ours, theirs in zip(plain, by_xla, strict=True):
@@ -186,8 +193,8 @@ def test_a_plain_model_says_the_same(name):
     random = np.random.default_rng(0)
     images = random.uniform(size=x.shape).astype(np.float32)
     variables = jax.tree.map(lambda leaf: 0.1 * random.random(leaf.shape, np.float32), shapes)
-    apply = jax.jit(model.apply)
-    by_xla: Any = apply(variables, images)
+    apply: Any = jax.jit(model.apply, compiler_options=UNOPTIMISED)
+    by_xla = apply(variables, images)
     with cpu.using("plain"):
-        plain: Any = apply(variables, images)
+        plain = apply(variables, images)
     np.testing.assert_allclose(plain, by_xla, rtol=1e-5, atol=1e-6)

@@ -90,7 +90,10 @@ def test_a_stream_that_was_closed_takes_everything(closed, monkeypatch):
 
 @pytest.mark.parametrize(
     ("command", "number", "code"),
-    [(("train", "--train.epochs=1"), errno.EIO, 0), (("help",), errno.ENOSPC, 1)],
+    [
+        (("train", "--train.epochs=1", "--dataset.train_examples=100"), errno.EIO, 0),
+        (("help",), errno.ENOSPC, 1),
+    ],
 )
 def test_only_a_command_whose_result_is_printed_fails_with_stdout(
     main, command, number, code, capsys, monkeypatch, tmp_path

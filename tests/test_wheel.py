@@ -132,7 +132,7 @@ def test_a_run_its_evaluation_and_its_report(run, tmp_path):
 
 
 def test_a_sweep_starts_its_runs(run, tmp_path):
-    space = "--sweep.space=optimizer.learning_rate=[0.001,0.01]"
+    space = "--sweep.space=optimizer.learning_rate=[0.001]"
     run("cnn-jax", "sweep", *SETTINGS, "--workdir=s", space, "--sweep.method=grid")
     trials = json.loads((tmp_path / "s" / "sweep.json").read_text())
-    assert [trial["state"] for trial in trials] == ["complete", "complete"]
+    assert [trial["state"] for trial in trials] == ["complete"]

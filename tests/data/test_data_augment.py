@@ -66,8 +66,8 @@ def test_everything_off_is_the_identity(dtype):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_same_key_same_images_also_under_jit(dtype):
-    x = images(16, dtype=dtype)
-    settings = {"flip": True, "crop_padding": 2, "cutout": 3}
+    x = images(200, dtype=dtype)
+    settings = {"flip": True, "crop_padding": 2, "cutout": 2}
     one = module.augment(x, jax.random.key(1), **settings)
     two = augment(x, jax.random.key(1), **settings)
     other = augment(x, jax.random.key(2), **settings)

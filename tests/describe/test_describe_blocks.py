@@ -60,12 +60,16 @@ def test_blocks_are_the_stages_with_the_shapes_that_they_give(name):
     found = blocks(name)
     stages = [path for path in found if path.startswith("backbone/")]
     assert stages == [f"backbone/{stage}" for stage in model.stage_names]
-    for stop, path in enumerate(stages, start=1):
 
-        def features(variables, image, stop=stop):
-            return model.apply(variables, image, stop=stop, method="forward_features")
+    def features(variables, x):
+        outputs = []
+        for start in range(len(stages)):
+            part = {"start": start, "stop": start + 1, "method": "forward_features"}
+            x = model.apply(variables, x, **part)
+            outputs.append(x)
+        return outputs
 
-        real = jax.eval_shape(features, variables, image)
+    for path, real in zip(stages, jax.eval_shape(features, variables, image), strict=True):
         assert found[path].output_shape == real.shape[1:]
 
 

@@ -1,10 +1,10 @@
 """Parameters and multiply-adds against what others published of the same networks."""
 
 import jax
-import jax.numpy as jnp
 import pytest
 
 from cnn_jax import models
+from cnn_jax.describe.layer_rows import variables_and_rows
 
 TORCHVISION = "torchvision.models, docs 0.20, num_params of the IMAGENET1K_V1 weights"
 KUANGLIU = "the common CIFAR-10 form, github.com/kuangliu/pytorch-cifar"
@@ -81,7 +81,7 @@ KERAS = {
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters(name):
-    """The registry's figures, which another test holds against the models."""
+    """The registry's figures, which the last test holds against the models."""
     assert models.REGISTRY[name].parameters == PARAMETERS[name][0]
 
 
@@ -94,13 +94,19 @@ def test_multiply_adds(name):
     assert models.REGISTRY[name].flops / 2e9 == pytest.approx(GIGA_MULTIPLY_ADDS[name], abs=0.006)
 
 
-@pytest.mark.parametrize("name", KERAS)
-def test_parameters_as_keras_counts_them(name):
+@pytest.mark.parametrize("name", models.REGISTRY)
+def test_models_have_the_figures_of_the_registry(name):
+    """And those of Keras' tables; and the stages hold all parameters of the backbone."""
     entry = models.REGISTRY[name]
-    shapes = jax.eval_shape(
-        models.create(name, entry.outputs).init,
-        jax.random.key(0),
-        jax.ShapeDtypeStruct((1, *entry.input_shape), jnp.float32),
-    )
-    total, biases = KERAS[name]
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == total - biases
+    models.check_input(name, entry.input_shape)
+    model = models.create(name, entry.outputs)
+    variables, every = variables_and_rows(model, entry.input_shape)
+    rows = [row for row in every if not row.name.startswith("auxiliary_")]
+    assert sum(row.parameters for row in rows) == entry.parameters
+    assert sum(row.flops for row in rows) == entry.flops
+    assert rows[-1].output_shape == (entry.outputs,)
+    if name in KERAS:
+        total, biases = KERAS[name]
+        assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == total - biases
+    if model.stage_names != ("",):
+        assert set(variables["params"]["backbone"]) == set(model.stage_names)

@@ -8,14 +8,17 @@ import pytest
 from flax import traverse_util
 
 from cnn_jax import layers, models
-from cnn_jax.describe import layer_table
+from cnn_jax.describe import layer_rows, layer_table
 from cnn_jax.errors import UsageError
+from cnn_jax.models import googlenet
+from tests.tiny import UNOPTIMISED
 
 every_model = pytest.mark.parametrize("name", models.REGISTRY)
 
-# What differs from a quick one in the number of its layers alone takes long to compile.
+# What differs from a quick one in the number or width of its layers alone takes long to compile.
 SLOW = {
-    *("vgg13", "vgg16", "vgg19", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
+    # Those with normalisation run the plain ones' blocks too.
+    *("vgg11", "vgg13", "vgg16", "vgg19", "vgg13_bn", "vgg16_bn", "vgg19_bn", "study_cnn_wide"),
     *("resnet34", "resnet101", "resnet152", "resnet32", "resnet56"),
     *("densenet121", "densenet169", "densenet201", "densenet_bc100_12"),
     # Their blocks are held against Keras' in tests/pretrained, or are another's here.
@@ -25,8 +28,9 @@ run_model = pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in models.REGISTRY],
 )
-# The tests look at values, not at speed, and compile in half of the time without optimisation.
-UNOPTIMISED: Any = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+# Of GoogLeNet's nine blocks, which differ in their widths alone: one with each pool, and the two
+# that feed an auxiliary classifier.
+FEW_BLOCKS = ("inception3b", "inception4a", "inception4d", "inception4e")
 
 
 def shapes(model, shape, batch=1) -> Any:
@@ -72,14 +76,22 @@ def flatten(tree) -> dict[str, Any]:
     return dict(traverse_util.flatten_dict(tree, sep="/"))
 
 
+@pytest.fixture
+def few_blocks(monkeypatch):
+    """GoogLeNet has four of its blocks."""
+    kept = {name: googlenet.GOOGLENET_BLOCKS[name] for name in FEW_BLOCKS}
+    monkeypatch.setattr(googlenet, "GOOGLENET_BLOCKS", kept)
+
+
 def cancelled(path):
     """Whether a parameter is the bias that VGG keeps before a normalisation, which takes it out."""
     return path.endswith("/conv/bias")
 
 
 @run_model
-def test_training_and_evaluation(name):
+def test_training_and_evaluation(name, few_blocks):
     """Output, gradient, batch statistics and compilations, on the smallest images there may be."""
+    del few_blocks
     model, traces = models.create(name, 7), []
     x, labels = images(name, 4), np.array([0, 1, 2, 0])
     v = {"batch_stats": {}, **variables(model, x)}
@@ -108,7 +120,7 @@ def test_training_and_evaluation(name):
 
     jitted: Any = jax.jit(step, compiler_options=UNOPTIMISED)
     jitted(v, x + 1)
-    gradient, updated, logits, unchanged, halves = jitted(v, x)
+    gradient, updated, logits, unchanged, halves = jax.device_get(jitted(v, x))
     assert len(traces) == 1
     assert (logits.shape, logits.dtype) == ((4, 7), jnp.float32)
     np.testing.assert_allclose(halves, logits, rtol=1e-5, atol=1e-5)
@@ -126,7 +138,8 @@ def test_training_and_evaluation(name):
 
 
 @run_model
-def test_one_image_in_bfloat16_is_near_float32(name):
+def test_one_image_in_bfloat16_is_near_float32(name, few_blocks):
+    del few_blocks
     x = images(name, 1)
     exact_model = models.create(name, 3)
     v = variables(exact_model, x)
@@ -146,21 +159,6 @@ def test_one_image_in_bfloat16_is_near_float32(name):
 
 
 @every_model
-def test_parameters_and_flops_are_those_of_the_registry(name):
-    """Published ones; tests/models/test_models_published.py has their sources."""
-    entry = models.REGISTRY[name]
-    models.check_input(name, entry.input_shape)
-    rows = [
-        row
-        for row in layer_table.layer_table(models.create(name, entry.outputs), entry.input_shape)
-        if not row.name.startswith("auxiliary_")
-    ]
-    assert sum(row.parameters for row in rows) == entry.parameters
-    assert sum(row.flops for row in rows) == entry.flops
-    assert rows[-1].output_shape == (entry.outputs,)
-
-
-@every_model
 def test_a_pixel_less_than_the_smallest_is_refused_by_name(name):
     height, width = models.REGISTRY[name].smallest
     models.check_input(name, (height, width, 3))
@@ -174,7 +172,8 @@ def test_a_pixel_less_than_the_smallest_is_refused_by_name(name):
 
 
 @pytest.mark.parametrize("name", ["lenet5", "mnist_cnn", "study_cnn", "alexnet", "googlenet"])
-def test_what_is_smaller_than_the_smallest_leaves_nothing(name):
+def test_what_is_smaller_than_the_smallest_leaves_nothing(name, few_blocks):
+    del few_blocks
     height, width = models.REGISTRY[name].smallest
     model = models.create(name, 2)
     for shape, empty in [((height, width), False), ((height - 1, width), True)]:
@@ -185,16 +184,9 @@ def test_what_is_smaller_than_the_smallest_leaves_nothing(name):
         assert (features.size == 0) == empty
 
 
-@every_model
-def test_stages_hold_all_parameters_of_the_backbone(name):
-    model = models.create(name, 2)
-    held = shapes(model, models.REGISTRY[name].input_shape)["params"]["backbone"]
-    if model.stage_names != ("",):
-        assert set(held) == set(model.stage_names)
-
-
 @pytest.mark.parametrize("name", ["resnet20", "googlenet", "densenet_bc100_12"])
-def test_stages_run_one_after_another_make_the_features(name):
+def test_stages_run_one_after_another_make_the_features(name, few_blocks):
+    del few_blocks
     model = models.create(name, 2)
     x = images(name, 2)
     v = variables(model, x)
@@ -210,7 +202,8 @@ def test_stages_run_one_after_another_make_the_features(name):
     np.testing.assert_allclose(whole, piecewise, rtol=1e-5, atol=1e-5)
 
 
-def test_auxiliary_classifiers_run_in_training_where_their_stage_is_trained():
+def test_auxiliary_classifiers_run_in_training_where_their_stage_is_trained(few_blocks):
+    del few_blocks
     model = models.create("googlenet", 2)
     x = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
     v = shapes(model, (32, 32, 3))
@@ -234,7 +227,7 @@ def test_auxiliary_classifiers_run_in_training_where_their_stage_is_trained():
 
     assert sown(False) == set()
     assert sown(True) == {"inception4a", "inception4d"}
-    between = model.stage_names.index("inception4b")
+    between = model.stage_names.index("inception4d")
     assert sown(True, frozen=between) == {"inception4d"}
     assert sown(True, frozen=len(model.stage_names)) == set()
     plain = models.create("googlenet", 2, auxiliary=False)
@@ -245,8 +238,11 @@ def test_auxiliary_classifiers_run_in_training_where_their_stage_is_trained():
 
 def test_bottleneck_stride_moves_between_convolutions_without_changing_a_shape():
     v15, v1 = (models.create("resnet50", 2, bottleneck_stride=s) for s in (None, "1x1"))
-    assert shapes(v15, (64, 64, 3)) == shapes(v1, (64, 64, 3))
-    flops = [layer_table.totals(layer_table.layer_table(m, (224, 224, 3))).flops for m in (v15, v1)]
+    (first, *rows), (second, *others) = (
+        layer_rows.variables_and_rows(model, (224, 224, 3)) for model in (v15, v1)
+    )
+    assert first == second
+    flops = [layer_table.totals(table).flops for (table,) in (rows, others)]
     # 4.1 and 3.9 G multiply-adds; the paper's table 1 has 3.8 without the projections.
     assert flops[0] > flops[1]
     with pytest.raises(UsageError, match=r"model\.bottleneck_stride has no effect on resnet18"):
@@ -279,7 +275,8 @@ def test_batch_norm_is_linens_in_both_modes():
 
 def test_initial_kernels_are_glorot_uniform_and_biases_zero():
     model = models.create("lenet5", 10)
-    params = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, 32, 32, 1)))["params"]
+    init: Any = jax.jit(model.init, compiler_options=UNOPTIMISED)
+    params = init(jax.random.key(1), jnp.zeros((1, 32, 32, 1)))["params"]
     fans = {"conv2": (150, 400), "dense1": (400, 120), "logits": (84, 10)}
     for half in params.values():
         for name, layer in half.items():

@@ -14,16 +14,14 @@ from PIL import Image
 
 from cnn_jax import models
 from cnn_jax.pretrained import weights as pretrained
-from cnn_jax.runs import figures as run_figures
 from cnn_jax.runs import stored
 from cnn_jax.runs import weights as run_weights
+from tests.tiny import UNOPTIMISED
 
 # Keras' own, about NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 CLASSES = 10
-# Half the time to compile what runs once.
-FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def made(keras, application, size):
@@ -65,7 +63,7 @@ def test_same_features_and_logits_as_keras(keras, tmp_path, name, application, s
     x = np.random.default_rng(size).standard_normal((2, size, size, 3), np.float32)
     reference = jax.jit(
         lambda parameters, statistics, x: both.stateless_call(parameters, statistics, x)[0],
-        compiler_options=FAST,
+        compiler_options=UNOPTIMISED,
     )(*state, x)
 
     weights = pretrained.load(str(tmp_path / "w.h5"), name)
@@ -76,7 +74,7 @@ def test_same_features_and_logits_as_keras(keras, tmp_path, name, application, s
         features = model.apply(variables, x, method="forward_features")
         return features, model.apply(variables, features, method="forward_head")
 
-    ours = jax.jit(forward, compiler_options=FAST)(variables, x)
+    ours = jax.jit(forward, compiler_options=UNOPTIMISED)(variables, x)
     for mine, other in zip(ours, reference, strict=True):
         mine, other = np.asarray(mine), np.asarray(other)
         assert mine.shape == other.shape
@@ -107,10 +105,8 @@ def save_photographs(directory, size):
     ],
 )
 def test_every_family_trains_a_head_on_cached_features(
-    main, tmp_path, capsys, monkeypatch, name, size, features
+    main, tmp_path, capsys, name, size, features
 ):
-    for figures in ("write_figures", "write_data_figures"):
-        monkeypatch.setattr(run_figures, figures, lambda *_: None)
     save_photographs(tmp_path / "images", size)
     arguments = ["--config=cats_vs_dogs_vgg16", f"--model.name={name}"]
     arguments += ["--dataset.name=folder", "--dataset.path=images", f"--dataset.image_size={size}"]
@@ -127,13 +123,10 @@ def test_every_family_trains_a_head_on_cached_features(
     same = {path for path, array in before.arrays.items() if (array == after.arrays[path]).all()}
     backbone = {path for path in before.arrays if path.startswith("backbone")}
     assert backbone <= same < set(before.arrays)
+    assert main("evaluate", "--workdir=second") == 0
 
 
-def test_transfer_from_a_resnet_through_the_feature_cache(
-    keras, main, tmp_path, capsys, monkeypatch
-):
-    for name in ("write_figures", "write_data_figures"):  # tested elsewhere, and slow
-        monkeypatch.setattr(run_figures, name, lambda *_: None)
+def test_transfer_from_a_resnet_through_the_feature_cache(keras, main, tmp_path, capsys):
     size = 32
     save(made(keras, "ResNet50", size), tmp_path / "w.h5")
     save_photographs(tmp_path / "images", size)
@@ -149,7 +142,6 @@ def test_transfer_from_a_resnet_through_the_feature_cache(
     about = json.loads((tmp_path / "run" / "weights.json").read_text())
     assert about["options"] == {"bottleneck_stride": "1x1"}
     assert about["preprocessing"] == "caffe"
-    assert main("evaluate", "--workdir=run") == 0
 
     # What was frozen, statistics included, is what the file has, and goes on to the next run.
     weights = pretrained.load(str(tmp_path / "w.h5"), "resnet50")

@@ -18,7 +18,6 @@ from cnn_jax.describe import layer_table
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Dataset, Experiment, Model, Optimizer, Train, Transfer
 from cnn_jax.options import STRATEGIES
-from cnn_jax.runs import figures as run_figures
 from cnn_jax.runs import recorder
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.studies import advise_plan, collapse, comparison
@@ -45,13 +44,6 @@ def tiny(monkeypatch):
     monkeypatch.setitem(models.REGISTRY, "tiny", ENTRY)
 
 
-@pytest.fixture
-def fast(monkeypatch):
-    """Leaves the figures of each epoch out."""
-    for name in ("write_figures", "write_data_figures"):
-        monkeypatch.setattr(run_figures, name, lambda *args: None)
-
-
 @pytest.fixture(scope="module")
 def weights(places, digits, tmp_path_factory) -> Path:
     """The directory of a finished run."""
@@ -62,6 +54,7 @@ def weights(places, digits, tmp_path_factory) -> Path:
         for name, value in places.items():
             patch.setenv(name, value)
         arguments = [*SETTINGS, "--dataset.train_examples=32", "--quiet"]
+        arguments += ["--logging.figures_every=none", "--logging.projector_images=0"]
         assert launch.main(["train", f"--workdir={path}", *arguments]) == 0
     return path
 
@@ -252,7 +245,7 @@ def test_what_diverged_is_not_recommended():
 # The command.
 
 
-def test_from_the_flags_to_the_figure(main, weights, fast, capsys, monkeypatch):
+def test_from_the_flags_to_the_figure(main, weights, capsys, monkeypatch):
     monkeypatch.setattr(collapse, "has_collapsed", lambda *_: False)  # so few steps teach nothing
     options = ("--advise.strategies=head,last_block", "--advise.examples=20,40")
     more = (*options, "--advise.seeds=2", "--advise.budget=epochs")

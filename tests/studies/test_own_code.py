@@ -52,7 +52,7 @@ EXPERIMENT = Experiment(
     train=Train(epochs=1, loss="own_loss"),
     logging=Logging(figures_every=None, projector_images=0),
 )
-SWEEP = Sweep("optimizer.learning_rate=[1e-3,1e-2]", "grid")
+SWEEP = Sweep("optimizer.learning_rate=[1e-2]", "grid")
 '''
 
 
@@ -68,9 +68,9 @@ def swept(cli, tmp_path_factory):
 
 def test_a_sweep_trains_what_a_file_registers_and_says_how_to_train_the_best(swept, cli):
     base, output = swept
-    assert "2 complete" in output
+    assert "1 complete" in output
     records = json.loads((base / "s/sweep.json").read_text())
-    assert [record["state"] for record in records] == ["complete"] * 2
+    assert [record["state"] for record in records] == ["complete"]
     assert (base / "s/trials/0000/seed0/code.json").exists()
     command = shlex.split(re.findall("train best (.*)", output)[0])
     words = command[command.index("train") :]
@@ -94,7 +94,7 @@ def test_a_sweep_that_goes_on_asks_for_its_code(swept, cli, here, capsys):
     assert "give that file with --code=FILE.py" in capsys.readouterr().err
     result = cli("sweep", "--workdir=s", "--code=own.py", cwd=base)
     assert result.returncode == 0, result.stderr
-    assert "2 complete" in result.stdout
+    assert "1 complete" in result.stdout
 
 
 def test_runs_are_compared_and_reported_without_the_code(here, capsys):
@@ -109,6 +109,7 @@ def test_advice_on_a_module_in_one_part(swept, cli, here, capsys):
     base, _ = swept
     options = ["--transfer.weights=s/trials/0000/seed0"]
     options += ["--advise.examples=all", "--advise.seeds=1", "--advise.budget=epochs"]
+    options += ["--train.epochs=8", "--optimizer.learning_rate=1e-2"]  # or nothing is learned
     result = cli("advise", "--config=own.py", "--workdir=a", *options, cwd=base)
     assert result.returncode == 0, result.stderr + result.stdout
     assert "head is left out: the model has no backbone and head of its own" in result.stdout

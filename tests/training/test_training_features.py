@@ -9,7 +9,6 @@ from cnn_jax import data, experiment, models, trees
 from cnn_jax.data import Split
 from cnn_jax.errors import RunError
 from cnn_jax.experiment import Checkpoint, Dataset, Experiment, Model, Optimizer, Train, Transfer
-from cnn_jax.runs import figures as run_figures
 from cnn_jax.runs import stored
 from cnn_jax.training import features, start
 from cnn_jax.training.parts import prepare
@@ -63,10 +62,9 @@ def train(path, config):
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
+def cache(undrawn, tmp_path, monkeypatch):
+    del undrawn
     monkeypatch.setitem(models.REGISTRY, "tiny", tiny.ENTRY)
-    for name in ("write_figures", "write_data_figures"):  # tested elsewhere, and slow
-        monkeypatch.setattr(run_figures, name, lambda *_: None)
     monkeypatch.setenv("CNN_JAX_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "features"
 

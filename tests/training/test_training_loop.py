@@ -19,6 +19,7 @@ from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.training import loop, start
 from cnn_jax.training.signals import Interrupted
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 # Everything that a resume could get wrong: augmentation, dropout, a moving average, a schedule, and
 # parameters that are set free in the second epoch. Ten steps an epoch, the last one padded.
 CONFIG = experiment.Experiment(
