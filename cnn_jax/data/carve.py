@@ -15,7 +15,11 @@ ARGUMENT = "{}"
 
 
 def hold_out(
-    train: Split, shares: dict[str, float], notes: list[str], share_name: str = SETTING
+    train: Split,
+    shares: dict[str, float],
+    notes: list[str],
+    share_name: str = SETTING,
+    every_class: bool = True,
 ) -> dict[str, Split]:
     """Holds out shares of the training examples, class by class in proportion.
 
@@ -27,6 +31,7 @@ def hold_out(
             order.
         notes: receives a line for each split.
         share_name: SETTING or ARGUMENT.
+        every_class: whether that is so; else a rare class may be left out.
 
     Returns:
         "train" (a copy of the examples that stay; the same object if nothing is held out) and the
@@ -40,6 +45,7 @@ def hold_out(
     is_large = np.bincount(train.labels) > len(shares)
     if train.groups is not None:
         is_large = groups.in_enough(train.labels, train.groups, len(shares) + 1)
+    is_large &= every_class
     for later, (name, share) in zip(range(len(shares), 0, -1), shares.items(), strict=True):
         size = max(1, round(share * len(train)))
         if size >= len(rest):

@@ -27,7 +27,9 @@ from cnn_jax.errors import RunError, UsageError
 _FROM_PATH = {"folder": folder.source, "table": table.source, "npz": npz.source}
 
 
-def load(config: experiment.Dataset, *, test: bool = True, quiet: bool = False) -> Data:
+def load(
+    config: experiment.Dataset, *, test: bool = True, quiet: bool = False, every_class: bool = True
+) -> Data:
     """Finds, prepares, decodes and splits a data set.
 
     Validation is the split `config.validation_split`; else the data's own 'validation'; else a
@@ -38,6 +40,7 @@ def load(config: experiment.Dataset, *, test: bool = True, quiet: bool = False) 
         config: the section "dataset" of an experiment.
         test: whether the test split is wanted; training wants none, and then it is not opened.
         quiet: whether decoding shows no progress.
+        every_class: whether a class with few examples has one in every split that is held out.
 
     Returns:
         The data; `splits` has train, validation and, if it is wanted and there is one, test.
@@ -76,7 +79,7 @@ def load(config: experiment.Dataset, *, test: bool = True, quiet: bool = False) 
         if set(source.splits) == {"train"} and config.test_fraction > 0:
             shares["test"] = config.test_fraction
         shares["validation"] = config.validation_fraction
-    parts |= carve.hold_out(whole, shares, notes)
+    parts |= carve.hold_out(whole, shares, notes, every_class=every_class)
     if config.train_examples is not None:
         parts["train"] = _subset(source, parts["train"], config.train_examples, notes)
     names = source.class_names

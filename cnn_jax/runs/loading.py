@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 from flax.traverse_util import flatten_dict
 
-from cnn_jax import data, experiment, text
+from cnn_jax import experiment, text
 from cnn_jax.assembly import assemble
 from cnn_jax.data import DataInfo
 from cnn_jax.errors import UsageError
@@ -51,7 +51,7 @@ def load(
     if described is not None:
         info = DataInfo.from_dict(described)
     else:  # lost: the data themselves say what it said
-        changes.check_same_data(where, info := data.load(config.dataset).info)
+        info = changes.load_data(where, config.dataset).info
     about = where.about_weights(config)
     assembly = assemble(config, info, about, model=model, loss=loss)
     code.check_parameters(own, assembly.shapes)

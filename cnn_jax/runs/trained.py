@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnn_jax import cpu, data, distributed, text
+from cnn_jax import cpu, distributed, text
 from cnn_jax.assembly import Assembly
 from cnn_jax.data import Data, DataInfo, Split, arrays
 from cnn_jax.data.batches import Feed
@@ -244,10 +244,8 @@ class Run:
     def _load_data(self) -> Data:
         if self._data is not None and self._data.section is None:  # given as arrays
             return self._data
-        loaded = data.load(self.experiment.dataset)
-        if self.directory is not None:
-            changes.check_same_data(RunDirectory(self.directory), loaded.info)
-        return loaded
+        directory = None if self.directory is None else RunDirectory(self.directory)
+        return changes.load_data(directory, self.experiment.dataset)
 
     def _map(self, key: Any, forward: Callable[..., Any], images: Images) -> np.ndarray:
         """Applies a function to images in batches, the last one filled up."""

@@ -10,7 +10,6 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from cnn_jax import data as data_sets
 from cnn_jax import distributed, models
 from cnn_jax.assembly import assemble
 from cnn_jax.data import Data, Split
@@ -99,9 +98,9 @@ def prepare(
     if data is None:
         section = config.dataset
         data = dataclasses.replace(
-            data_sets.load(section, test=False, quiet=quiet), section=section
+            changes.load_data(directory, section, test=False, quiet=quiet), section=section
         )
-    if directory is not None and directory.exists():
+    elif directory is not None and directory.exists():
         changes.check_same_data(directory, data.info)
     two_classes.positive_class(config.dataset.positive, data.info.class_names)
     weights, about = _find_weights(config, directory)
