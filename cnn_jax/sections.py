@@ -144,6 +144,12 @@ class Dataset:
         "whose logit is the one of --train.loss=binary_cross_entropy",
         resumable=True,
     )
+    ordered: bool = setting(
+        False,
+        "the classes are grades, in the order of their names: a kappa weighs how far off a wrong "
+        "one is",
+        resumable=True,
+    )
     resident_limit: float = setting(
         2.0,
         "data of up to this size in GiB is kept on the devices, larger data is streamed from disk",

@@ -2,17 +2,15 @@
 
 from typing import Any
 
-import numpy as np
-
 from cnn_jax import text
 from cnn_jax.cli import console
 from cnn_jax.cli.invocation import Invocation
-from cnn_jax.data import DataInfo
+from cnn_jax.data import Split
 from cnn_jax.errors import UsageError
-from cnn_jax.evaluation import shares, two_classes
+from cnn_jax.evaluation import records, shares, two_classes
 from cnn_jax.evaluation.evaluator import Evaluation
-from cnn_jax.reporting import order, tables
-from cnn_jax.runs import figures, loading, recorder
+from cnn_jax.reporting import evaluations, order
+from cnn_jax.runs import figures, loading, predictions, recorder
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.trained import Run
 
@@ -45,53 +43,84 @@ def run_command(invocation: Invocation) -> int:
     found = run.evaluate(split, views=invocation.views)
     if invocation.views != "one":
         name += f"_{invocation.views}"
-    record = evaluation_record(found, run.data_info, run.step)
     positive = two_classes.positive_class(run.experiment.dataset.positive, run.class_names)
-    if positive is not None:
-        record["positive"] = run.class_names[positive]
-        record |= two_classes.rates(found.confusion, positive)
+    ordered = run.experiment.dataset.ordered
+    record = records.record(
+        found, split, run.data_info, run.step, positive=positive, ordered=ordered
+    )
+    if invocation.operating_point is not None:
+        record["operating_point"] = _operating_point(invocation, run, split, found, positive)
     recorder.add_evaluation(directory, name, record)
     if not recorder.is_writer():
         return 0
+    table = predictions.save(directory.path, name, found, split, run.data_info)
     saved = figures.save_evaluation(name, found, split, run.data_info, run.history, directory)
     print(f"{name} accuracy {found.accuracy:.4f}, loss {found.loss:.4f}", end=" ")
     print(f"on {found.examples:,} examples (checkpoint of step {run.step})")
     never = shares.never_predicted(found.confusion)
     for line in shares.lines(found.confusion.sum(axis=1), never, run.class_names):
         print(text.one_line(line))
-    accuracies = ["-" if a is None else f"{a:.4f}" for a in record["per_class_accuracy"]]
-    rows = [
-        [run.class_names[i], f"{int(found.confusion[i].sum()):,}", accuracies[i]]
-        for i in order.shown(run.class_names)
-    ]
-    print(tables.table(rows, ["class", "examples", "accuracy"]))
+    for line in evaluations.lines(record):
+        print(text.one_line(line))
+    print(evaluations.table(record, order.shown(run.class_names)))
     if positive is not None:
-        rates = (
-            f"{rate} {'-' if record[rate] is None else format(record[rate], '.4f')}"
-            for rate in ("sensitivity", "specificity")
-        )
-        print(f"positive   {record['positive']}: {', '.join(rates)} (--dataset.positive)")
+        rates = evaluations.named(record, two_classes.RATES, record["rate_intervals"])
+        print(text.one_line(f"positive   {record['positive']} (--dataset.positive): {rates}"))
+    if "operating_point" in record:
+        print(_operating_line(record["operating_point"]))
     print(f"written    {text.shown(directory.path / 'result.json')}")
+    print(f"           {text.shown(table)}")
     for path in saved:
         print(f"figure     {text.shown(path)}")
     print(f"predict    {console.command_line(invocation, 'predict', directory.path, 'IMAGE...')}")
     return 0
 
 
-def evaluation_record(found: Evaluation, info: DataInfo, step: int) -> dict[str, Any]:
-    """Returns the record of an evaluation in result.json."""
-    counts = found.confusion.sum(axis=1)
-    right = np.diag(found.confusion)
-    return {
-        "accuracy": found.accuracy,
-        "loss": found.loss,
-        "examples": found.examples,
-        "checkpoint_step": step,
-        "class_names": list(info.class_names),
-        "largest_class_share": shares.largest_class(counts)[1],
-        "never_predicted": [info.class_names[i] for i in shares.never_predicted(found.confusion)],
-        "per_class_accuracy": [
-            float(r / n) if n else None for r, n in zip(right, counts, strict=True)
-        ],
-        "confusion_matrix": found.confusion.tolist(),
-    }
+def _operating_point(
+    invocation: Invocation, run: Run, split: Split, found: Evaluation, positive: int | None
+) -> dict[str, Any]:
+    """Returns the rates at a threshold that validation images chose, or that was given."""
+    if positive is None:
+        raise UsageError(
+            f"--operating_point={invocation.operating_point} is for two classes, and there are "
+            f"{len(run.class_names)}"
+        )
+    rate, value = _parse_operating_point(str(invocation.operating_point))
+    point: dict[str, Any] = {"rule": invocation.operating_point, "threshold": value}
+    if rate != "threshold":
+        validation = run.split("validation")
+        chosen = found
+        if validation is not split or invocation.views != "one":
+            chosen = run.evaluate(validation, views=invocation.views)
+        scores, is_positive = chosen.probabilities[:, positive], validation.labels == positive
+        point["threshold"] = two_classes.threshold(scores, is_positive, rate, value)
+        point |= {"chosen_on": "validation", "chosen_by": len(validation)}
+    said = found.probabilities[:, positive] >= point["threshold"]
+    return point | two_classes.rates(said, split.labels == positive, split.groups)
+
+
+def _parse_operating_point(rule: str) -> tuple[str, float]:
+    """Returns (sensitivity, specificity or threshold, its value) of a rule such as sensitivity:0.9.
+
+    Raises:
+        UsageError: it has another form, or a value that is not between 0 and 1.
+    """
+    name, _, value = rule.partition(":")
+    try:
+        number = float(value)
+    except ValueError:
+        number = float("nan")
+    if name not in ("sensitivity", "specificity", "threshold") or not 0 < number < 1:
+        raise UsageError(
+            f"--operating_point={rule}: give sensitivity:0.95, specificity:0.9 or threshold:0.3, "
+            "with a number between 0 and 1"
+        )
+    return name, number
+
+
+def _operating_line(point: dict[str, Any]) -> str:
+    by = ""
+    if "chosen_on" in point:
+        by = f" by {point['rule']} of {point['chosen_by']:,} validation images"
+    rates = evaluations.named(point, two_classes.RATES, point["rate_intervals"])
+    return f"threshold  {point['threshold']:.4g}{by}: {rates}"

@@ -51,6 +51,9 @@ COMMANDS = (
             "dataset.on_error",
             "dataset.max_megapixels",
             "dataset.follow_links",
+            "dataset.root",
+            "dataset.positive",
+            "dataset.ordered",
             "dataset.eval_batch_size",
             "dataset.resident_limit",
         ),
@@ -151,6 +154,7 @@ class Invocation:
         checkpoint: "best", "last" or a step.
         split: the split to evaluate; None for the data's own default.
         views: a value of `options.VIEWS`.
+        operating_point: the rule of a threshold, such as "sensitivity:0.95", or None.
         format: "table", "json", "markdown" or "csv".
         profile: the first and the last step to trace; None: no trace.
         layers: whether every layer is printed, however many there are.
@@ -177,6 +181,7 @@ class Invocation:
     checkpoint: str | int = "best"
     split: str | None = None
     views: str = "one"
+    operating_point: str | None = None
     format: str = "table"
     profile: tuple[int, int] | None = None
     layers: bool = False

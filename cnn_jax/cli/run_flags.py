@@ -98,6 +98,13 @@ RUN_FLAGS = (
         ("evaluate",),
     ),
     RunFlag(
+        "operating_point",
+        "RATE:VALUE",
+        "of two classes also measure at the threshold at which validation images reach a rate "
+        "(sensitivity:0.95, specificity:0.9), or at threshold:0.3",
+        commands=("evaluate",),
+    ),
+    RunFlag(
         "format",
         "str",
         "how results are printed; only compare has markdown and csv",

@@ -1,5 +1,6 @@
 """Losses and metrics against NumPy, and the loop over a split."""
 
+import csv
 import json
 
 import jax
@@ -124,15 +125,34 @@ def test_the_positive_class_is_named_or_the_second():
     assert two_classes.positive_class(None, ("a", "b")) == 1
     assert two_classes.positive_class("a", ("a", "b")) == 0
     assert two_classes.positive_class(None, ("a", "b", "c")) is None
-    assert two_classes.rates(confusion, 1) == {"sensitivity": 0.25, "specificity": 0.8}
-    assert two_classes.rates(confusion, 0) == {"sensitivity": 0.8, "specificity": 0.25}
-    assert two_classes.rates(confusion * [[1], [0]], 1) == {"sensitivity": None, "specificity": 0.8}
+    labels, said = np.repeat([0, 0, 1, 1], confusion.ravel()), np.repeat([0, 1, 0, 1], [8, 2, 3, 1])
+    found = two_classes.rates(said == 1, labels == 1)
+    assert [found[name] for name in two_classes.RATES] == [1 / 4, 8 / 10, 1 / 3, 8 / 11]
+    found = two_classes.rates(said == 0, labels == 0)
+    assert [found[name] for name in two_classes.RATES] == [8 / 10, 1 / 4, 8 / 11, 1 / 3]
+    found = two_classes.rates(said[:10] == 1, labels[:10] == 1)
+    assert (found["sensitivity"], found["rate_intervals"]["sensitivity"]) == (None, None)
     with pytest.raises(
         UsageError, match=r"dataset\.positive=c is no class; the classes are a and b"
     ):
         two_classes.positive_class("c", ("a", "b"))
     with pytest.raises(UsageError, match="is for two classes, and there are 3"):
         two_classes.positive_class("a", ("a", "b", "c"))
+
+
+@pytest.mark.parametrize("rate", ["sensitivity", "specificity"])
+@pytest.mark.parametrize("least", [0.5, 0.8, 0.9, 0.99])
+def test_a_threshold_reaches_its_rate_and_no_more(rate, least):
+    """Against all thresholds there are: none that reaches the rate has more of the other one."""
+    random = np.random.default_rng(1)
+    scores = np.round(random.random(200), 2)
+    ill = random.random(200) < scores
+    found = two_classes.threshold(scores, ill, rate, least)
+    other = {"sensitivity": "specificity", "specificity": "sensitivity"}[rate]
+    rates = two_classes.rates(scores >= found, ill)
+    assert rates[rate] >= least
+    every = [two_classes.rates(scores >= t, ill) for t in [*np.unique(scores), 2.0]]
+    assert rates[other] == max(each[other] for each in every if each[rate] >= least)
 
 
 def test_the_positive_class_is_printed_and_stored(main, tmp_path, capsys):
@@ -153,9 +173,20 @@ def test_the_positive_class_is_printed_and_stored(main, tmp_path, capsys):
     sensitivity, specificity = record["per_class_accuracy"]
     assert (record["sensitivity"], record["specificity"]) == (sensitivity, specificity)
     out = capsys.readouterr().out
-    assert (
-        f"positive   healthy: sensitivity {sensitivity:.4f}, specificity {specificity:.4f}" in out
-    )
+    assert f"positive   healthy (--dataset.positive): sensitivity {sensitivity:.4f} (" in out
+    rows = list(csv.DictReader((tmp_path / "run/predictions_test.csv").read_text().splitlines()))
+    assert len(rows) == record["examples"]
+    assert np.mean([row["label"] == row["predicted"] for row in rows]) == record["accuracy"]
+    assert {float(row["p_healthy"]) > 0.5 for row in rows if row["predicted"] == "healthy"} <= {
+        True
+    }
+    rule = "sensitivity:0.9"
+    assert main("evaluate", "--workdir=run", f"--operating_point={rule}") == 0
+    assert f" by {rule} of 4 validation images: sensitivity " in capsys.readouterr().out
+    point = json.loads((tmp_path / "run" / "result.json").read_text())["evaluation"]["test"]
+    assert point["operating_point"]["chosen_by"] == 4
+    assert main("evaluate", "--workdir=run", "--operating_point=recall:2") == 2
+    assert "give sensitivity:0.95" in capsys.readouterr().err
     assert main("train", "--workdir=other", *data, *train, "--dataset.positive=sick") == 2
     assert "the classes are healthy and ill" in capsys.readouterr().err
 

@@ -1,0 +1,39 @@
+"""predictions_SPLIT.csv: what an evaluation said of each example, for other programs to read."""
+
+import csv
+import io
+from pathlib import Path
+
+from cnn_jax import files, text
+from cnn_jax.data import DataInfo, Split
+from cnn_jax.evaluation.evaluator import Evaluation
+
+
+def save(directory: Path, name: str, found: Evaluation, split: Split, info: DataInfo) -> Path:
+    """Writes a row for each example: id, group, label, predicted, and a probability for each class.
+
+    Args:
+        directory: the run directory.
+        name: of the evaluation, "test" say.
+        found: the evaluation.
+        split: its examples.
+        info: names the classes.
+
+    Returns:
+        The file. The column group is there where there are groups.
+    """
+    grouped = split.groups is not None
+    lines = io.StringIO(newline="")
+    writer = csv.writer(lines, lineterminator="\n")
+    group = ["group"] if grouped else []
+    names = [f"p_{each}" for each in info.class_names]
+    writer.writerow(["id", *group, "label", "predicted", *names])
+    said = found.probabilities.argmax(axis=1)
+    for i, (p, label) in enumerate(zip(found.probabilities, split.labels, strict=True)):
+        own = [split.groups[i]] if split.groups is not None else []
+        classes = [info.class_names[int(label)], info.class_names[int(said[i])]]
+        row = [text.printable(str(cell)) for cell in (split.ids[i], *own, *classes)]
+        writer.writerow([*row, *(f"{value:.6g}" for value in p)])
+    path = directory / f"predictions_{name}.csv"
+    files.write_whole(path, lambda file: file.write(lines.getvalue().encode()))
+    return path
