@@ -106,8 +106,13 @@ def start(platform_name: str | None = None, cpu_tuning: bool = True) -> None:
         jax.config.update("jax_cpu_enable_async_dispatch", False)
     settings: Any = jax.config
     if settings.jax_compilation_cache_dir is None:  # else the user has chosen one
-        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        programs, seconds = cache_dir() / "xla", 0.2
+        with contextlib.suppress(OSError):
+            make_cache_folder("xla")
+        if not os.access(programs, os.W_OK):  # what another user has put there is read alone
+            seconds = 1e9
+        jax.config.update("jax_compilation_cache_dir", str(programs))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
     try:
         backend = jax.default_backend()
     except RuntimeError as error:

@@ -8,7 +8,7 @@ import sys
 
 from cnn_jax import text
 from cnn_jax._version import __version__
-from cnn_jax.cli import flags, help, presets, streams
+from cnn_jax.cli import flags, help, limits, presets, streams, warned
 from cnn_jax.cli.invocation import Invocation, command_of
 from cnn_jax.errors import UserError
 
@@ -96,9 +96,11 @@ def entry() -> None:
 
 def _run(invocation: Invocation) -> int:
     """Starts the process, runs the user's own files, then the command; returns the exit code."""
+    limits.check()
     from cnn_jax import cpu, runtime  # after the flags: importing JAX takes a second
 
     _show_warnings()
+    warned.show_in_lines(runtime.cache_dir() / "xla")
     with contextlib.ExitStack() as stack:
         if command_of(invocation.command).computes:
             runtime.start(invocation.platform, invocation.cpu_tuning)
