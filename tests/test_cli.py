@@ -6,6 +6,8 @@ import random
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -602,3 +604,20 @@ def test_a_misspelt_model_of_ones_own_gets_a_suggestion(main, own_preset, capsys
     assert main("describe", "--config=mine.py", "--model.name=tiny_nett") == 2
     assert "did you mean" in (line := error_line(capsys.readouterr().err))
     assert "tiny_net?" in line
+
+
+def test_ctrl_c_ends_the_process_at_once_until_the_command_runs(main):
+    program = """
+import signal
+from cnn_jax import __main__
+from cnn_jax.cli import main
+main.main = lambda argv: signal.getsignal(signal.SIGINT) != signal.SIG_DFL
+__main__.entry()
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        assert main("models") == 0
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -175,13 +175,13 @@ def figures(run: pathlib.Path) -> dict[str, Any]:
         Fault: there is no finished run.
     """
     try:
-        folders = [x for x in (run / "checkpoints").iterdir() if x.name.isdecimal()]
-        last = max(folders, key=lambda path: int(path.name))
-        meta = json.loads((last / "meta" / "metadata").read_text())
+        folders = [x for x in (run / "checkpoints").glob("*/meta") if x.parent.name.isdecimal()]
+        last = max(folders, key=lambda path: int(path.parent.name))
+        meta = json.loads((last / "metadata").read_text())
         status = json.loads((run / "status.json").read_text())["status"]
         result = json.loads((run / "result.json").read_text())
         history = json.loads((run / "history.json").read_text())
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError) as error:  # max() of no folder too
         raise Fault(f"{run.name} is not a finished run afterwards: {error}") from None
     timeless = [{k: v for k, v in row.items() if k != "seconds"} for row in history]
     training = result["training"]

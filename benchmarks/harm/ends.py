@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import signal
 
 # What nobody should ever see, on either stream and in any log.
 _BROKEN = re.compile(
@@ -46,6 +47,10 @@ class Ended:
         """
         if self.late:
             raise Fault("it did not end; its threads were there:\n" + self.stderr[-3000:])
+        # Ctrl-C while Python itself starts, before the first line of this program runs.
+        starting = self.stderr.endswith("KeyboardInterrupt\n") and "/cnn_jax/" not in self.stderr
+        if starting and signal.SIGINT in self.sent and self.code in (1, -signal.SIGINT):
+            return "signal"
         for stream in (self.stderr, self.stdout):
             if line := broken(stream):
                 last = stream.strip().splitlines()[-1]

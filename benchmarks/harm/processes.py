@@ -225,6 +225,7 @@ def _child(
         if before is not None:
             before()
         code = called(call)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # as cnn_jax.__main__ does
         _shut_down()
     finally:
         flush()

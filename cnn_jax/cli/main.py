@@ -4,6 +4,7 @@ import contextlib
 import gc
 import importlib
 import logging as python_logging
+import signal
 import sys
 
 from cnn_jax import text
@@ -91,7 +92,10 @@ def entry() -> None:
     # through them again and again, a tenth of the time to the first step.
     gc.set_threshold(20_000, 10, 5)
     streams.open_closed()
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the end is Python's own
+    sys.exit(code)
 
 
 def _run(invocation: Invocation) -> int:
@@ -110,6 +114,8 @@ def _run(invocation: Invocation) -> int:
             runtime.start("cpu")
         presets.run_code(invocation)
         module = importlib.import_module(f"cnn_jax.cli.{invocation.command}")
+        if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # see cnn_jax.__main__
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         return module.run_command(invocation)
 
 
