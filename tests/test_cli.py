@@ -406,6 +406,24 @@ def test_predict_prints_a_table(main, trained, images, capsys):
     assert [line.split()[0] for line in lines[2:]] == images
 
 
+@pytest.mark.parametrize("reason", ["Read-only file system", "No space left on device"])
+def test_an_evaluation_that_cannot_be_written_is_printed(
+    reason, main, finished, capsys, caplog, monkeypatch
+):
+    def refuse(directory, name, value):
+        path = directory.path / f"{name}.json"
+        raise OSError(errno.EROFS, reason, str(path))
+
+    monkeypatch.setattr(RunDirectory, "write", refuse)
+    before = contents(finished)
+    assert main("evaluate", f"--workdir={finished}") == 0
+    out = capsys.readouterr().out
+    assert "test accuracy" in out
+    assert "written" not in out
+    assert f"result.json is not written: {reason}" in caplog.text
+    assert contents(finished) == before
+
+
 def test_predict_agrees_with_evaluate(main, finished, digits, tmp_path, capsys):
     """An image of the test split, written to a file, is classified as the split's own."""
     assert main("evaluate", f"--workdir={finished}") == 0

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from absl import logging
+
 from cnn_jax import text
 from cnn_jax.cli import console
 from cnn_jax.cli.invocation import Invocation
@@ -33,7 +35,10 @@ def load_run(invocation: Invocation) -> tuple[RunDirectory, Run]:
 
 
 def run_command(invocation: Invocation) -> int:
-    """Evaluates, writes result.json and figures, prints a table, and returns the exit code."""
+    """Evaluates, prints a table, writes result.json and figures, and returns the exit code.
+
+    Where the run directory may not be written, the table is all, and a warning says so.
+    """
     directory, run = load_run(invocation)
     say = console.speaker(invocation.quiet)
     split = run.split(invocation.split)
@@ -50,11 +55,8 @@ def run_command(invocation: Invocation) -> int:
     )
     if invocation.operating_point is not None:
         record["operating_point"] = _operating_point(invocation, run, split, found, positive)
-    recorder.add_evaluation(directory, name, record)
     if not recorder.is_writer():
         return 0
-    table = predictions.save(directory.path, name, found, split, run.data_info)
-    saved = figures.save_evaluation(name, found, split, run.data_info, run.history, directory)
     print(f"{name} accuracy {found.accuracy:.4f}, loss {found.loss:.4f}", end=" ")
     print(f"on {found.examples:,} examples (checkpoint of step {run.step})")
     never = shares.never_predicted(found.confusion)
@@ -68,10 +70,17 @@ def run_command(invocation: Invocation) -> int:
         print(text.one_line(f"positive   {record['positive']} (--dataset.positive): {rates}"))
     if "operating_point" in record:
         print(_operating_line(record["operating_point"]))
-    print(f"written    {text.shown(directory.path / 'result.json')}")
-    print(f"           {text.shown(table)}")
-    for path in saved:
-        print(f"figure     {text.shown(path)}")
+    try:
+        recorder.add_evaluation(directory, name, record)
+        print(f"written    {text.shown(directory.path / 'result.json')}")
+        table = predictions.save(directory.path, name, found, split, run.data_info)
+        print(f"           {text.shown(table)}")
+        saved = figures.save_evaluation(name, found, split, run.data_info, run.history, directory)
+        for path in saved:
+            print(f"figure     {text.shown(path)}")
+    except OSError as error:  # a colleague's run, an archive, a full disk: the figures stand above
+        path = text.one_line(str(error.filename or directory.path))
+        logging.warning("%s is not written: %s", path, error.strerror)
     print(f"predict    {console.command_line(invocation, 'predict', directory.path, 'IMAGE...')}")
     return 0
 
