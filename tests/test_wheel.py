@@ -10,9 +10,12 @@ import sysconfig
 import tomllib
 import zipfile
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import cnn_jax
 
@@ -50,12 +53,61 @@ def wheel(tmp_path_factory) -> Path:
     return path
 
 
+def needed_packages(*extras: str) -> set[str]:
+    """Returns the packages that `pip install cnn_jax`, with some extras, would install here."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = list(project["dependencies"])
+    for extra in extras:
+        wanted += project["optional-dependencies"][extra]
+    found = {"cnn-jax"}
+    asked: set[str] = set()
+    while wanted:
+        text = wanted.pop()
+        requirement = Requirement(text)
+        if text in asked or (requirement.marker and not requirement.marker.evaluate()):
+            continue
+        asked.add(text)
+        name = canonicalize_name(requirement.name)
+        found.add(name)
+        for each in metadata.requires(name) or []:
+            marker = Requirement(each).marker
+            if marker is None or any(
+                marker.evaluate({"extra": e}) for e in ("", *requirement.extras)
+            ):
+                wanted.append(each.partition(";")[0])
+    return found
+
+
+def other_modules(*extras: str) -> set[str]:
+    """Returns the modules that are installed here and would not be, such as pytest and Keras."""
+    needed = needed_packages(*extras)
+    return {
+        module
+        for module, packages in metadata.packages_distributions().items()
+        if not needed & {canonicalize_name(package) for package in packages}
+    }
+
+
+# In the fresh environment: modules of packages that the wheel does not ask for cannot be imported.
+GUARD = """
+import os, sys
+
+class Guard:
+    def find_spec(self, name, path=None, target=None):
+        if name in HIDDEN and name not in os.environ.get("ALSO", "").split():
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Guard())
+"""
+
+
 @pytest.fixture(scope="module")
 def environment(wheel, tmp_path_factory) -> Path:
-    """A fresh virtual environment with the wheel, and this one's packages for its dependencies.
+    """A fresh virtual environment with the wheel and its dependencies, which are this one's.
 
-    The `.pth` file adds the folder of these packages at the end of the path. Python reads no
-    `.pth` file within that folder, so an editable installation of the repository stays unseen.
+    One `.pth` file adds the folder of this environment's packages at the end of the path. Python
+    reads no `.pth` file within that folder, so an editable installation of the repository stays
+    unseen. The other one hides the packages that the wheel does not need.
     """
     path = tmp_path_factory.mktemp("environment") / "venv"
     check_call(sys.executable, "-m", "venv", "--without-pip", path)
@@ -64,6 +116,8 @@ def environment(wheel, tmp_path_factory) -> Path:
     ).strip()
     ours = dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
     (Path(packages) / "dependencies.pth").write_text("\n".join(ours) + "\n")
+    (Path(packages) / "guard.py").write_text(f"HIDDEN = {other_modules()!r}\n{GUARD}")
+    (Path(packages) / "guard.pth").write_text("import guard\n")
     pip = [sys.executable, "-m", "pip", "--python", path / "bin" / "python"]
     check_call(*pip, "install", "--no-deps", "--no-index", "--ignore-installed", wheel)
     return path
@@ -75,10 +129,10 @@ def run(environment, places, digits, tmp_path) -> Callable[..., str]:
     del digits  # prepared by now
     variables = {name: v for name, v in os.environ.items() if not name.startswith("PYTHON")}
 
-    def run(program: str, *arguments: str | Path) -> str:
+    def run(program: str, *arguments: str | Path, also: str = "") -> str:
         # A path that is relative to the folder, as a printed command has it, is found from there.
         path = tmp_path / program if "/" in program else environment / "bin" / program
-        return check_call(path, *arguments, cwd=tmp_path, env={**variables, **places})
+        return check_call(path, *arguments, cwd=tmp_path, env={**variables, **places, "ALSO": also})
 
     return run
 
@@ -120,6 +174,16 @@ def test_the_command_is_installed_and_the_repository_is_not_seen(run, environmen
     )
 
 
+def test_packages_of_development_are_out_of_reach(run):
+    hidden = other_modules()
+    assert hidden >= {"keras", "optuna", "pytest", "tensorboard", "_pytest"}
+    assert not hidden & {"jax", "flax", "optax", "sklearn", "tensorboardX", "matplotlib"}
+    code = "import importlib.util as u, sys; print([u.find_spec(n) for n in sys.argv[1:]])"
+    with pytest.raises(AssertionError, match="No module named 'pytest'"):
+        run("python", "-c", code, "pytest")
+    assert "None" not in run("python", "-c", code, "jax", "optax", "tensorboardX")
+
+
 def test_a_run_its_evaluation_and_its_report(run, tmp_path):
     out = run("cnn-jax", *SETTINGS, "--workdir=run")
     printed = {line[:10].strip(): line[10:].strip() for line in out.splitlines()}
@@ -132,7 +196,8 @@ def test_a_run_its_evaluation_and_its_report(run, tmp_path):
 
 
 def test_a_sweep_starts_its_runs(run, tmp_path):
+    also = " ".join(other_modules() - other_modules("sweep"))
     space = "--sweep.space=optimizer.learning_rate=[0.001]"
-    run("cnn-jax", "sweep", *SETTINGS, "--workdir=s", space, "--sweep.method=grid")
+    run("cnn-jax", "sweep", *SETTINGS, "--workdir=s", space, "--sweep.method=grid", also=also)
     trials = json.loads((tmp_path / "s" / "sweep.json").read_text())
     assert [trial["state"] for trial in trials] == ["complete"]
