@@ -129,7 +129,7 @@ def open_or_decode(
                     return split, skipped
                 except PermissionError:  # of another user, and sound for all that is known
                     raise
-                except (OSError, ValueError, KeyError, TypeError) as error:
+                except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
                     logging.warning("the cache %s is damaged (%s); making it again", path, error)
                     problem = error
                     _discard(path)

@@ -246,7 +246,7 @@ def _open(folder: pathlib.Path, shape: tuple[int, ...]) -> dict[str, dict[str, A
         pass
     except PermissionError:  # of another user, and sound for all that is known
         raise
-    except (OSError, EOFError, ValueError, AttributeError) as error:
+    except (OSError, EOFError, ValueError, AttributeError, RecursionError) as error:
         logging.warning("the feature cache %s is damaged (%s); making it again", folder, error)
     (folder / "pieces.json").unlink(missing_ok=True)
     path.unlink(missing_ok=True)

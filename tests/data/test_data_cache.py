@@ -101,7 +101,14 @@ def flip_byte(path):
 
 @pytest.mark.parametrize("name", ["images.npy", "labels.npy", "examples.json", "meta.json"])
 @pytest.mark.parametrize(
-    "damage", [flip_byte, lambda path: path.unlink(), lambda path: path.write_bytes(b"")]
+    "damage",
+    [
+        flip_byte,
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"[" * 100_000),
+        lambda path: path.write_bytes(b"[[]]"),
+    ],
 )
 def test_a_damaged_cache_is_named_and_made_anew(tmp_path, monkeypatch, name, damage):
     source, counted = encoded(IMAGES)

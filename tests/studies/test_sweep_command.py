@@ -65,6 +65,9 @@ def test_a_sweep_is_stopped_goes_on_with_two_workers_and_keeps_the_best(start, c
 def test_what_cannot_be_swept_is_said_before_anything_starts(main, capsys, arguments, message):
     Path("full").mkdir()
     Path("full/notes.txt").write_text("mine")
+    Path("s").mkdir()  # as a start leaves it whose disk was full before the plan was written
+    Path("s/events.out.tfevents.1.host").touch()
+    Path("s/.plan.json.17").touch()
     workdir = [] if any("--workdir" in argument for argument in arguments) else ["--workdir=s"]
     assert main("sweep", *arguments, *workdir) in (1, 2)
     error = capsys.readouterr().err

@@ -170,7 +170,13 @@ def test_a_damaged_file_is_made_anew(cache, content):
     assert len(calls) == 6
 
 
-@pytest.mark.parametrize("content", ["[]", "null", "{", '{"0-0": 1}', '{"0-0": {"place": [0]}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("[]", "null", "{", "[" * 100_000, '{"0-0": 1}', '{"0-0": {"place": [0]}}'),
+        '{"0-0": {"place": ["a", 1], "sha256": ""}}',
+    ],
+)
 def test_a_damaged_list_of_pieces_is_made_anew(cache, content, caplog):
     calls = []
     extract(calls)

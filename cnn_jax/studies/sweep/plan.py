@@ -20,6 +20,8 @@ from cnn_jax.studies.judging import VALIDATION_SETTINGS
 from cnn_jax.studies.sweep import space
 from cnn_jax.studies.sweep.study import OWN_FILES, Study
 
+# How files begin that are there before the plan is.
+_BEFORE_THE_PLAN = ("events.out.tfevents", ".plan.json.")
 # Fields of Sweep that say how workers are started; they may change between starts.
 START_FIELDS = ("parallel", "launcher", "resources")
 # Fields that older versions had. They made a sweep faster and changed none of its settings.
@@ -52,8 +54,9 @@ def read(directory: RunDirectory) -> Plan | None:
         )
     plan = directory.read("plan")
     if plan is None or "sweep" not in plan:
-        # Another worker may be about to write the plan, or was killed before it could.
-        if directory.path.exists() and {x.name for x in directory.path.iterdir()} - OWN_FILES:
+        # Another worker may be about to write the plan, or was stopped before it could.
+        names = [x.name for x in directory.path.iterdir()] if directory.path.exists() else []
+        if not all(name in OWN_FILES or name.startswith(_BEFORE_THE_PLAN) for name in names):
             raise UsageError(
                 f"--workdir={text.shown(directory.path)} holds other files; give a new directory"
             )
