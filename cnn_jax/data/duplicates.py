@@ -21,11 +21,18 @@ _NAMED = 3
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """One of several equal images: the name of its split, its label and its id."""
+    """One of several equal images: the name of its split, its label and its id.
+
+    Its text is the id; of a number, which may be that of another split's image as well, with the
+    split.
+    """
 
     split: str
     label: int
     id: str
+
+    def __str__(self) -> str:
+        return f"{self.split} {self.id}" if self.id.isdecimal() else self.id
 
 
 def find(parts: dict[str, Split]) -> list[list[Member]]:
@@ -128,7 +135,7 @@ def _named(groups: list[list[Member]], by: str) -> str:
     for group in groups[:_NAMED]:
         first = group[0]
         second = next(m for m in group if getattr(m, by) != getattr(first, by))
-        pairs.append(f"{first.id} = {second.id}")
+        pairs.append(f"{first} = {second}")
     more = f" and {len(groups) - _NAMED} more" if len(groups) > _NAMED else ""
     return ", ".join(pairs) + more
 

@@ -57,7 +57,8 @@ def source(config: experiment.Dataset) -> Source:
         for name in sorted(set(classes) - set(names)):
             alike = [other for other in names if other.casefold() == name.casefold()]
             tip = f" ({alike[0]!r} is written otherwise)" if alike else ""
-            raise RunError(f"{where / name} is a class that {folders['train']} does not have{tip}")
+            what = where / name if config.label is None else f"{name!r} in {where}"
+            raise RunError(f"{what} is a class that {folders['train']} does not have{tip}")
         problems += [f"{where / n} has no images" for n in names if n in classes and not classes[n]]
         problems += [f"{where} lacks the class {n!r}" for n in names if n not in classes]
     if problems and config.on_error == "refuse":

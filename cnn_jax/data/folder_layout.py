@@ -216,7 +216,8 @@ class Layout:
             if is_validation and (not inside or any(map(_is_image, inside))):
                 raise RunError(f"{folder} has no class folders; {LAYOUTS}")
             if self._label is None:
-                looks = any(_is_image(image) for path in inside for image in _listed(path))
+                inner = _listed(folder, only_folders=True)
+                looks = any(_is_image(image) for path in inner for image in _listed(path))
             else:
                 looks = any(_is_image(path) and self._label.search(path.name) for path in inside)
             if looks:
@@ -237,10 +238,11 @@ class Layout:
         return f"{LAYOUTS}; or, as names of files like {names[0]!r} tell the class, give {flag}"
 
 
-def _listed(folder: Path) -> list[Path]:
-    """Lists a folder that may be none, or that nobody may read."""
+def _listed(folder: Path, only_folders: bool = False) -> list[Path]:
+    """Lists a folder, or the folders in it; of one that may not be read nothing."""
     with contextlib.suppress(OSError):
-        return [Path(entry.path) for entry in os.scandir(folder)]
+        entries = os.scandir(folder)
+        return [Path(entry.path) for entry in entries if not only_folders or entry.is_dir()]
     return []
 
 

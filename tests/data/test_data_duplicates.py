@@ -94,8 +94,8 @@ def test_arrays(dtype, caplog):
     data = from_arrays(images, np.arange(40) % 2, validation=(images[20:22], np.array([0, 1])))
     found = [note for note in data.info.notes if " also in " in note or "two classes" in note]
     assert found == [
-        "1 image in two classes (of '0', '1'): 3 = 4",
-        "2 images of validation also in train: 20 = 0, 21 = 1",
+        "1 image in two classes (of '0', '1'): train 3 = train 4",
+        "2 images of validation also in train: train 20 = validation 0, train 21 = validation 1",
     ]
     assert found[0] in caplog.text
 

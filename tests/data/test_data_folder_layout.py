@@ -323,3 +323,10 @@ def test_one_folder_of_images_is_told_how_names_tell_classes(tmp_path):
     assert path == f"--dataset.path={tmp_path}/images"
     counts, _ = listed(path.partition("=")[2], label=label.partition("=")[2])
     assert counts == {"train": BOTH}
+
+
+def test_a_class_of_the_label_that_train_lacks_is_refused(tmp_path):
+    kaggle(tmp_path)
+    save(tmp_path / "val" / "owl.0.jpg")
+    with pytest.raises(RunError, match=f"'owl' in {tmp_path}/val is a class that .* not have"):
+        listed(tmp_path, label=r"^(\w+)\.")
