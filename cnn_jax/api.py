@@ -56,6 +56,8 @@ def preset(name: str | os.PathLike[str]) -> Experiment:
     Raises:
         UsageError: there is no such preset, or it has an error.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise UsageError(f"a preset is a name or a path, not {name!r}")
     return presets.load(os.fspath(name))
 
 
@@ -94,7 +96,8 @@ def from_folder(
         UsageError: there is no such setting, or the folder holds no classes.
         RunError: an image cannot be read.
     """
-    given = {"name": "folder", "path": os.fspath(path), "image_size": image_size, **settings}
+    path = str(path) if isinstance(path, os.PathLike) else path
+    given = {"name": "folder", "path": path, "image_size": image_size, **settings}
     return from_experiment(Experiment().replace({f"dataset.{k}": v for k, v in given.items()}))
 
 

@@ -21,6 +21,8 @@ def place(path: str | os.PathLike[str], name: str) -> pathlib.Path:
     Raises:
         UsageError: it is an address such as gs://bucket, or can be no path on this machine.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise UsageError(f"{name.lstrip('-')} is a path, not {path!r}")
     given = f"{name}={os.fspath(path)}"
     if _ADDRESS.match(os.fspath(path)):
         raise UsageError(

@@ -132,7 +132,17 @@ WRONG = {
         (lambda run, data: run.predict(data.train.images / 255), "are float64|are float32"),
         (lambda run, data: run.features(data.train, 3), "no layer 3"),
     ],
+    "paths": [
+        (lambda run, data: door.train(data, model="mlp", workdir=3), "a path, not 3"),
+        (lambda run, data: door.load(3), "a path, not 3"),
+        (lambda run, data: door.preset(3), "a name or a path, not 3"),
+        (lambda run, data: door.from_folder(3), "dataset.path takes str, not 3"),
+    ],
     "others": [
+        (
+            lambda run, data: door.create(data, model="mlp")[1].evaluate(None, data),
+            r"give a Split such as data.validation, not Data",
+        ),
         (lambda run, data: door.create_model("mlp", 0), "num_outputs must be at least 1"),
         (lambda run, data: door.read_images([], 8), "0 paths"),
         (lambda run, data: door.read_images("a.png", 8, channels=2), "channels 3 or 1"),

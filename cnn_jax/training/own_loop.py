@@ -7,6 +7,7 @@ import jax
 from cnn_jax.data import Split
 from cnn_jax.data.batches import Batch, Feed, Picked
 from cnn_jax.describe import layer_table
+from cnn_jax.errors import UsageError
 from cnn_jax.evaluation.evaluator import Evaluation
 from cnn_jax.training import costs, loop
 from cnn_jax.training.parts import Parts
@@ -39,7 +40,13 @@ class Step:
         return self._jitted(state, batch, self.hyperparameters if hyper is None else hyper)
 
     def evaluate(self, state: TrainState, split: Split) -> Evaluation:
-        """Returns loss, accuracy and probabilities on a split, as the step takes it."""
+        """Returns loss, accuracy and probabilities on a split, as the step takes it.
+
+        Raises:
+            UsageError: it is no Split.
+        """
+        if not isinstance(split, Split):
+            raise UsageError(f"give a Split such as data.validation, not {type(split).__name__}")
         feed = Feed(split, self._parts.mesh, self._parts.config.dataset.resident_limit)
         return self._evaluator(state.variables(), feed)
 
