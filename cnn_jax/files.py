@@ -12,10 +12,12 @@ from typing import Any, BinaryIO
 
 from cnn_jax.errors import RunError, UsageError
 
+_NO_NUMBERS = (dict, list, tuple, str)
+
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes JSON as `write_whole` does."""
-    content = (json.dumps(value, indent=2) + "\n").encode()
+    content = f"{json_text(value)}\n".encode()
     write_whole(path, lambda file: file.write(content))
 
 
@@ -45,6 +47,25 @@ def write_whole(path: pathlib.Path, write: Callable[[BinaryIO], Any]) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def json_text(value: Any, indent: str = "") -> str:
+    """Returns JSON with an entry a line, but for lists of numbers, which are a line each.
+
+    Args:
+        value: of what JSON has.
+        indent: the white space before an entry of what the value is in.
+    """
+    more = f"{indent}  "
+    if isinstance(value, dict) and value:
+        entries = [f"{json.dumps(str(k))}: {json_text(v, more)}" for k, v in value.items()]
+    elif isinstance(value, list | tuple) and any(isinstance(v, _NO_NUMBERS) for v in value):
+        entries = [json_text(v, more) for v in value]
+    else:
+        return json.dumps(value)
+    begin, end = "{}" if isinstance(value, dict) else "[]"
+    lines = f",\n{more}".join(entries)
+    return f"{begin}\n{more}{lines}\n{indent}{end}"
 
 
 def read_json(path: pathlib.Path) -> Any:

@@ -198,8 +198,9 @@ class Layout:
             used = folders
         else:
             used = [entry for entry in entries if entry not in folders]
+        known = set(used)
         for entry in entries:
-            if entry not in used:
+            if entry not in known:
                 why = "which has no class folders" if entry.is_dir() else "in no class folder"
                 self.notes.append(f"not used: {entry}, {why}")
         return {name: splits[name] for name in SPLITS if name in splits} or {"train": self.root}

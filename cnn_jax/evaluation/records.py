@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from cnn_jax.data import DataInfo, Split
-from cnn_jax.evaluation import measures, shares, two_classes
+from cnn_jax.evaluation import confusion, measures, shares, two_classes
 from cnn_jax.evaluation.evaluator import Evaluation
 
 
@@ -20,7 +20,7 @@ def record(
 ) -> dict[str, Any]:
     """Returns the record of an evaluation, ready for JSON.
 
-    It has what `measures.measure` finds, with `confusion_matrix` (rows are true classes),
+    It has what `measures.measure` finds, with the confusion matrix (see `confusion.to_record`),
     `per_class_accuracy`, the step of the checkpoint, the share of the largest class and the classes
     that are never predicted; of two classes also the rates at a probability of 1/2.
 
@@ -45,7 +45,7 @@ def record(
         "per_class_accuracy": [
             float(r / n) if n else None for r, n in zip(right, counts, strict=True)
         ],
-        "confusion_matrix": found.confusion.tolist(),
+        **confusion.to_record(found.confusion),
         **measures.measure(
             found.probabilities,
             split.labels,

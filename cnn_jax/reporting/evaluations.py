@@ -5,6 +5,7 @@ from typing import Any
 
 from cnn_jax.reporting import tables
 
+_MOST_ROWS, _ROWS = 100, 30  # of the table of classes, and of that of more classes
 _WORDS = {
     "balanced_accuracy": "balanced",
     "macro_f1": "macro F1",
@@ -54,13 +55,18 @@ def lines(record: Mapping[str, Any]) -> list[str]:
 
 
 def table(record: Mapping[str, Any], order: Sequence[int]) -> str:
-    """Returns the table of the classes.
+    """Returns the table of the classes; of more than 100, of those that are found least.
 
     Args:
         record: of `records.record`.
         order: the indices of the classes, as they are shown.
     """
-    rows = []
+    rows, more = [], ""
+    if len(order) > _MOST_ROWS:
+        known = [(r, i) for i in order if (r := record["per_class"][i]["recall"]) is not None]
+        order = [i for _, i in sorted(known, key=lambda pair: pair[0])[:_ROWS]]
+        more = f"\nThese are the {len(order)} of {len(record['per_class']):,} classes with the "
+        more += "lowest recall; result.json has all."
     for one in (record["per_class"][i] for i in order):
         ends = one["intervals"]
         rows.append(
@@ -73,4 +79,4 @@ def table(record: Mapping[str, Any], order: Sequence[int]) -> str:
                 with_interval(one.get("auc"), None, 3),
             ]
         )
-    return tables.table(rows, ["class", "examples", "recall", "precision", "F1", "AUC"], "lrllrr")
+    return tables.table(rows, ["class", "examples", "recall", "precision", "F1", "AUC"], "lrllrr") + more

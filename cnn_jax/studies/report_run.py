@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cnn_jax import text
-from cnn_jax.evaluation import shares
+from cnn_jax.evaluation import confusion, shares
 from cnn_jax.reporting import charts, counts, page
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.recorder import best_of
@@ -101,7 +101,7 @@ def _curves(history: Sequence[dict[str, Any]]) -> list[str]:
 
 def _evaluation(split: str, evaluation: dict[str, Any]) -> list[str]:
     names = evaluation["class_names"]
-    matrix = np.asarray(evaluation["confusion_matrix"])
+    matrix = confusion.of_record(evaluation)
     examples, accuracies = matrix.sum(axis=1), evaluation["per_class_accuracy"]
     shown = counts.largest_and_smallest({split: examples}, names, _MOST_CLASSES, _MOST_CLASSES)
     rows = [[names[i], int(examples[i]), accuracies[i]] for i in shown.tolist()]
@@ -148,7 +148,7 @@ def _data(data: dict[str, Any], evaluations: dict[str, Any], images: bool) -> li
         return []
     names, classes = data["class_names"], dict(data["class_counts"])
     for split, record in evaluations.items():
-        examples = np.asarray(record["confusion_matrix"]).sum(axis=1)
+        examples = confusion.of_record(record).sum(axis=1)
         if split in ("validation", "test") and len(examples) == len(names):
             classes.setdefault(split, examples)
     sizes = ", ".join(f"{name} {int(np.sum(numbers)):,}" for name, numbers in classes.items())

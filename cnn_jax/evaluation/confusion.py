@@ -1,0 +1,36 @@
+"""The confusion matrix in result.json: its rows, or its counts where it would be mostly zeros."""
+
+from typing import Any
+
+import numpy as np
+
+# More classes have a matrix of millions of numbers, almost all of them 0.
+_MOST_CLASSES = 1000
+
+
+def to_record(confusion: np.ndarray) -> dict[str, Any]:
+    """Returns what result.json holds of a confusion matrix, under its key.
+
+    Args:
+        confusion: int [classes, classes], rows are true classes.
+
+    Returns:
+        {"confusion_matrix": the rows}, or with more than 1,000 classes {"confusion_counts":
+        [[true class, predicted class, examples], ...]}, of all pairs that have examples.
+    """
+    if len(confusion) <= _MOST_CLASSES:
+        return {"confusion_matrix": confusion.tolist()}
+    true, predicted = np.nonzero(confusion)
+    entries = np.stack([true, predicted, confusion[true, predicted]], axis=1)
+    return {"confusion_counts": entries.tolist()}
+
+
+def of_record(record: dict[str, Any]) -> np.ndarray:
+    """Returns the confusion matrix of an evaluation in result.json, int [classes, classes]."""
+    if "confusion_matrix" in record:
+        return np.asarray(record["confusion_matrix"])
+    classes = len(record["class_names"])
+    confusion = np.zeros((classes, classes), int)
+    true, predicted, examples = np.asarray(record["confusion_counts"], int).reshape(-1, 3).T
+    confusion[true, predicted] = examples
+    return confusion
