@@ -31,7 +31,7 @@ HOSTILE = [
 @pytest.fixture
 def forget():
     """Fonts are looked for anew, in the test and after it."""
-    caches = (words._is_usual, words._other_family, words._other_faces)
+    caches = (words._drawable, words._is_usual, words._other_family, words._other_faces)
     for cached in caches:
         cached.cache_clear()
     yield
@@ -85,9 +85,14 @@ def test_a_font_that_has_the_character_is_used(monkeypatch, forget, tmp_path, ca
     assert not caplog.records
 
 
-def test_names_that_would_look_the_same_are_numbered():
-    names = ["x" * 30, "cat", "x" * 31]
-    assert words.distinct(names, 8) == ["0: xxxxx…xx", "cat", "2: xxxxx…xx"]
+def test_names_that_would_look_the_same_are_told_apart():
+    assert words.distinct(["species_0760", "cat", "species_1760"], 11) == [
+        "…ecies_0760",
+        "cat",
+        "…ecies_1760",
+    ]
+    names = ["x" * 30, "cat", "x" * 31, *map(str, range(9))]
+    assert words.distinct(names, 8)[:3] == ["0: xxx…x", "cat", "2: xxx…x"]
 
 
 def test_every_figure_takes_every_name(tmp_path, caplog):

@@ -79,7 +79,7 @@ def prediction_grid(
         frame = Rectangle((left, top), width, height, fill=False, edgecolor=colour)
         frame.set_linewidth(1 if right else 3)
         axes.add_patch(frame)
-        lines = f"{'✓' if right else '✗'} {guessed} {probability:.0%}\ntrue: {true}"
+        lines = f"{'✓' if right else '✗'} {guessed} {_percent(probability)}\ntrue: {true}"
         style = words.style([lines.replace("\n", "")], bold=not right)
         above = 0.0
         if ids is not None:
@@ -88,6 +88,11 @@ def prediction_grid(
         _title(axes, cell, lines, above, fontsize=10, color=colour, **style)
     _heading(figure, title)
     return figure
+
+
+def _percent(share: float) -> str:
+    """Returns a share as a percentage of two digits or three."""
+    return f"{share:.0%}" if share >= 0.0995 else f"{100 * share:.2g}%"
 
 
 def _file(name: str) -> str:

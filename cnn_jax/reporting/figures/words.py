@@ -7,6 +7,7 @@ such as `\u30d1`, since a box in its place says nothing.
 import contextlib
 import functools
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,6 +24,16 @@ def shorten(name: str, length: int) -> str:
     An escaped character and a letter with its accents are kept or left out whole. A Chinese or
     Japanese character is as wide as two letters.
     """
+    characters = _characters(name)
+    if sum(map(_width, characters)) <= length:
+        return "".join(characters)
+    end = _fitting(characters[::-1], (length - 1) // 3)
+    start = _fitting(characters, length - 1 - sum(map(_width, end)))
+    return f"{''.join(start)}…{''.join(end[::-1])}"
+
+
+def _characters(name: str) -> list[str]:
+    """Returns what is drawn of a name, in pieces that are not cut."""
     characters: list[str] = []
     # macOS names files with letters and accents apart, which fonts draw less well.
     for character in unicodedata.normalize("NFC", name):
@@ -31,25 +42,37 @@ def shorten(name: str, length: int) -> str:
             characters[-1] += shown
         else:
             characters.append(shown)
-    if sum(map(_width, characters)) <= length:
-        return "".join(characters)
-    end = _fitting(characters[::-1], (length - 1) // 3)
-    start = _fitting(characters, length - 1 - sum(map(_width, end)))
-    return f"{''.join(start)}…{''.join(end[::-1])}"
+    return characters
 
 
 def distinct(names: Sequence[str], length: int) -> list[str]:
-    """Returns names as `shorten` does, each with its number where two would look the same.
+    """Returns names as `shorten` does; those that would look the same, otherwise.
+
+    Such names are shown by their ends, and where these are the same too, by their numbers.
 
     Args:
         names: the names of all classes; the first has the number 0.
-        length: the most characters of a name; a number comes on top.
+        length: how wide a name is at most.
     """
-    short = [shorten(name, length) for name in names]
-    seen: dict[str, int] = {}
-    for name in short:
-        seen[name] = seen.get(name, 0) + 1
-    return [f"{i}: {name}" if seen[name] > 1 else name for i, name in enumerate(short)]
+    found = [shorten(name, length) for name in names]
+    for other in (_end, _numbered):
+        times = Counter(found)
+        found = [
+            other(i, name, length) if times[short] > 1 else short
+            for i, (name, short) in enumerate(zip(names, found, strict=True))
+        ]
+    return found
+
+
+def _end(_: int, name: str, length: int) -> str:
+    """Returns the end of a name."""
+    kept = _fitting(_characters(name)[::-1], length - 1)
+    return f"…{''.join(kept[::-1])}"
+
+
+def _numbered(number: int, name: str, length: int) -> str:
+    """Returns a name behind its number."""
+    return f"{number}: {shorten(name, max(1, length - len(str(number)) - 2))}"
 
 
 def style(words: Iterable[str], bold: bool = False) -> dict[str, Any]:
@@ -66,6 +89,7 @@ def style(words: Iterable[str], bold: bool = False) -> dict[str, Any]:
     return {"parse_math": False, "fontfamily": families, "fontweight": weight}
 
 
+@functools.cache
 def _drawable(character: str) -> str:
     """Returns a character, or its code point where it cannot be drawn."""
     shown = text.one_line(character).replace("\t", " ")
