@@ -25,6 +25,11 @@ def to_record(confusion: np.ndarray) -> dict[str, Any]:
     return {"confusion_counts": entries.tolist()}
 
 
+def is_in(record: dict[str, Any]) -> bool:
+    """Returns whether the record of an evaluation has a confusion matrix."""
+    return "confusion_matrix" in record or {"class_names", "confusion_counts"} <= record.keys()
+
+
 def of_record(record: dict[str, Any]) -> np.ndarray:
     """Returns the confusion matrix of an evaluation in result.json, int [classes, classes]."""
     if "confusion_matrix" in record:

@@ -70,8 +70,13 @@ def _is_evaluation(value: Any) -> bool:
         "per_class_accuracy": _each(_maybe(_number)),
         "confusion_matrix": _each(_each(_count)),
     }
-    if not _record({"accuracy": _number}, known)(value):
+    counts = {"confusion_counts": _each(_each(_count))}
+    if not _record({"accuracy": _number}, known | counts)(value):
         return False
+    classes = len(value.get("class_names", []))
+    for entry in value.get("confusion_counts", []):
+        if len(entry) != 3 or max(entry[:2]) >= classes:
+            return False
     sizes = {len(value[name]) for name in known if isinstance(value.get(name), list)}
     rows = value.get("confusion_matrix", [])
     return len(sizes) <= 1 and all(len(row) == len(rows) for row in rows)

@@ -9,9 +9,11 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 from absl import logging
 
 from cnn_jax.errors import RunError
+from cnn_jax.evaluation import confusion
 from cnn_jax.files import read_json
 from cnn_jax.runs import belonging, shapes, stored
 
@@ -23,7 +25,6 @@ _EVALUATION = {
     "checkpoint_step",
     "class_names",
     "per_class_accuracy",
-    "confusion_matrix",
 }
 
 _warned: set[tuple[str, int]] = set()
@@ -153,9 +154,10 @@ def _reason_against_result(value: Any, history: list[dict[str, Any]]) -> str | N
     for split, found in value.get("evaluation", {}).items():
         if missing := _EVALUATION - found.keys():
             return f"its evaluation on {split} has no {min(missing)}"
-        rows = found["confusion_matrix"]
-        right = sum(row[i] for i, row in enumerate(rows))
-        if abs(right - found["accuracy"] * sum(map(sum, rows))) > 0.01:
+        if not confusion.is_in(found):
+            return f"its evaluation on {split} has no confusion_matrix"
+        matrix = confusion.of_record(found)
+        if abs(np.trace(matrix) - found["accuracy"] * matrix.sum()) > 0.01:
             return f"its accuracy on {split} is not that of its confusion matrix"
     training = value.get("training", {})
     epochs, seconds = training.get("epochs"), training.get("seconds")

@@ -20,7 +20,7 @@ _CURVES = {
 }
 _EVALUATION = {
     *("accuracy", "loss", "examples", "checkpoint_step"),
-    *("class_names", "confusion_matrix", "per_class_accuracy"),
+    *("class_names", "per_class_accuracy"),
 }
 _MOST_CLASSES = 100  # that have a row in a table
 
@@ -47,7 +47,7 @@ def page_of(directory: RunDirectory, question: str | None, images: bool = True) 
     evaluations = {
         split: record
         for split, record in result.get("evaluation", {}).items()
-        if record.keys() >= _EVALUATION
+        if record.keys() >= _EVALUATION and confusion.is_in(record)
     }
     for split, evaluation in evaluations.items():
         parts += _evaluation(split, evaluation)

@@ -10,6 +10,7 @@ from cnn_jax.cli import evaluate
 from cnn_jax.data import DataInfo
 from cnn_jax.evaluation import confusion
 from cnn_jax.evaluation.evaluator import Evaluation
+from cnn_jax.runs import shapes
 from tests.tiny import data_json
 
 
@@ -51,3 +52,16 @@ def test_of_thousands_of_classes_the_least_accurate_are_printed():
     assert lines[2].split() == ["class", "7", "4", "0.2500"]
     assert lines[-1] == "These are the 30 least accurate of 500 classes."
     assert not any("class 9 " in line for line in lines)  # it has no examples
+
+
+def test_a_result_of_thousands_of_classes_is_read_again(tmp_path):
+    classes = 1500
+    names = tuple(f"class {i}" for i in range(classes))
+    info = DataInfo.from_dict(data_json(class_names=names))
+    matrix = np.diag(np.full(classes, 2))
+    found = Evaluation(1.0, 0.0, 2 * classes, matrix, np.zeros((1, classes)))
+    result = {"evaluation": {"test": evaluate.evaluation_record(found, info, 1)}}
+    read = json.loads(files.json_text(result))
+    assert shapes.CHECKS["result"](read)
+    read["evaluation"]["test"]["confusion_counts"][0][1] = classes
+    assert not shapes.CHECKS["result"](read)

@@ -91,8 +91,8 @@ def prediction_grid(
 
 
 def _percent(share: float) -> str:
-    """Returns a share as a percentage of two digits or three."""
-    return f"{share:.0%}" if share >= 0.0995 else f"{100 * share:.2g}%"
+    """Returns a share as a percentage; one below 1 % has one digit that is not 0."""
+    return f"{share:.0%}" if share >= 0.0095 else f"{100 * share:.1g}%"
 
 
 def _file(name: str) -> str:
