@@ -79,4 +79,7 @@ def table(record: Mapping[str, Any], order: Sequence[int]) -> str:
                 with_interval(one.get("auc"), None, 3),
             ]
         )
-    return tables.table(rows, ["class", "examples", "recall", "precision", "F1", "AUC"], "lrllrr") + more
+    return (
+        tables.table(rows, ["class", "examples", "recall", "precision", "F1", "AUC"], "lrllrr")
+        + more
+    )
