@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cnn_jax.files import write_whole
 from cnn_jax.text import printable
 
 FOLDER = "projector"
@@ -36,13 +37,16 @@ def write(
     """
     folder = run_dir / FOLDER
     folder.mkdir(exist_ok=True)
-    np.savetxt(folder / "tensors.tsv", embeddings, fmt="%.5g", delimiter="\t")
+    write_whole(
+        folder / "tensors.tsv",
+        lambda file: np.savetxt(file, embeddings, fmt="%.5g", delimiter="\t"),
+    )
     rows = [columns.keys(), *zip(*columns.values(), strict=True)]
-    lines = ["\t".join(printable(re.sub(r"\s+", " ", str(v))) for v in row) for row in rows]
-    (folder / "metadata.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    lines = ["\t".join(printable(re.sub(r"\s+", " ", str(v))) for v in r) + "\n" for r in rows]
+    write_whole(folder / "metadata.tsv", lambda file: file.write("".join(lines).encode()))
     picture, (width, height) = sprite(images)
-    picture.save(folder / "sprite.png")
-    (run_dir / "projector_config.pbtxt").write_text(
+    write_whole(folder / "sprite.png", lambda file: picture.save(file, "PNG"))
+    config = (
         "embeddings {\n"
         '  tensor_name: "validation features"\n'
         f'  tensor_path: "{FOLDER}/tensors.tsv"\n'
@@ -51,6 +55,7 @@ def write(
         f"single_image_dim: {width} single_image_dim: {height} }}\n"
         "}\n"
     )
+    write_whole(run_dir / "projector_config.pbtxt", lambda file: file.write(config.encode()))
 
 
 def sprite(images: np.ndarray) -> tuple[Image.Image, tuple[int, int]]:

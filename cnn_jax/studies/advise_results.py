@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from cnn_jax import files
 from cnn_jax.reporting import figures, tables
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.studies import collapse
@@ -192,7 +193,7 @@ def write(
     """
     directory.write("advise", _record(advice, outcomes, notes))
     page = _markdown(advice, notes, preset, subject)
-    (directory.path / "advise.md").write_text(page)
+    files.write_whole(directory.path / "advise.md", lambda file: file.write(page.encode()))
     panels = {TITLES[budget]: _lines(cells) for budget, cells in advice.cells.items()}
     figure = figures.learning_curves(panels, advice.largest_share)
     figures.save(figure, directory.figures / "advise.png")

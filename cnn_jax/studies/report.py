@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Callable
 
-from cnn_jax import text
+from cnn_jax import files, text
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Experiment
 from cnn_jax.runs.directory import RunDirectory
@@ -47,6 +47,6 @@ def write(page_text: str, output: pathlib.Path) -> None:
     """
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(page_text, encoding="utf-8")
+        files.write_whole(output, lambda file: file.write(page_text.encode()))
     except OSError as error:
         raise RunError(f"{output} cannot be written: {error.strerror}") from error

@@ -1,6 +1,5 @@
 """What all figures share: colours, names on axes, and writing to a file or an array."""
 
-import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from cnn_jax import files
 from cnn_jax.errors import RunError
 
 # The palette of Okabe and Ito, "Color Universal Design" (2008).
@@ -27,18 +27,13 @@ def save(figure: Figure, path: str | os.PathLike) -> None:
         RunError: the file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    kind = "svg" if path.suffix == ".svg" else "png"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        kind = "svg" if path.suffix == ".svg" else "png"
-        figure.savefig(temporary, format=kind, dpi=150)
+        files.write_whole(path, lambda file: figure.savefig(file, format=kind, dpi=150))
         figure.set_layout_engine("none")  # it is laid out now, which takes as long as to draw it
-        temporary.replace(path)
     except OSError as error:
         raise RunError(f"the figure {path} cannot be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):  # the folder may be missing
-            temporary.unlink(missing_ok=True)
 
 
 def to_array(figure: Figure) -> np.ndarray:
