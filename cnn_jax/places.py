@@ -30,7 +30,9 @@ def place(path: str | os.PathLike[str], name: str) -> pathlib.Path:
             "give that path"
         )
     try:
-        found = pathlib.Path(path).expanduser()
+        found = pathlib.Path(path)
+        if os.fspath(path).startswith("~"):  # "./~a" is a folder called ~a
+            found = found.expanduser()
     except RuntimeError:
         raise UsageError(f"{given}: nobody knows that home directory; write the path out") from None
     try:

@@ -27,7 +27,8 @@ def one_line(words: str) -> str:
 def shown(path: pathlib.Path) -> str:
     """Returns a path as a person would type it from here."""
     with contextlib.suppress(ValueError):
-        return str(path.relative_to(pathlib.Path.cwd()))
+        relative = str(path.relative_to(pathlib.Path.cwd()))
+        return f"./{relative}" if relative.startswith("~") else relative  # that is no home
     return str(path)
 
 
@@ -57,22 +58,26 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
 
 
+def python() -> str:
+    """Returns the word that starts the Python that runs now."""
+    on_path = shutil.which("python") == sys.executable
+    return "python" if on_path else shown(pathlib.Path(sys.executable))
+
+
 def program() -> list[str]:
     """Returns the words that start the command line from here as it was started this time.
 
     They are `python launch.py` in the repository, `cnn-jax` where that command was typed, else
     `python -m cnn_jax`, with the Python that runs now.
     """
-    on_path = shutil.which("python") == sys.executable
-    python = "python" if on_path else shown(pathlib.Path(sys.executable))
     script = pathlib.Path(sys.argv[0])
-    if script.name == "launch.py":
-        return [python, shown(script.resolve())]
+    if script.resolve().name == "launch.py":  # also through a link of another name
+        return [python(), shown(script.resolve())]
     if script.name == "cnn-jax":
         found = shutil.which("cnn-jax")  # it may be that of another environment
         is_this = found is not None and pathlib.Path(found).resolve() == script.resolve()
         return ["cnn-jax" if is_this else shown(script.resolve())]
-    return [python, "-m", "cnn_jax"]
+    return [python(), "-m", "cnn_jax"]
 
 
 def as_typed(command: Sequence[str]) -> list[str]:
@@ -84,9 +89,17 @@ def as_typed(command: Sequence[str]) -> list[str]:
     return [name, *arguments] if name == "cnn-jax" else ["python", script, *arguments]
 
 
-def command_line(command: str, path: pathlib.Path, *more: str) -> str:
-    """Returns the shell command that goes on with the run in a directory."""
-    return shlex.join([*program(), command, f"--workdir={shown(path)}", *more])
+def command_line(command: str, path: pathlib.Path, *more: str, code: Iterable[str] = ()) -> str:
+    """Returns the shell command that goes on with the run in a directory.
+
+    Args:
+        command: the name of the command.
+        path: the directory.
+        *more: further arguments.
+        code: files of a user's own that the run needs.
+    """
+    needed = [f"--code={file}" for file in code]
+    return shlex.join([*program(), command, f"--workdir={shown(path)}", *more, *needed])
 
 
 def did_you_mean(wrong: str, candidates: list[str], prefix: str = "") -> str:

@@ -2,13 +2,15 @@
 
 import json
 import os
+import shutil
+import sys
 
 import pytest
 
-from cnn_jax import places, runtime
+from cnn_jax import places, runtime, text
 from cnn_jax.cli import console, flags
 from cnn_jax.errors import UsageError
-from cnn_jax.runs import weights
+from cnn_jax.runs import code, weights
 from cnn_jax.runs.directory import RunDirectory
 
 WRONG = [
@@ -74,9 +76,35 @@ def test_a_user_without_a_home_is_told_to_name_the_cache(monkeypatch):
         places.place("~/data", "TFDS_DATA_DIR")
 
 
-def test_the_command_for_curves_quotes_the_directory(tmp_path, monkeypatch):
+def test_the_command_for_curves_works_where_it_is_printed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
     assert console.tensorboard(tmp_path / "my run") == "tensorboard --logdir 'my run'"
+    # The environment is not active, or TensorBoard is not in it.
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(sys, "executable", "/my env/bin/python")
+    shows = "'/my env/bin/python' -m tensorboard.main --logdir run"
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    assert console.tensorboard(tmp_path / "run") == shows
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    getting = "'/my env/bin/python' -m pip install tensorboard"
+    assert console.tensorboard(tmp_path / "run") == f"{getting} && {shows}"
+
+
+def test_a_command_is_printed_through_a_link_of_any_name_and_for_any_directory(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "my program").mkdir()
+    (tmp_path / "my program" / "launch.py").touch()
+    (tmp_path / "go").symlink_to(tmp_path / "my program" / "launch.py")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["go", "train"])
+    monkeypatch.setattr(shutil, "which", lambda _: sys.executable)
+    line = text.command_line("evaluate", tmp_path / "~run")
+    assert line == "python 'my program/launch.py' evaluate '--workdir=./~run'"
+    assert places.place("./~run", "--workdir").resolve() == tmp_path / "~run"
+    own = {"model": {"file": "/a b.py"}, "loss": {"file": "/a b.py"}, "dataset": {"file": ""}}
+    assert code.go_on(tmp_path / "run", own).endswith(" train --workdir=run '--code=/a b.py'")
 
 
 @pytest.mark.parametrize("command", [("evaluate",), ("predict", "a.png")])

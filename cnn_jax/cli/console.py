@@ -1,6 +1,8 @@
 """How the command line speaks: lines for the person who waits, commands to paste, errors."""
 
+import importlib.util
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,8 +42,14 @@ def command_line(invocation: Invocation, name: str, directory: Path, *more: str)
 
 
 def tensorboard(directory: Path) -> str:
-    """Returns the command that shows the curves of a run."""
-    return shlex.join(["tensorboard", "--logdir", text.shown(directory)])
+    """Returns the command that shows the curves of a run, and gets TensorBoard where it lacks."""
+    logdir = ["--logdir", text.shown(directory)]
+    if shutil.which("tensorboard"):
+        return shlex.join(["tensorboard", *logdir])
+    shows = shlex.join([text.python(), "-m", "tensorboard.main", *logdir])
+    if importlib.util.find_spec("tensorboard"):  # the environment of this Python is not active
+        return shows
+    return f"{shlex.join([text.python(), '-m', 'pip', 'install', 'tensorboard'])} && {shows}"
 
 
 def one_line(error: BaseException | str) -> str:

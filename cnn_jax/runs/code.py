@@ -9,7 +9,7 @@ from typing import Any
 import flax.linen as nn
 from absl import logging
 
-from cnn_jax import files, losses, models
+from cnn_jax import files, losses, models, text
 from cnn_jax.data import registry
 from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Experiment
@@ -46,6 +46,12 @@ def _entry(name: str, file: str, given: bool) -> dict[str, Any]:
     known = bool(file) and Path(file).is_file()
     digest = files.sha256(Path(file)) if known else None
     return {"name": name, "file": file, "sha256": digest, "given": given}
+
+
+def go_on(directory: Path, code: dict[str, Any]) -> str:
+    """Returns the command that goes on with a run, with the files that its code.json names."""
+    needed = dict.fromkeys(entry["file"] for entry in code.values() if entry["file"])
+    return text.command_line("train", directory, code=needed)
 
 
 def check(

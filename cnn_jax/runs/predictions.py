@@ -8,9 +8,13 @@ from cnn_jax import files, text
 from cnn_jax.data import DataInfo, Split
 from cnn_jax.evaluation.evaluator import Evaluation
 
+_MOST_CLASSES = 100  # that have a column; more would be a file of hundreds of megabytes
+
 
 def save(directory: Path, name: str, found: Evaluation, split: Split, info: DataInfo) -> Path:
     """Writes a row for each example: id, group, label, predicted, and a probability for each class.
+
+    With more than 100 classes only those of the two named classes: `p_label` and `p_predicted`.
 
     Args:
         directory: the run directory.
@@ -26,14 +30,16 @@ def save(directory: Path, name: str, found: Evaluation, split: Split, info: Data
     lines = io.StringIO(newline="")
     writer = csv.writer(lines, lineterminator="\n")
     group = ["group"] if grouped else []
-    names = [f"p_{each}" for each in info.class_names]
+    every = len(info.class_names) <= _MOST_CLASSES
+    names = [f"p_{each}" for each in info.class_names] if every else ["p_label", "p_predicted"]
     writer.writerow(["id", *group, "label", "predicted", *names])
     said = found.probabilities.argmax(axis=1)
     for i, (p, label) in enumerate(zip(found.probabilities, split.labels, strict=True)):
         own = [split.groups[i]] if split.groups is not None else []
         classes = [info.class_names[int(label)], info.class_names[int(said[i])]]
         row = [text.printable(str(cell)) for cell in (split.ids[i], *own, *classes)]
-        writer.writerow([*row, *(f"{value:.6g}" for value in p)])
+        shown = p if every else p[[label, said[i]]]
+        writer.writerow([*row, *(f"{value:.6g}" for value in shown)])
     path = directory / f"predictions_{name}.csv"
     files.write_whole(path, lambda file: file.write(lines.getvalue().encode()))
     return path

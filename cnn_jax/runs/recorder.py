@@ -17,7 +17,7 @@ from cnn_jax.errors import RunError
 from cnn_jax.evaluation.evaluator import Evaluation
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import projector, tensorboard
-from cnn_jax.runs import environment, figures, stored
+from cnn_jax.runs import code, environment, figures, stored
 from cnn_jax.runs.checkpoints import Checkpoints
 from cnn_jax.runs.directory import RunDirectory, Status
 
@@ -289,7 +289,7 @@ class Recorder:
                 return
             if isinstance(error, KeyboardInterrupt):
                 set_status(self.directory, "interrupted")
-                go_on = text.command_line("train", self.directory.path)
+                go_on = code.go_on(self.directory.path, self.directory.read("code", {}))
                 print(f"go on with: {go_on}", file=sys.stderr)
             else:
                 reason = getattr(error, "for_command_line", str(error))

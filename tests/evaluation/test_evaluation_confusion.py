@@ -11,7 +11,7 @@ from cnn_jax.data import DataInfo, Split
 from cnn_jax.evaluation import confusion, records
 from cnn_jax.evaluation.evaluator import Evaluation
 from cnn_jax.reporting import evaluations
-from cnn_jax.runs import shapes
+from cnn_jax.runs import predictions, shapes
 from tests.tiny import data_json
 
 
@@ -66,3 +66,17 @@ def test_a_result_of_thousands_of_classes_is_read_again():
     assert shapes.CHECKS["result"](read)
     read["evaluation"]["test"]["confusion_counts"][0][1] = 1001
     assert not shapes.CHECKS["result"](read)
+
+
+def test_a_table_of_predictions_has_no_column_for_each_of_many_classes(tmp_path):
+    info = DataInfo.from_dict(data_json(class_names=[f"c{i}" for i in range(101)]))
+    p = np.zeros((2, 101), np.float32)
+    p[0, 5], p[0, 6], p[1, 7] = 0.75, 0.25, 1.0
+    split = Split(np.zeros((2, 1, 1, 1), np.uint8), np.array([6, 7], np.int32), ["a", "b"])
+    found = Evaluation(0.0, 0.5, 2, np.zeros((101, 101), int), p)
+    path = predictions.save(tmp_path, "test", found, split, info)
+    assert path.read_text().splitlines() == [
+        "id,label,predicted,p_label,p_predicted",
+        "a,c6,c5,0.25,0.75",
+        "b,c7,c7,1,1",
+    ]
