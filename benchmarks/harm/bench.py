@@ -207,7 +207,9 @@ def all_figures(folder: pathlib.Path) -> dict[str, Any]:
         config = json.loads((path.parent / "config.json").read_text())
         history = json.loads((path.parent / "history.json").read_text())
         parts = ("seed", "dataset", "model", "transfer", "optimizer", "train")
-        key = json.dumps({name: config[name] for name in parts}, sort_keys=True)
+        varied = {name: config[name] for name in parts}
+        varied["transfer"]["weights"] = None  # its path, which is another one in every try
+        key = json.dumps(varied, sort_keys=True)
         found[key] = [{k: v for k, v in row.items() if k != "seconds"} for row in history]
     return found
 

@@ -9,7 +9,7 @@ import shutil
 from benchmarks.harm import damages
 from benchmarks.harm.bench import Bench, check_same, copy, figures
 from benchmarks.harm.ends import Ended, Fault
-from benchmarks.harm.world import ADVISE, SWEEP, World, train
+from benchmarks.harm.world import SWEEP, World, train
 
 _READERS = (
     ["evaluate", "--workdir=run"],
@@ -101,7 +101,7 @@ def side_files_resumed(bench: Bench, world: World) -> None:
 def checkpoints_resumed(bench: Bench, world: World) -> None:
     """Files of checkpoints are damaged; the same command goes on, from an older one if need be."""
     draw = bench.draw
-    source = draw.choice((world.killed, world.run))("digits")
+    source = world.killed("digits")
     run, other = copy(source, bench.folder / "run"), world.run("other")
     steps = sorted((x for x in (run / "checkpoints").iterdir() if x.name.isdecimal()), key=_step)
     which = steps[-1:] if draw.random() < 0.75 else steps
@@ -201,10 +201,13 @@ def prepared_in_bulk(bench: Bench, world: World) -> None:
     """Twenty copies of a prepared data set with a damaged file each are described."""
     draw = bench.draw
     world.run("digits")  # prepares them
+    digits = next(path for path in (world.base / "prepared").rglob("digits") if path.is_dir())
     bench.about = "20 prepared directories"
     calls = {}
     for number in range(20):
-        data = copy(world.base / "prepared", bench.folder / f"prepared{number}")
+        data = bench.folder / f"prepared{number}"
+        data.mkdir()
+        copy(digits, data / "digits")
         files = damages.files_below(data)
         path = draw.choice(files)
         harm = _any_json if path.suffix == ".json" else damages.harm_file
@@ -221,8 +224,7 @@ def studies(bench: Bench, world: World) -> None:
     if kind == "sweep":
         wanted, source, again = world.sweep(), world.sweep_folder(), ["sweep", *SWEEP]
     else:
-        wanted, source, again = world.advise(), world.advise_folder(), ["advise", *ADVISE]
-        copy(world.run("frozen"), bench.folder / "start")
+        wanted, source, again = world.advise(), world.advise_folder(), world.advise_command()
     del wanted
     study = copy(source, bench.folder / "study")
     files = [path for path in damages.files_below(study) if "checkpoints" not in path.parts]

@@ -6,7 +6,7 @@ import resource
 
 from benchmarks.harm.bench import Bench, all_figures, check_same, copy, figures
 from benchmarks.harm.ends import Fault
-from benchmarks.harm.world import ADVISE, SWEEP, World, train
+from benchmarks.harm.world import SWEEP, World, train
 
 _NOBODY = 65534
 
@@ -85,11 +85,9 @@ def full_disk_elsewhere(bench: Bench, world: World) -> None:
             else (world.advise(), world.advise_folder())
         )
         size = max(8192, int(_size(source) * draw.uniform(0, 1.1)))
-        if kind == "advise":
-            copy(world.run("frozen"), bench.folder / "start")
-        flags = SWEEP if kind == "sweep" else ADVISE
+        command = ["sweep", *SWEEP] if kind == "sweep" else world.advise_command()
         bench.about = f"{kind} on {size:,} bytes"
-        _small(bench, size, [kind, "--workdir=disk/study", *flags], {})
+        _small(bench, size, [*command, "--workdir=disk/study"], {})
         check_same(all_figures(bench.folder / "disk" / "study"), wanted, "with more room")
         return
     source = world.evaluated("digits")
@@ -100,7 +98,7 @@ def full_disk_elsewhere(bench: Bench, world: World) -> None:
     command = {
         "evaluate": ["evaluate", "--workdir=disk/run"],
         "report": ["report", "source", "--output=disk/page.html"],
-        "compare": ["compare", "source", "--output=disk/figure.png"],
+        "compare": ["compare", "source", str(world.run("frozen")), "--output=disk/figure.png"],
         "describe": ["describe", "--config=source/config.json", "--output=disk/net.png"],
     }[kind]
     if kind != "evaluate":

@@ -6,7 +6,7 @@ import time
 from benchmarks.harm.bench import Bench, all_figures, check_logs, check_same, copy, figures
 from benchmarks.harm.ends import Fault
 from benchmarks.harm.processes import Process
-from benchmarks.harm.world import ADVISE, RUNS, SWEEP, World, train
+from benchmarks.harm.world import RUNS, SWEEP, World, train
 
 _SIGNALS = ("SIGKILL", "SIGKILL", "SIGTERM", "Ctrl-C", "Ctrl-C twice", "Ctrl-C twice")
 
@@ -62,7 +62,7 @@ def stopped_reader(bench: Bench, world: World) -> None:
             ["evaluate", "--workdir=run"],
             ["evaluate", "--workdir=run"],
             ["report", "run"],
-            ["compare", "run", "--output=figure.png"],
+            ["compare", "run", str(world.run("frozen")), "--output=figure.png"],
             ["describe", "--config=run/config.json", "--output=figure.png"],
         )
     )
@@ -85,9 +85,8 @@ def stopped_study(bench: Bench, world: World) -> None:
     draw = bench.draw
     kind = draw.choice(("sweep", "advise"))
     wanted = world.sweep() if kind == "sweep" else world.advise()
-    if kind == "advise":
-        copy(world.run("frozen"), bench.folder / "start")
-    command = [kind, "--workdir=study", *(SWEEP if kind == "sweep" else ADVISE)]
+    words = ["sweep", *SWEEP] if kind == "sweep" else world.advise_command()
+    command = [*words, "--workdir=study"]
     how = draw.choice(_SIGNALS)
     moment = draw.uniform(0, world.seconds[kind])
     bench.about = f"{kind}: {how} at {moment:.1f} of {world.seconds[kind]:.1f} s"
@@ -105,8 +104,7 @@ def two_starts(bench: Bench, world: World) -> None:
     if kind == "sweep":
         wanted, commands = world.sweep(), [["sweep", "--workdir=study", *SWEEP]] * 2
     elif kind == "advise":
-        wanted, commands = world.advise(), [["advise", "--workdir=study", *ADVISE]] * 2
-        copy(world.run("frozen"), bench.folder / "start")
+        wanted, commands = world.advise(), [[*world.advise_command(), "--workdir=study"]] * 2
     elif kind == "evaluate":
         wanted = figures(world.evaluated("digits"))
         copy(world.run("digits"), bench.folder / "run")

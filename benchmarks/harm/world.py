@@ -48,9 +48,9 @@ SWEEP = [
     *("--model.name=mlp", "--dataset.image_size=none", "--sweep.method=grid"),
     *("--sweep.space=optimizer.learning_rate=[0.001,0.01]", "--sweep.parallel=2"),
 ]
-ADVISE = [
+_ADVISE = [
     *_SMALL,
-    *("--model.name=lenet5", "--transfer.weights=start", "--advise.strategies=head,everything"),
+    *("--model.name=lenet5", "--advise.strategies=head,everything"),
     *("--advise.examples=all", "--advise.seeds=1", "--advise.budget=epochs"),
 ]
 
@@ -192,11 +192,15 @@ class World:
         """Returns {settings: history} of the runs of an undisturbed advise."""
 
         def make(bench: Bench) -> dict[str, Any]:
-            copy(self.run("frozen"), bench.folder / "start")
-            self._timed(bench, "advise", "", ["--workdir=advice", *ADVISE], "advice")
+            flags = self.advise_command()[1:]
+            self._timed(bench, "advise", "", ["--workdir=advice", *flags], "advice")
             return all_figures(bench.folder / "advice")
 
         return self._once("advise", make)
+
+    def advise_command(self) -> list[str]:
+        """Returns the command line of an advise, without its directory."""
+        return ["advise", f"--transfer.weights={self.run('frozen')}", *_ADVISE]
 
     def advise_folder(self) -> pathlib.Path:
         """Returns the directory of an undisturbed advise."""

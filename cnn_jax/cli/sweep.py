@@ -5,6 +5,7 @@ goes on.
 """
 
 import shlex
+import signal
 import sys
 
 from cnn_jax import experiment, text
@@ -46,13 +47,13 @@ def run_command(invocation: Invocation) -> int:
         say(f"note       settings that differ in {names} are validated on different images")
     if done := sum(record["state"] not in OPEN for record in study.records()):
         say(f"           {done} of {settings} done already")
-    stopped, left, code = False, 0, invocation.code_flags
+    stopped_by, left, code = None, 0, invocation.code_flags
     with stop_signals() as received:
         try:
             machine = invocation.machine_flags
             left = team.work(study, base, say, lambda: received() is not None, machine)
         except Stopped:
-            stopped = True
+            stopped_by = received() or signal.SIGINT
             print("stopped; what was being trained is saved")
             print(f"go on with: {_go_on(study, code)}")
     if left:
@@ -63,8 +64,8 @@ def run_command(invocation: Invocation) -> int:
         )
     found = results.write(study, base)
     _print(found, directory, code)
-    if stopped:
-        return 130
+    if stopped_by is not None:
+        return 128 + stopped_by
     if not found.any:
         raise RunError(
             f"no setting has a result; {text.shown(directory.path / 'sweep.json')} and the "

@@ -92,6 +92,8 @@ def instant(monkeypatch):
                 trial.finish([0.5 + trial.setting["optimizer.learning_rate"]], 1.0)
             self.study.write_records()
             if Path("stop").exists():
+                if number := Path("stop").read_text():
+                    signal.raise_signal(int(number))
                 raise processes.Stopped
 
     monkeypatch.setattr(worker.Worker, "work", work)
@@ -111,6 +113,8 @@ def test_a_sweep_gets_more_trials_and_not_fewer(main, instant, capsys):
     assert main("sweep", "--workdir=r", "--sweep.trials=2") == 2
     assert "has --sweep.trials=3, which can become more and not 2" in capsys.readouterr().err
     assert main("sweep", "--workdir=r", "--sweep.trials=4") == 130
+    Path("stop").write_text(str(int(signal.SIGTERM)))
+    assert main("sweep", "--workdir=r") == 128 + signal.SIGTERM
     Path("stop").unlink()
     assert main("sweep", "--workdir=r") == 0  # it remembers that there are to be four
     assert "4 complete" in capsys.readouterr().out
