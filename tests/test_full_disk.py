@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cnn_jax.errors import RunError
-from cnn_jax.reporting import figures, projector, tensorboard
+from cnn_jax.reporting import projector, tensorboard
 from cnn_jax.studies import report
 
 
@@ -31,18 +31,6 @@ def test_a_report_stays_as_it_was(tmp_path, full):
     with pytest.raises(RunError, match=r"report.html cannot be written: No space left on device"):
         report.write("new", tmp_path / "report.html")
     assert content(tmp_path) == {"report.html": b"old"}
-
-
-def test_a_figure_stays_as_it_was(tmp_path, full):
-    def drawn():
-        return figures.class_counts({"train": (1, 2)}, ("a", "b"), (0.5,), (0.5,))
-
-    figures.save(drawn(), tmp_path / "a.png")
-    before = content(tmp_path)
-    full()
-    with pytest.raises(RunError, match=r"a.png cannot be written: No space left on device"):
-        figures.save(drawn(), tmp_path / "a.png")
-    assert content(tmp_path) == before
 
 
 def test_the_projector_stays_as_it_was_and_the_file_is_named(tmp_path, full):

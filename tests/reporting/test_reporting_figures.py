@@ -241,7 +241,7 @@ def test_save_that_fails_keeps_the_old_file(tmp_path, monkeypatch):
     old = path.read_bytes()
 
     def break_off(file, **_):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(figure, "savefig", break_off)
