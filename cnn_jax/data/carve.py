@@ -112,6 +112,7 @@ def check_classes(
     *,
     all_in_train: bool = False,
     share_name: str = SETTING,
+    warns: bool = True,
 ) -> None:
     """Refuses a class that lost all its training images; warns of classes that a split lacks.
 
@@ -123,6 +124,7 @@ def check_classes(
         notes: receives a line for each split that lacks classes.
         all_in_train: whether to refuse a class that had no training images to begin with, too.
         share_name: SETTING or ARGUMENT.
+        warns: whether such a line is a warning, too.
 
     Raises:
         RunError: a class has no training image left.
@@ -140,7 +142,7 @@ def check_classes(
                 f"out less ({share_name.format('validation')}, {share_name.format('test')})"
             )
         notes.append(f"{split} has no example of {listed}")
-        if split != "train":
+        if split != "train" and warns:
             logging.warning(
                 "%s: %s has no example of the class %s, so its accuracy says nothing of it; a "
                 "class with an image for each split gets one in each that is held out",

@@ -87,7 +87,15 @@ def load(
     wanted = ("train", "validation", "test")[: 2 + test]
     parts = {name: parts[name] for name in wanted if name in parts}
     in_train = config.name in _FROM_PATH
-    carve.check_classes(source.name, names, whole, parts, notes, all_in_train=in_train)
+    carve.check_classes(
+        source.name,
+        names,
+        whole,
+        parts,
+        notes,
+        all_in_train=in_train,
+        warns=every_class,
+    )
     return carve.describe(source.name, source.version, names, parts, notes, bits)
 
 

@@ -65,6 +65,9 @@ def load_data(
     older = data.load(section, test=test, quiet=quiet, every_class=False)
     if not _are_same(directory, older.info):
         check_same_data(directory, found.info)
+    for note in older.info.notes:
+        if " has no example of " in note:
+            logging.warning("%s, as when the run was started; in a new one it has", note)
     return older
 
 

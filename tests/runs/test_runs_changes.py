@@ -23,7 +23,7 @@ def section(tmp_path):
     return Dataset(name="folder", path=str(tmp_path / "photos"))
 
 
-def test_a_run_whose_validation_had_no_example_of_a_class_keeps_its_split(section, tmp_path):
+def test_a_run_whose_validation_lacked_a_class_keeps_its_split(section, tmp_path, caplog):
     directory = RunDirectory(tmp_path / "run")
     before = data.load(section, quiet=True, every_class=False)
     assert before.info.class_counts["validation"] == (4, 0)
@@ -33,10 +33,14 @@ def test_a_run_whose_validation_had_no_example_of_a_class_keeps_its_split(sectio
     directory.create()
     directory.write("config", {})
     directory.write("data", before.info.to_dict())
+    caplog.clear()
     found = changes.load_data(directory, section, quiet=True)
+    assert "validation has no example of 'ill', as when the run was started" in caplog.text
     assert found.info.digest == before.info.digest != now.info.digest
     directory.write("data", now.info.to_dict())
     assert changes.load_data(directory, section, quiet=True).info.digest == now.info.digest
     directory.write("data", {**now.info.to_dict(), "digest": "0" * 64})
+    caplog.clear()
     with pytest.raises(RunError, match="not those that the run"):
         changes.load_data(directory, section, quiet=True)
+    assert "has no example" not in caplog.text
