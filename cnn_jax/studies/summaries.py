@@ -58,7 +58,7 @@ def find(paths: Sequence[str], left_out: Callable[[str], None]) -> list[RunSumma
     """
     runs: dict[pathlib.Path, RunSummary] = {}
     for path in paths:
-        top = places.place(path, "directory")
+        top = places.place(path, "directory").absolute()  # "~a" is no home from here on
         if not top.is_dir():
             raise UsageError(f"there is no directory {path}")
         is_run = (top / "config.json").is_file()

@@ -95,6 +95,26 @@ def test_names_that_would_look_the_same_are_told_apart():
     assert words.distinct(names, 8)[:3] == ["0: xxx…x", "cat", "2: xxx…x"]
 
 
+def test_wide_letters_and_names_have_room(tmp_path):
+    names = ["W" * 40, "M" * 40]
+    assert words.shorten(names[0], 11) == "WWWWW…W"
+    matrix = np.array([[500_000, 3], [100_000, 99_999]])
+    figure = figures.confusion_matrix(matrix, names)
+    figures.to_array(figure)
+    box = figure.axes[0].get_window_extent()
+    assert box.width / figure.dpi > 2.5  # as large as with short names
+    title = figure.axes[0].title.get_window_extent()
+    assert title.x0 > 0
+    assert title.x1 < figure.get_size_inches()[0] * figure.dpi
+
+
+def test_of_a_large_image_fewer_pixels_are_drawn():
+    figure = figures.image_grid(np.zeros((1, 2000, 1500, 3), np.uint8), np.array([0]), ["a"])
+    pixels = figure.axes[0].images[0].get_array()
+    assert pixels is not None
+    assert pixels.shape == (500, 375, 3)
+
+
 def test_every_figure_takes_every_name(tmp_path, caplog):
     count = len(HOSTILE)
     image = np.zeros((count, 4, 4, 3), np.uint8)

@@ -96,13 +96,17 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
     classes = len(names)
     shares = matrix / np.maximum(totals, 1)
     side = min(max(3.2, 0.62 * classes), 11.5)
-    figure = Figure(figsize=(side + 2.6, side + 1.6), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     # With more than 20 classes the names shrink to the height of a row.
     fontsize = 10 if classes <= 20 else max(4.5, min(9.0, 0.75 * 72 * side / classes))
     where = np.arange(classes)
-    level = 0.1 * classes * max(map(len, names)) < side
+    longest = max(map(len, names))
+    level = 0.1 * classes * longest < side
+    # Room for the longest name beside the matrix, and below it where names stand upright.
+    room = 0.6 * longest * fontsize / 72
+    size = (side + 1.9 + room, side + 1.4 + (0.2 if level else room))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     style = {"fontsize": fontsize, **words.style(names)}
     axes.set_xticks(where, names, rotation=0 if level else 90, **style)
     axes.set_yticks(where, names, **style)

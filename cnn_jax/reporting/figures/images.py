@@ -14,6 +14,7 @@ from cnn_jax.reporting.figures import canvas, words
 # Where one image goes, in inches from the left and from the top of the page: left, top, side.
 Cell = tuple[float, float, float]
 _LINE = 0.18  # inches that a line of text is high
+_MOST_PIXELS = 500  # that are drawn of a side of an image
 _FILE = 27  # letters of the name of a file
 
 
@@ -174,6 +175,9 @@ def _show(axes: Axes, cell: Cell, image: np.ndarray) -> tuple[float, float, floa
     left, top = left + (side - width) / 2, top + (side - height)  # below its title
     # The pixels of a small image stay visible; a large one is scaled down smoothly.
     smooth = "nearest" if max(image.shape[:2]) <= 96 else "antialiased"
+    # More pixels than the page has would only take time.
+    step = max(1, max(image.shape[:2]) // _MOST_PIXELS)
+    image = image[::step, ::step]
     limits = axes.axis()
     axes.imshow(
         image[..., 0] if image.shape[-1] == 1 else image,

@@ -98,14 +98,16 @@ def _drawable(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
-def _width(shown: str) -> int:
-    """Returns how many letters a character of `shorten` is as wide as."""
+def _width(shown: str) -> float:
+    """Returns how many ordinary letters a character of `shorten` is as wide as."""
     if len(shown) > 1 and not unicodedata.combining(shown[1]):
         return len(shown)
+    if shown[0] in "MW@mw%":
+        return 1.6
     return 2 if unicodedata.east_asian_width(shown[0]) in "WF" else 1
 
 
-def _fitting(characters: Sequence[str], length: int) -> list[str]:
+def _fitting(characters: Sequence[str], length: float) -> list[str]:
     """Returns the first characters that are at most `length` wide together."""
     kept: list[str] = []
     for character in characters:
