@@ -363,7 +363,8 @@ def test_evaluate_writes_and_prints_what_it_counted(cli, trained, finished, tmp_
     assert test["largest_class_share"] == pytest.approx(share)
     assert f"baseline   {share:.4f}: always saying " in result.stdout
     for i, accuracy in enumerate(per_class):
-        assert f"{i}        {confusion[i].sum()}    {accuracy:.4f}" in result.stdout
+        row = rf"^{i} +{confusion[i].sum()}  {accuracy:.3f} \("
+        assert re.search(row, result.stdout, re.MULTILINE)
     for name in ("test_confusion_matrix", "test_predictions", "training_curves"):
         with Image.open(finished / "figures" / f"{name}.png") as figure:
             assert figure.width > 100

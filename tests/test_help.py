@@ -51,7 +51,7 @@ def test_help_of_a_command_has_its_flags_alone(folder):
     assert "--sweep." not in train
     assert "--split=test|validation|train" in evaluate
     assert "--dataset.eval_batch_size=int  (default: the run's; at least 1)" in evaluate
-    for flag in ("--train.", "--model.", "--profile", "--config=", "cifar10_cnn"):
+    for flag in ("  --train.", "  --model.", "--profile", "--config=", "cifar10_cnn"):
         assert flag not in evaluate
     assert "--dataset.on_error=refuse|skip  (default: refuse)" in help.text("predict", folder)
     assert "predict IMAGE... [--flag=value ...]" in help.text("predict", folder)
