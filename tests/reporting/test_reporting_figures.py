@@ -265,7 +265,9 @@ def test_a_sweep_with_one_complete_setting(tmp_path):
         {"setting": {"rate": rate}, "state": state, "value": 0.9, "std": None}
         for rate, state in ((1e-3, "complete"), (10.0, "diverged"))
     ]
-    figures.save(figures.sweep(records, ["rate"]), tmp_path / "sweep.png")  # warnings are errors
+    figure = figures.sweep(records, ["rate"])
+    figures.save(figure, tmp_path / "sweep.png")  # warnings are errors
+    assert all(axes.get_legend() is None for axes in figure.axes)  # it would lie on points
     assert (tmp_path / "sweep.png").stat().st_size > 10_000
 
 

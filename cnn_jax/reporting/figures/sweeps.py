@@ -9,7 +9,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from cnn_jax.reporting.figures import canvas, words
-from cnn_jax.reporting.scale import Scale
+from cnn_jax.reporting.scale import Scale, labels, round_ticks
 
 _COLOURS = matplotlib.colormaps["viridis"]
 # The marker of each state in which a setting ends without an accuracy.
@@ -56,7 +56,9 @@ def sweep(
         axes.set_visible(False)
     grid[0].set_ylabel("validation accuracy")
     if others or largest_share is not None:
-        grid[0].legend(fontsize=8, loc="best")
+        # Below the panels: inside, it would hide points.
+        handles, names = grid[0].get_legend_handles_labels()
+        upper.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     _draw_side_by_side(lower.subplots(), scales, complete, norm)
     return figure
 
@@ -105,9 +107,9 @@ def _draw_side_by_side(
             axes.text(position - 0.02, y, name, **style)
     last = len(scales)
     axes.axvline(last, color="0.5", lw=0.8)
-    for share in (0.0, 0.5, 1.0):
-        text = f"{norm.inverse(share):.4f}"
-        axes.text(last + 0.02, share, text, fontsize=8, va="center")
+    ticks = round_ticks(float(norm.vmin or 0), float(norm.vmax or 1), _TICKS)
+    for tick, text in zip(ticks, labels(ticks), strict=True):
+        axes.text(last + 0.02, float(norm(tick)), text, fontsize=8, va="center")
     axes.set_xticks(range(last + 1), [*scales, "accuracy"], parse_math=False)
     axes.set_yticks([])
     axes.set_xlim(-0.3, last + 0.3)
