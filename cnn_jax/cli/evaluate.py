@@ -1,5 +1,9 @@
 """The command `evaluate`: measures a checkpoint on every example of a split."""
 
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from absl import logging
@@ -7,8 +11,8 @@ from absl import logging
 from cnn_jax import text
 from cnn_jax.cli import console
 from cnn_jax.cli.invocation import Invocation
-from cnn_jax.data import Split
-from cnn_jax.errors import UsageError
+from cnn_jax.data import Split, outside
+from cnn_jax.errors import UsageError, UserError
 from cnn_jax.evaluation import records, shares, two_classes
 from cnn_jax.evaluation.evaluator import Evaluation
 from cnn_jax.reporting import evaluations, order
@@ -39,12 +43,8 @@ def run_command(invocation: Invocation) -> int:
 
     Where the run directory may not be written, the table is all, and a warning says so.
     """
-    directory, run = load_run(invocation)
     say = console.speaker(invocation.quiet)
-    split = run.split(invocation.split)
-    name = run.split_name(invocation.split)
-    if name != (invocation.split or "test"):
-        say(f"{run.data_info.name} has no test split: this is the validation split")
+    directory, run, split, name, notes = _examples(invocation, say)
     found = run.evaluate(split, views=invocation.views)
     if invocation.views != "one":
         name += f"_{invocation.views}"
@@ -57,6 +57,8 @@ def run_command(invocation: Invocation) -> int:
         record["operating_point"] = _operating_point(invocation, run, split, found, positive)
     if not recorder.is_writer():
         return 0
+    for line in notes:
+        print(text.one_line(line))
     print(f"{name} accuracy {found.accuracy:.4f}, loss {found.loss:.4f}", end=" ")
     print(f"on {found.examples:,} examples (checkpoint of step {run.step})")
     never = shares.never_predicted(found.confusion)
@@ -83,6 +85,61 @@ def run_command(invocation: Invocation) -> int:
         logging.warning("%s is not written: %s", path, error.strerror)
     print(f"predict    {console.command_line(invocation, 'predict', directory.path, 'IMAGE...')}")
     return 0
+
+
+# Settings that say where images are; the first ones also where those of the run lie by now.
+_MOVED = ("dataset.path", "dataset.data_dir", "dataset.root")
+_OUTSIDE = (
+    *_MOVED,
+    "dataset.name",
+    "dataset.image_column",
+    "dataset.label_column",
+    "dataset.label_columns",
+    "dataset.split_column",
+    "dataset.group_column",
+    "dataset.group",
+    "dataset.label",
+)
+
+
+def _examples(
+    invocation: Invocation, say: Callable[[str], None]
+) -> tuple[RunDirectory, Run, Split, str, tuple[str, ...]]:
+    """Returns (directory, run, examples, their name, notes): the run's own, or from elsewhere.
+
+    Images whose place was given are the run's own where they are those that it was trained on.
+    """
+    places = {path for path in invocation.overrides if path in _OUTSIDE}
+    failed: UserError | None = None
+    if places <= set(_MOVED):
+        directory, run = load_run(invocation)
+        try:
+            split, name = run.split(invocation.split), run.split_name(invocation.split)
+            if name != (invocation.split or "test"):
+                say(f"{run.data_info.name} has no test split: this is the validation split")
+            return directory, run, split, name, ()
+        except UserError as error:
+            if not places:
+                raise
+            failed = error
+    settings = {p: v for p, v in invocation.overrides.items() if p not in places}
+    directory, run = load_run(dataclasses.replace(invocation, overrides=settings))
+    given = {path.removeprefix("dataset."): invocation.overrides[path] for path in places}
+    section = dataclasses.replace(run.experiment.dataset, **given)
+    try:
+        split, notes = outside.load(
+            section, run.data_info, invocation.split, quiet=invocation.quiet
+        )
+    except UserError as error:
+        # What is wrong with it as data from elsewhere says less where it was to be the run's own.
+        if failed is not None and section.path is None:
+            raise failed from error
+        raise
+    where = section.path or section.name
+    stem = re.sub(r"[^\w-]+", "_", Path(where).name) or "data"
+    part = f"_{invocation.split}" if invocation.split else ""
+    said = f"not the data of training: {len(split):,} images of {text.shown(Path(where))}"
+    return directory, run, split, f"outside_{stem}{part}", (*notes, said)
 
 
 def _operating_point(

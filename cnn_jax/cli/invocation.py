@@ -46,12 +46,17 @@ COMMANDS = (
         "measure a trained model on every example of a split",
         "evaluate --workdir=runs/cifar10 --split=validation",
         settings=(
+            "dataset.name",
             "dataset.path",
             "dataset.data_dir",
             "dataset.on_error",
             "dataset.max_megapixels",
             "dataset.follow_links",
             "dataset.root",
+            "dataset.image_column",
+            "dataset.label",  # and label_column, label_columns
+            "dataset.split_column",
+            "dataset.group",  # and group_column
             "dataset.positive",
             "dataset.ordered",
             "dataset.eval_batch_size",

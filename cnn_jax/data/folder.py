@@ -24,8 +24,12 @@ __all__ = ["ImageError", "read_image", "source"]
 _BLOCK = 1024
 
 
-def source(config: experiment.Dataset) -> Source:
+def source(config: experiment.Dataset, least_classes: int = 2) -> Source:
     """Lists the images of `config.path`; none is opened yet.
+
+    Args:
+        config: the section "dataset" of an experiment.
+        least_classes: how few classes with images there may be.
 
     Raises:
         UsageError: no path is given, or `label` is no regular expression with a group.
@@ -66,7 +70,7 @@ def source(config: experiment.Dataset) -> Source:
         raise RunError(f"{problems[0]}{more}; mend it, or go on with --dataset.on_error=skip")
     notes += problems
     names = [name for name in names if listing["train"][name]]
-    if len(names) < 2:
+    if len(names) < least_classes:
         found, ways = "no class has images", LAYOUTS
         if names:
             found = f"the only class with images is {names[0]!r}"

