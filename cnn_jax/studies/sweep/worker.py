@@ -5,7 +5,7 @@ import pathlib
 import time
 from collections.abc import Callable, Sequence
 
-from cnn_jax import experiment, text
+from cnn_jax import experiment, files, text
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import tables
@@ -135,7 +135,7 @@ class Worker:
             report()
             return False
         path = trial.directory / f"{directory.path.name}.json"
-        path.write_text(experiment.to_json(config))
+        files.write_whole(path, lambda file: file.write(experiment.to_json(config).encode()))
         command = [*self.program, "train", f"--config={path}", "--quiet"]
         command += [f"--workdir={directory.path}", *self.machine_flags]
         code = processes.run(command, _log(trial), report, self.stop, beat)
