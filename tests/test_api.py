@@ -331,7 +331,7 @@ def test_the_preset_file_among_the_examples(main, tmp_path, capsys):
     assert "test accuracy" in capsys.readouterr().out
 
 
-def test_code_found_in_a_run_directory_is_not_run(tmp_path, main, capsys):
+def test_code_found_in_a_run_directory_is_not_run(tmp_path, main, caplog):
     """Nothing that stands in code.json is opened as Python."""
     trap = tmp_path / "trap.py"
     trap.write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')")
@@ -340,7 +340,7 @@ def test_code_found_in_a_run_directory_is_not_run(tmp_path, main, capsys):
     entry = {"name": "trapped", "file": str(trap), "sha256": None, "given": False}
     (tmp_path / "run" / "code.json").write_text(json.dumps({"model": entry}))
     assert main("evaluate", "--workdir=run") == 0
-    assert "code.json is not of this run" in capsys.readouterr().err
+    assert "code.json is not of this run" in caplog.text
     assert not (tmp_path / "sprung").exists()
 
 
