@@ -12,7 +12,7 @@ from cnn_jax import experiment
 from cnn_jax.studies.sweep import processes, worker
 
 pytest.importorskip("optuna")
-SPACE = "--sweep.space=optimizer.learning_rate=[1e-3,1e-2]"
+SPACE = "--sweep.space=optimizer.learning_rate=[1e-3,2e-3]"
 PLAN = (
     *("--model.name=mlp", "--train.epochs=1", "--dataset.train_examples=100"),
     *("--logging.figures_every=none", "--logging.projector_images=0", "--sweep.method=grid", SPACE),

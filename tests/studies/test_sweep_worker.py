@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -47,6 +48,8 @@ for epoch in range(1, config["train"]["epochs"] + 1):
     if rate == 0.3 and what == "diverge": say(status="diverged"); sys.exit(1)
     if rate == 0.3 and what == "refuse": print("error: no such thing"); sys.exit(2)
     if rate == 0.3 and what == "crash": say(status="failed", error="no disk"); sys.exit(1)
+    if rate == 0.3 and what == "full":
+        print("error: a: No space left on device"); sys.exit(len(history) + 1)
     said = 1 if rate in (0.3, 0.4) and what == "collapse" else 2
     history.append({"epoch": epoch, "validation_accuracy": rate, "seconds": 1.0 * epoch})
     history[-1]["never_predicted"] = [0] * (2 - said)
@@ -181,6 +184,23 @@ def test_a_crash_is_repeated_three_times_and_then_given_up(directory):
     assert [r["state"] for r in found.records()].count("complete") == 3
     work(study(directory))
     assert starts(directory).count("0002/seed0") == 3
+
+
+@pytest.mark.parametrize("what", ["full", "full of nothing"])
+def test_a_full_disk_is_no_fault_of_a_setting(directory, what, monkeypatch):
+    (directory / "what").write_text("full" if what == "full" else "crash")
+    full = pytest.raises(RunError, match=r"0002/seed0: No space left.*the same command goes on")
+    with full, monkeypatch.context() as patch:
+        if what != "full":  # the message found no space either
+            patch.setattr(worker.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+        work(study(directory))
+    (directory / "what").write_text("")
+    found = study(directory)
+    work(found)
+    assert {(r["state"], r["attempts"]) for r in found.records()} == {
+        ("complete", 1),
+        ("complete", 2),
+    }
 
 
 def test_a_run_that_is_refused_is_not_tried_again(directory):

@@ -42,7 +42,7 @@ def start(
         command: the command of a worker.
         count: the number of workers.
         resources: the resources of each, as in `Sweep.resources`.
-        folder: the folder for their logs, with slurm.
+        folder: the folder for their logs, which Ray keeps elsewhere.
 
     Raises:
         UsageError: the package is not installed, or it does not know a resource.
@@ -50,7 +50,7 @@ def start(
     """
     parsed = parse_resources(resources)
     if launcher == "local":
-        return _Local(command, count)
+        return _Local(command, count, folder)
     if launcher == "slurm":
         return _Slurm(command, count, parsed, folder)
     return _Ray(command, count, parsed)
@@ -76,8 +76,12 @@ def parse_resources(text: str | None) -> dict[str, Any]:
 
 
 class _Local:
-    def __init__(self, command: Sequence[str], count: int):
-        self._processes = [processes.start(command) for _ in range(count)]
+    def __init__(self, command: Sequence[str], count: int, folder: pathlib.Path):
+        # What stops them all is said once, by the process that started them.
+        if count:
+            folder.mkdir(parents=True, exist_ok=True)
+        logs = [folder / f"{number}.txt" for number in range(1, count + 1)]
+        self._processes = [processes.start(command, log) for log in logs]
 
     def alive(self) -> int:
         return sum(process.poll() is None for process in self._processes)

@@ -1,7 +1,10 @@
 """A worker: takes a setting, trains it with every seed in processes of their own, records it."""
 
 import dataclasses
+import errno
+import os
 import pathlib
+import shutil
 import time
 from collections.abc import Callable, Sequence
 
@@ -17,6 +20,7 @@ from cnn_jax.studies.sweep.study import Study
 from cnn_jax.studies.sweep.trial import LostError, Trial
 
 HEARTBEAT_SECONDS = 5.0
+_LITTLE_SPACE = 1 << 16  # bytes; of a disk with less nobody can say what went wrong
 _OVER = ("finished", "diverged")  # runs that need no more training
 
 
@@ -112,6 +116,7 @@ class Worker:
         Raises:
             Stopped: `stop` said so; the run has saved its state.
             UsageError: the run was refused.
+            RunError: the disk is full, which is no fault of the setting.
         """
         reported = 0
         # The first seed decides whether the setting is worth the others.
@@ -139,6 +144,11 @@ class Worker:
         command = [*self.program, "train", f"--config={path}", "--quiet"]
         command += [f"--workdir={directory.path}", *self.machine_flags]
         code = processes.run(command, _log(trial), report, self.stop, beat)
+        if code and _disk_is_full(_log(trial)):
+            raise RunError(
+                f"{text.shown(directory.path)}: {os.strerror(errno.ENOSPC)}; free some space, and "
+                "the same command goes on"
+            )
         if code == UsageError.exit_code:
             raise UsageError(_last_error(_log(trial)))
         return code is None or report()
@@ -201,6 +211,12 @@ def _last_error(log: pathlib.Path) -> str:
     lines = log.read_text(errors="replace").splitlines()
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return errors[-1] if errors else f"see {text.shown(log)}"
+
+
+def _disk_is_full(log: pathlib.Path) -> bool:
+    """Returns whether a setting's program may have ended because its disk is full."""
+    said = _last_error(log) if log.exists() else ""
+    return os.strerror(errno.ENOSPC) in said or shutil.disk_usage(log.parent).free < _LITTLE_SPACE
 
 
 def _every(seconds: float, action: Callable[[], None]) -> Callable[[], None]:
