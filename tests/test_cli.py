@@ -17,6 +17,7 @@ from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
 from cnn_jax import data, experiment, models
+from cnn_jax.cli import main as program
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.training import loop
 from tests.conftest import ROOT
@@ -625,15 +626,25 @@ def test_a_misspelt_model_of_ones_own_gets_a_suggestion(main, own_preset, capsys
     assert "tiny_net?" in line
 
 
+def test_a_second_ctrl_c_while_the_first_is_answered_prints_no_traceback(monkeypatch):
+    def interrupted(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(program, "main", interrupted)
+    monkeypatch.setattr(program.streams, "open_closed", lambda: None)
+    with pytest.raises(SystemExit, match="130"):
+        program.entry()
+
+
 def test_ctrl_c_ends_the_process_at_once_until_the_command_runs(main):
-    program = """
+    lines = """
 import signal
 from cnn_jax import __main__
 from cnn_jax.cli import main
 main.main = lambda argv: signal.getsignal(signal.SIGINT) != signal.SIG_DFL
 __main__.entry()
 """
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", lines], check=False).returncode == 0
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         assert main("models") == 0

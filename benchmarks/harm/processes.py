@@ -251,6 +251,8 @@ def called(call: Callable[[], int]) -> int:
     """Returns the exit code of a call that ends as a program would."""
     try:
         return call()
+    except KeyboardInterrupt:  # a second one, while the first was answered
+        return 130
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
     except UserError as error:  # of a function below the command line

@@ -92,9 +92,12 @@ def entry() -> None:
     # through them again and again, a tenth of the time to the first step.
     gc.set_threshold(20_000, 10, 5)
     streams.open_closed()
-    code = main(sys.argv[1:])
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the end is Python's own
+    try:
+        code = main(sys.argv[1:])
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # the end is Python's own
+    except KeyboardInterrupt:  # a second one, while the first was answered
+        code = 130
     sys.exit(code)
 
 
