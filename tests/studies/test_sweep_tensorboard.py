@@ -138,7 +138,7 @@ def test_the_projector_has_every_run_that_finished(board):
         assert (count, tensor.size) == (50, 50 * units)
         assert np.isfinite(tensor).all()
         rows = board.ask("plugin/projector/metadata", **where).decode().splitlines()
-        assert rows[0].split("\t") == ["label", "predicted", "confidence", "outcome"]
+        assert rows[0].split("\t") == ["id", "label", "predicted", "confidence", "outcome"]
         assert len(rows) == 51
         assert board.ask("plugin/projector/sprite_image", **where).startswith(b"\x89PNG")
 
