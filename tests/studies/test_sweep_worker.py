@@ -35,7 +35,8 @@ import json, os, pathlib, signal, sys, time
 flags = dict(a[2:].split("=", 1) for a in sys.argv[2:] if "=" in a)
 directory = pathlib.Path(flags["workdir"]); directory.mkdir(parents=True, exist_ok=True)
 config = json.loads(pathlib.Path(flags["config"]).read_text())
-(directory / "config.json").write_text(json.dumps(config))
+(directory / "config.new").write_text(json.dumps(config))
+os.replace(directory / "config.new", directory / "config.json")
 with open(directory.parents[2] / "starts", "a") as file:
     file.write(f"{directory.parent.name}/{directory.name}\\n")
 rate, what = config["optimizer"]["learning_rate"], (directory.parents[2] / "what").read_text()
