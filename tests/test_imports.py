@@ -145,8 +145,10 @@ def test_outside_the_command_line_a_message_names_settings_and_no_other_flag():
             if isinstance(node, ast.keyword) and node.arg == "on_command_line":
                 other |= {id(each) for each in ast.walk(node)}
         for node in ast.walk(tree):
-            text = getattr(node, "value", None) if isinstance(node, ast.Constant) else None
-            if isinstance(text, str) and id(node) not in other and flag.search(text):
+            if not isinstance(node, ast.Constant) or id(node) in other:
+                continue
+            text = node.value
+            if isinstance(text, str) and flag.search(text):
                 found.append(f"{name}:{node.lineno}: {text!r}")
     assert not found
 

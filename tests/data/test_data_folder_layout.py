@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from cnn_jax.data import folder, folder_layout, load
+from cnn_jax.data.cache import Encoded
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Dataset, Experiment
 
@@ -31,6 +32,7 @@ def listed(root: Path, **settings):
     found = folder.source(Dataset(name="folder", path=str(root), **settings))
     counts = {}
     for split, encoded in found.splits.items():
+        assert isinstance(encoded, Encoded)
         labels = [label for _, block, _ in encoded.blocks() for label in block]
         numbers = np.bincount(labels, minlength=len(found.class_names)).tolist()
         counts[split] = dict(zip(found.class_names, numbers, strict=True))
@@ -212,8 +214,8 @@ def test_a_label_is_proposed_that_fits_every_name(names, want):
     found = folder_layout.propose_label(names)
     assert found == want
     if found:
-        words = {re.match(r"[a-z_]*[a-z]", name)[0] for name in names}
-        assert {re.search(found, name)[1] for name in names} == words
+        words = {first for name in names for first in re.findall(r"^[a-z_]*[a-z]", name)}
+        assert {label for name in names for label in re.findall(found, name)} == words
 
 
 @pytest.fixture
@@ -321,7 +323,7 @@ def test_one_folder_of_images_is_told_how_names_tell_classes(tmp_path):
     label, path = shlex.split(caught.value.for_command_line)[-2:]
     assert label.startswith("--dataset.label=")
     assert path == f"--dataset.path={tmp_path}/images"
-    counts, _ = listed(path.partition("=")[2], label=label.partition("=")[2])
+    counts, _ = listed(Path(path.partition("=")[2]), label=label.partition("=")[2])
     assert counts == {"train": BOTH}
 
 

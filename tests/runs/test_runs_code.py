@@ -77,8 +77,8 @@ def register(tmp_path, units, name="mine.py", more=""):
 
 @pytest.fixture
 def registered(monkeypatch, tmp_path):
-    monkeypatch.setattr(models.registry, "REGISTRY", dict(models.REGISTRY))
-    monkeypatch.setattr(models, "REGISTRY", models.registry.REGISTRY)
+    monkeypatch.setitem(models.REGISTRY, "of_a_file", None)
+    del models.REGISTRY["of_a_file"]
     monkeypatch.setitem(sys.modules, "of_a_user", None)
     register(tmp_path, 8)
 

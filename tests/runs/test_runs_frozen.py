@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -111,7 +112,8 @@ def empty(path: Path) -> None:
 
 
 def put_another(path: Path) -> None:
-    np.savez(path, **{"params/backbone/dense1/kernel": np.zeros(3, np.float32)})
+    arrays: dict[str, Any] = {"params/backbone/dense1/kernel": np.zeros(3, np.float32)}
+    np.savez(path, **arrays)
 
 
 @pytest.mark.parametrize("damage", [tear, flip, empty, put_another, Path.unlink])
