@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 from cnn_jax import files  # noqa: E402
 from cnn_jax.reporting import tables  # noqa: E402
+from cnn_jax.runs import evaluations  # noqa: E402
 from cnn_jax.runs.directory import RunDirectory  # noqa: E402
 from cnn_jax.studies import seeds as of_seeds  # noqa: E402
 
@@ -78,14 +79,17 @@ def measure(
         flags += [*LINES[line][1], *more]
         subprocess.run([*launch, "train", f"--workdir={directory.path}", *flags], check=True)
     for views in VIEWS:
-        if _name(views) not in directory.read("result").get("evaluation", {}):
+        if _last(directory, views) is None:
             flags = ["--checkpoint=last", "--split=test", f"--views={views}"]
             subprocess.run([*launch, "evaluate", f"--workdir={directory.path}", *flags], check=True)
     return directory
 
 
-def _name(views: str) -> str:
-    return "test" if views == "one" else f"test_{views}"
+def _last(directory: RunDirectory, views: str) -> dict[str, Any] | None:
+    """Returns the evaluation of the last checkpoint on the test split, or None."""
+    name = "test" if views == "one" else f"test_{views}"
+    step = directory.read("history")[-1].get("step")
+    return evaluations.of_step(directory.read("result"), name, step)
 
 
 def record(line: str, directory: RunDirectory) -> dict[str, Any]:
@@ -98,7 +102,7 @@ def record(line: str, directory: RunDirectory) -> dict[str, Any]:
         "epochs": result["training"]["epochs"],
         "pflop": result["training"]["flops"] / 1e15,
         "seconds": result["training"]["seconds"],
-        **{views: result["evaluation"][_name(views)]["accuracy"] for views in VIEWS},
+        **{views: (_last(directory, views) or {})["accuracy"] for views in VIEWS},
         "history": directory.read("history"),
         "command": [word for word in environment["command"][2:] if "--workdir" not in word],
         "convolutions": environment.get("cpu_convolutions", "xla"),

@@ -39,6 +39,12 @@ class Advise:
         "learning rate of a backbone that is trained, as a share of the head's",
         above=0,
     )
+    minutes: float | None = setting(
+        None,
+        "what the comparison may take: fewer seeds, epochs and strategies where it would take "
+        "longer; none: as long as it takes",
+        above=0,
+    )
 
     def __post_init__(self) -> None:
         for path, field in fields(Advise, "advise."):

@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 from cnn_jax import data, experiment, models
 from cnn_jax.cli import main as program
+from cnn_jax.runs import evaluations
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.training import loop
 from tests.conftest import ROOT
@@ -378,7 +379,10 @@ def test_evaluate_measures_the_checkpoint_that_training_measured(main, finished,
     for which, record in (("best", best), (str(STEPS), history[-1])):
         arguments = [f"--workdir={finished}", "--split=validation", f"--checkpoint={which}"]
         assert main("evaluate", *arguments, "--dataset.eval_batch_size=100") == 0
-        found = read(finished / "result.json")["evaluation"]["validation"]
+        result = read(finished / "result.json")
+        found = evaluations.of_step(result, "validation", record["step"])
+        assert found is not None
+        assert result["evaluation"]["validation"]["checkpoint_step"] == best["step"]
         assert found["checkpoint_step"] == record["step"]
         assert found["accuracy"] == pytest.approx(record["validation_accuracy"])
         assert found["loss"] == pytest.approx(record["validation_loss"], rel=1e-5)

@@ -1,5 +1,9 @@
 """The command `advise`: freeze or fine-tune? Trains with every strategy and compares."""
 
+import dataclasses
+import shlex
+import sys
+
 from cnn_jax import experiment, text
 from cnn_jax.cli import console, presets
 from cnn_jax.cli.invocation import Invocation
@@ -8,7 +12,7 @@ from cnn_jax.experiment import Experiment
 from cnn_jax.options import Advise
 from cnn_jax.runs import code
 from cnn_jax.runs.directory import RunDirectory, new_directory
-from cnn_jax.studies import advise, advise_results
+from cnn_jax.studies import advise, advise_results, sides
 from cnn_jax.studies.advise_results import Advice
 from cnn_jax.training.signals import Interrupted
 
@@ -22,10 +26,12 @@ def run_command(invocation: Invocation) -> int:
     """
     directory, base, options = _open(invocation)
     try:
-        advice = advise.advise(base, options, directory, console.speaker(invocation.quiet))
+        say = console.speaker(invocation.quiet)
+        command = shlex.join([*text.program(), *sys.argv[1:]])
+        advice = advise.advise(base, options, directory, say, command)
     except KeyboardInterrupt as stop:
         tell = console.speaker(quiet=False)
-        if directory.read("plan") is not None:
+        if (directory.path / "plan.json").exists():
             command = text.command_line("advise", directory.path, *invocation.code_flags)
             tell(f"go on with all of them: {command}")
         if isinstance(stop, Interrupted):
@@ -39,6 +45,7 @@ def run_command(invocation: Invocation) -> int:
 def _open(invocation: Invocation) -> tuple[RunDirectory, Experiment, Advise]:
     """Returns directory, experiment and options; --workdir says what the flags do not."""
     directory, plan = None, None
+    is_given = invocation.config is not None or "transfer.weights" in invocation.overrides
     if invocation.workdir is not None:
         directory = RunDirectory(invocation.workdir)
         if directory.exists():
@@ -46,13 +53,15 @@ def _open(invocation: Invocation) -> tuple[RunDirectory, Experiment, Advise]:
                 f"--workdir={text.shown(directory.path)} is the directory of a training run; give "
                 "advise another one"
             )
-        plan = directory.read("plan")
+        plan = sides.read_plan(directory, "advise", is_given)
     if plan is None or invocation.config is not None:
         base = presets.resolve(invocation)
     else:
         code.check(plan.get("code"))
-        base = experiment.replace(experiment.from_dict(plan["experiment"]), invocation.overrides)
-    options = Advise(**{**(plan or {}).get("advise", {}), **invocation.advise})
+        base = sides.experiment_of(RunDirectory(str(invocation.workdir)), plan)
+        base = experiment.replace(base, invocation.overrides)
+    before = Advise() if plan is None else sides.options_of(plan, "advise")
+    options = dataclasses.replace(before, **invocation.advise)
     return directory or new_directory(f"{base.name}-advise"), base, options
 
 

@@ -75,6 +75,8 @@ def run_command(invocation: Invocation) -> int:
     try:
         recorder.add_evaluation(directory, name, record)
         print(f"written    {text.shown(directory.path / 'result.json')}")
+        best = recorder.best_step(run.history)
+        name += "" if best in (None, run.step) else f"_step{run.step}"
         table = predictions.save(directory.path, name, found, split, run.data_info)
         print(f"           {text.shown(table)}")
         saved = figures.save_evaluation(name, found, split, run.data_info, run.history, directory)

@@ -86,7 +86,7 @@ def _open(invocation: Invocation) -> tuple[RunDirectory, Experiment, Sweep]:
     directory = RunDirectory(invocation.workdir)
     # A preset may register the code that the plan needs.
     preset = None if invocation.config is None else presets.resolve(invocation)
-    started = plan.read(directory)
+    started = plan.read(directory, is_given="space" in invocation.sweep)
     if started is None:
         return directory, preset or presets.resolve(invocation), presets.resolve_sweep(invocation)
     base = preset or experiment.replace(started.base, invocation.overrides)

@@ -5,8 +5,9 @@ import hashlib
 import html
 import pathlib
 import struct
+import urllib.parse
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 _HERE = pathlib.Path(__file__).resolve().parent
 # Pixels that an inch of a figure has at least on a screen, so that its text can be read.
@@ -82,6 +83,18 @@ def details(summary: str, content: str) -> str:
     return f"<details><summary>{escape(summary)}</summary>{content}</details>"
 
 
+class Link(NamedTuple):
+    """A text that leads to a place beside the page.
+
+    Attributes:
+        text: what is shown.
+        place: a relative path.
+    """
+
+    text: str
+    place: str
+
+
 def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
     """Returns a table that a click on a header sorts: a column of floats or ints by number."""
     numeric = [
@@ -97,14 +110,19 @@ def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
         cells = []
         for value, header, number in zip(row, headers, numeric, strict=True):
             data = f' data-value="{value}"' if isinstance(value, int | float) else ""
-            cells.append(
-                f"<td{' class=n' if number else ''}{data}>{escape(_shown(value, header))}</td>"
-            )
+            cells.append(f"<td{' class=n' if number else ''}{data}>{_cell(value, header)}</td>")
         body.append(f"<tr>{''.join(cells)}</tr>")
     return (
         f'<div class="wide"><table class="sortable"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
+
+
+def _cell(value: Any, header: str) -> str:
+    if isinstance(value, Link):
+        place = escape(urllib.parse.quote(value.place))
+        return f'<a href="{place}">{escape(value.text)}</a>'
+    return escape(_shown(value, header))
 
 
 def _shown(value: Any, header: str) -> str:

@@ -5,7 +5,7 @@ import datetime
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,10 @@ from cnn_jax.errors import RunError
 from cnn_jax.evaluation.evaluator import Evaluation
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import projector, tensorboard
-from cnn_jax.runs import code, environment, figures, stored
+from cnn_jax.runs import code, environment, evaluations, figures, stored
 from cnn_jax.runs.checkpoints import Checkpoints
 from cnn_jax.runs.directory import RunDirectory, Status
+from cnn_jax.runs.evaluations import best_of, best_step
 
 # (meta of a checkpoint) -> the shapes of the state that was saved with it.
 AbstractState = Callable[[dict[str, Any]], Any]
@@ -51,20 +52,10 @@ def update_result(directory: RunDirectory, key: str, value: Any) -> None:
 
 
 def add_evaluation(directory: RunDirectory, split: str, record: dict[str, Any]) -> None:
-    """Writes the evaluation of a split to result.json."""
+    """Writes the evaluation of a split to result.json, beside those of other checkpoints."""
     if is_writer():
-        evaluations = directory.read("result", {}).get("evaluation", {})
-        update_result(directory, "evaluation", {**evaluations, split: record})
-
-
-def best_of(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Returns the record of the best epoch, by the same `rank` as the best checkpoint."""
-
-    def rank(numbered: tuple[int, dict[str, Any]]) -> tuple[float, float, int]:
-        number, record = numbered
-        return stored.rank(record["validation_accuracy"], record.get("validation_loss"), number)
-
-    return max(enumerate(history), key=rank)[1]
+        result, best = directory.read("result", {}), best_step(directory.read("history", []))
+        directory.write("result", evaluations.placed(result, split, record, best))
 
 
 class Recorder:

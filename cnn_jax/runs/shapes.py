@@ -144,6 +144,7 @@ CHECKS: dict[str, Check] = {
             "features": _record({"seconds": _number}),
             "probe": _record({"accuracy": _number}),
             "evaluation": _named(_is_evaluation),
+            "other_checkpoints": _named(_named(_is_evaluation)),
         },
     ),
     "data": _is_data,

@@ -14,30 +14,22 @@ nothing by more.
 
 import contextlib
 import dataclasses
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable
+from typing import Any
 
 from cnn_jax import experiment, text
-from cnn_jax.errors import RunError
 from cnn_jax.experiment import Experiment
 from cnn_jax.options import Advise
-from cnn_jax.runs import changes, code, recorder
+from cnn_jax.runs import code, recorder
 from cnn_jax.runs.directory import RunDirectory
-from cnn_jax.studies import advise_results, advise_study
-from cnn_jax.studies.advise_plan import Trial
-from cnn_jax.studies.advise_results import Advice, Outcome
+from cnn_jax.studies import advise_results, advise_runs, advise_study, advise_time, sides
+from cnn_jax.studies.advise_results import Advice
 from cnn_jax.studies.advise_study import Study
-from cnn_jax.studies.comparison import named
-from cnn_jax.training import start
+from cnn_jax.studies.advise_time import Clock
+from cnn_jax.training.signals import raised_signals
 
 Say = Callable[[str], None]
-
-# Nothing but the accuracy of these runs is of interest.
-_LEAN = {
-    "checkpoint.keep": 1,
-    "logging.figures_every": None,
-    "logging.projector_images": 0,
-}
 
 _RETRY = (
     "a strategy that diverges or collapses (says one class only) is tried once more, at a tenth of "
@@ -50,6 +42,7 @@ def advise(
     options: Advise,
     directory: RunDirectory,
     say: Say = lambda _: None,
+    command: str | None = None,
 ) -> Advice | None:
     """Trains the runs that are not trained yet, compares, and writes the results.
 
@@ -61,6 +54,7 @@ def advise(
         options: what to compare.
         directory: where the results go: a new directory, or that of an earlier `advise`.
         say: shows a line.
+        command: the shell command that started it, for its report.
 
     Returns:
         The advice; None in a process that does not write.
@@ -71,29 +65,48 @@ def advise(
         KeyboardInterrupt: somebody stopped it; what was being trained is saved.
     """
     study = advise_study.prepare(base, options)
-    if directory.read("plan") is None:
+    before = sides.read_plan(directory, "advise", is_given=True)
+    if not (directory.path / "plan.json").exists():
         directory.create()
     with contextlib.ExitStack() as stack:
         if recorder.is_writer():
             stack.enter_context(directory.locked())
-            plan = {"experiment": experiment.to_dict(base), "advise": dataclasses.asdict(options)}
-            directory.write("plan", {**plan, "code": code.describe(base)})
-        say(f"advise     {base.name}: {base.model.name} on {study.dataset}")
-        say(f"results    {text.shown(directory.path)}")
-        validation = f"{study.validation_images:,} to validate on"
-        say(f"images     {study.images:,} to train on, {validation}")
-        stages = ", ".join(study.parts.stages) or "one"
-        say(f"strategies {', '.join(study.strategies)}; backbone stages: {stages}")
-        for note in [*study.notes, _RETRY]:
-            say(f"           {note}")
-        outcomes = _train_all(study, directory, say)
+        stack.enter_context(raised_signals())
+        asked = {"experiment": experiment.to_dict(base), "advise": dataclasses.asdict(options)}
+        plan = {**asked, "code": code.describe(base), "command": command}
+        if before is not None and all(before.get(key) == value for key, value in asked.items()):
+            plan |= {key: before.get(key) for key in ("fitted", "command")}
+        _write(directory, "plan", plan)
+        _say_begin(study, directory, say)
+        known = advise_runs.known(study, directory)
+        clock, end, whole = None, None, study
+        if plan.get("fitted") is not None:
+            study = study.within(**plan["fitted"])
+        if any(trial not in known for trial in study.trials(known)):
+            began = time.monotonic()
+            clock = Clock(advise_time.measure(study))
+            if options.minutes is not None:
+                end = began + 60 * options.minutes
+                if plan.get("fitted") is None:
+                    seconds = end - time.monotonic()
+                    study = advise_time.fit(study, clock, seconds, options.minutes)
+                    plan["fitted"] = study.size
+                    _write(directory, "plan", plan)
+                if given_up := study.given_up(whole):
+                    say(f"minutes    to fit into {options.minutes:g}: {', '.join(given_up)}")
+            for line in advise_time.table(study, clock, known):
+                say(line)
+        study, outcomes = advise_runs.train_all(study, directory, known, clock, end, say)
         if not recorder.is_writer():
             return None
         advice = advise_results.summarise(
             outcomes, study.costs, study.epochs, study.validation_counts
         )
-        subject = f"{base.model.name} on {study.dataset}"
-        advise_results.write(directory, advice, outcomes, study.notes, base.name, subject)
+        subject = f"{base.model.name} on {study.data.info.name}"
+        notes = list(study.notes)
+        if given_up := study.given_up(whole):
+            notes.append(f"To fit into {options.minutes:g} minutes: {', '.join(given_up)}.")
+        advise_results.write(directory, advice, outcomes, notes, base.name, subject)
         if advice.recommended is not None:
             cell = advice.recommended
             chosen = study.experiment_of(cell.strategy, epochs=cell.epochs, rate=cell.rate)
@@ -101,73 +114,17 @@ def advise(
     return advice
 
 
-def _train_all(study: Study, directory: RunDirectory, say: Say) -> dict[Trial, Outcome]:
-    """Trains the runs that are not trained yet, and returns the outcomes of all."""
-    outcomes: dict[Trial, Outcome] = {}
-    while left := [trial for trial in study.trials(outcomes) if trial not in outcomes]:
-        trial = left[0]
-        inner = RunDirectory(directory.path / "runs" / trial.name)
-        images, epochs = text.plural(trial.images, "image"), text.plural(trial.epochs, "epoch")
-        time_left = _time_left(left, study.flops_of, outcomes)
-        name = named(trial.strategy, trial.rate)
-        run = f"{name}, {images}, {epochs}, seed {trial.seed}"
-        say(f"run {len(outcomes) + 1} of {len(outcomes) + len(left)}: {run}{time_left}")
-        config = study.experiment_of(
-            trial.strategy,
-            epochs=trial.epochs,
-            images=None if trial.images == study.images else trial.images,
-            seed=trial.seed,
-            rate=trial.rate,
-        )
-        _train_one(inner, experiment.replace(config, _LEAN))
-        outcomes[trial] = outcome = advise_results.read_outcome(inner)
-        if recorder.is_writer():
-            # They would fill the disk, and nobody asked for them.
-            shutil.rmtree(inner.checkpoints, ignore_errors=True)
-        say(f"           {outcome.text}, {outcome.seconds:.1f} s")
-        if outcome.is_lost and trial.rate == 1:
-            say(f"           {trial.strategy} is tried once more at a tenth of its learning rate")
-    return outcomes
+def _write(directory: RunDirectory, name: str, value: Any) -> None:
+    if recorder.is_writer():
+        directory.write(name, value)
 
 
-def _train_one(inner: RunDirectory, config: Experiment) -> None:
-    """Trains a run, unless it has ended; a run that diverges has ended too.
-
-    Raises:
-        UsageError: the directory holds a run with other settings.
-        RunError: the run failed in another way than by diverging.
-    """
-    if inner.exists():
-        changes.check_unchanged(inner, config)
-        if inner.status() == "diverged" or changes.is_finished(inner, config):
-            return
-    try:
-        start.train(config, workdir=inner.path)
-    except RunError:
-        if inner.status() != "diverged":
-            raise
-
-
-def _time_left(
-    trials: Sequence[Trial],
-    flops_of: Callable[[Trial], int],
-    outcomes: Mapping[Trial, Outcome],
-) -> str:
-    """Returns "; about H:MM:SS left in all", judged by the runs of the same kind if there are any.
-
-    Before the first run there is nothing to judge by, and it returns "".
-    """
-
-    def rate(done: Sequence[Trial]) -> float:
-        seconds = sum(outcomes[trial].seconds for trial in done)
-        return seconds / max(1, sum(flops_of(trial) for trial in done))
-
-    if not outcomes:
-        return ""
-    overall = rate(list(outcomes))
-    seconds = 0.0
-    for trial in trials:
-        cell = [done for done in outcomes if done.kind == trial.kind]
-        alike = cell or [done for done in outcomes if done.strategy == trial.strategy]
-        seconds += flops_of(trial) * (rate(alike) if alike else overall)
-    return f"; about {text.duration(seconds)} left in all"
+def _say_begin(study: Study, directory: RunDirectory, say: Say) -> None:
+    """Says what is compared, on what, and where the results go."""
+    say(f"advise     {study.base.name}: {study.base.model.name} on {study.data.info.name}")
+    say(f"results    {text.shown(directory.path)}")
+    say(f"images     {study.images:,} to train on, {study.validation_images:,} to validate on")
+    stages = ", ".join(study.parts.stages) or "one"
+    say(f"strategies {', '.join(study.strategies)}; backbone stages: {stages}")
+    for note in [*study.notes, _RETRY]:
+        say(f"           {note}")

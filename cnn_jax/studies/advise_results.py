@@ -84,15 +84,20 @@ class Advice(NamedTuple):
         return name, recommendation.text
 
 
-def read_outcome(directory: RunDirectory) -> Outcome:
-    """Returns the result of a run that has ended, read from its directory."""
+def read_outcome(directory: RunDirectory, validation_counts: Sequence[int]) -> Outcome:
+    """Returns the result of a run that has ended, read from its directory.
+
+    Args:
+        directory: the run directory.
+        validation_counts: the images of each class that it was validated on.
+    """
     history = directory.read("history", [])
     diverged = directory.status() == "diverged"
     return Outcome(
         accuracy=None if diverged else history[-1]["validation_accuracy"],
         training_seconds=directory.trained_seconds(),
         feature_seconds=directory.read("result", {}).get("features", {}).get("seconds", 0.0),
-        collapsed=not diverged and collapse.has_collapsed(history, directory.read("data", {})),
+        collapsed=not diverged and collapse.has_collapsed(history, validation_counts),
     )
 
 

@@ -1,10 +1,12 @@
 """What `advise` compares: strategies, sizes and budgets on the user's own data, and their costs."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cnn_jax import data, experiment
+from cnn_jax import data, experiment, text
 from cnn_jax.assembly import assemble
+from cnn_jax.data import Data
 from cnn_jax.describe import layer_table
 from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Experiment
@@ -23,28 +25,51 @@ class Study(NamedTuple):
     Attributes:
         base: the settings that all strategies have in common.
         options: what the user asked for.
-        dataset: the name of the data set.
-        images: the number of images to train on.
-        validation_counts: the number of images of each class to validate on.
+        data: the images.
         sizes: the sizes of the training set, ascending.
         parts: the parts of the network.
         strategies: the strategies that the network allows.
         notes: a sentence on each strategy that it does not allow.
         costs: the cost of each strategy at each size, {size: {strategy: cost}}.
-        epochs: the epochs of each run, {budget: {size: {strategy: epochs}}}.
+        references: at each size the cost of the strategy that sets the budget of FLOPs.
+        preset_epochs: the epochs of the budget "epochs".
+        forward_flops: FLOPs of the whole network forward for one image.
     """
 
     base: Experiment
     options: Advise
-    dataset: str
-    images: int
-    validation_counts: list[int]
+    data: Data
     sizes: list[int]
     parts: Parts
     strategies: list[str]
     notes: list[str]
     costs: dict[int, dict[str, Cost]]
-    epochs: dict[str, dict[int, dict[str, int]]]
+    references: dict[int, Cost]
+    preset_epochs: int
+    forward_flops: int
+
+    @property
+    def images(self) -> int:
+        """The number of images to train on."""
+        return len(self.data.train)
+
+    @property
+    def epochs(self) -> dict[str, dict[int, dict[str, int]]]:
+        """The epochs of each run, {budget: {size: {strategy: epochs}}}."""
+
+        def of(budget: str, size: int) -> dict[str, int]:
+            costs = {name: self.costs[size][name] for name in self.strategies}
+            return advise_plan.plan_epochs(costs, self.references[size], budget, self.preset_epochs)
+
+        return {
+            budget: {size: of(budget, size) for size in self.sizes}
+            for budget in self.options.budgets
+        }
+
+    @property
+    def validation_counts(self) -> list[int]:
+        """The number of images of each class to validate on."""
+        return list(self.data.info.class_counts["validation"])
 
     @property
     def validation_images(self) -> int:
@@ -60,9 +85,10 @@ class Study(NamedTuple):
         Args:
             outcomes: the results so far.
         """
+        epochs = self.epochs
         lost = {trial.kind for trial, outcome in outcomes.items() if outcome.is_lost}
         asked = (
-            Trial(name, size, self.epochs[budget][size][name], self.base.seed + i)
+            Trial(name, size, epochs[budget][size][name], self.base.seed + i)
             for i in range(self.options.seeds)
             for size in self.sizes
             for name in self.strategies
@@ -75,6 +101,45 @@ class Study(NamedTuple):
                 if each in outcomes or each.kind not in lost:
                     found[each] = None
         return list(found)
+
+    def within(
+        self,
+        strategies: Sequence[str] | None = None,
+        seeds: int | None = None,
+        epochs: int | None = None,
+    ) -> "Study":
+        """Returns a smaller plan; what is None stays."""
+        options = self.options
+        if seeds is not None:
+            options = dataclasses.replace(options, seeds=seeds)
+        return self._replace(
+            options=options,
+            strategies=self.strategies if strategies is None else list(strategies),
+            preset_epochs=self.preset_epochs if epochs is None else epochs,
+        )
+
+    @property
+    def size(self) -> dict[str, Any]:
+        """The arguments of `within` that return this plan."""
+        seeds, epochs = self.options.seeds, self.preset_epochs
+        return {"strategies": self.strategies, "seeds": seeds, "epochs": epochs}
+
+    def given_up(self, whole: "Study") -> list[str]:
+        """Returns what this plan leaves out of another, as phrases."""
+        found = []
+        if self.options.seeds < whole.options.seeds:
+            seeds = text.plural(self.options.seeds, "seed")
+            found.append(f"{seeds} in place of {whole.options.seeds}")
+        if self.preset_epochs < whole.preset_epochs:
+            epochs = text.plural(self.preset_epochs, "epoch")
+            found.append(f"{epochs} in place of {whole.preset_epochs}")
+        return [*found, *(f"without {x}" for x in whole.strategies if x not in self.strategies)]
+
+    def cached_share(self, strategy: str) -> float:
+        """Returns the share of a forward pass that a strategy's cached stages are."""
+        views = max(1, self.base.transfer.cache_views)
+        size = self.sizes[-1]
+        return self.costs[size][strategy].once / (views * size * self.forward_flops)
 
     def experiment_of(self, strategy: str, **changes: Any) -> Experiment:
         """Returns the experiment of a strategy; for `changes` see `advise_plan.configure`."""
@@ -97,7 +162,9 @@ def prepare(base: Experiment, options: Advise) -> Study:
             "advise compares what can be done with pretrained weights: it needs --transfer.weights "
             "(imagenet, a file, or a run directory), in the preset or as a flag"
         )
-    info = data.load(base.dataset, test=False).info
+    section = base.dataset
+    loaded = dataclasses.replace(data.load(section, test=False), section=section)
+    info = loaded.info
     images = info.sizes["train"]
     sizes = options.sizes(images)
     classes = sum(count > 0 for count in info.class_counts["train"])
@@ -124,26 +191,16 @@ def prepare(base: Experiment, options: Advise) -> Study:
         return advise_plan.cost(make_plan(config, assemble(config, info, about), size), table)
 
     reference = "last_block" if len(parts.stages) > 1 else "everything"
-    costs = {size: {name: cost_of(name, size) for name in strategies} for size in sizes}
-    epochs = {
-        budget: {
-            size: advise_plan.plan_epochs(
-                costs[size], cost_of(reference, size), budget, base.train.epochs
-            )
-            for size in sizes
-        }
-        for budget in options.budgets
-    }
     return Study(
         base=base,
         options=options,
-        dataset=info.name,
-        images=images,
-        validation_counts=list(info.class_counts["validation"]),
+        data=loaded,
         sizes=sizes,
         parts=parts,
         strategies=strategies,
         notes=notes,
-        costs=costs,
-        epochs=epochs,
+        costs={size: {name: cost_of(name, size) for name in strategies} for size in sizes},
+        references={size: cost_of(reference, size) for size in sizes},
+        preset_epochs=base.train.epochs,
+        forward_flops=layer_table.totals(table).flops,
     )

@@ -14,7 +14,7 @@ COLLAPSED = "collapsed"
 MEANING = "collapsed: the network says one class only; it is shown and not compared"
 
 
-def has_collapsed(history: Sequence[Mapping[str, Any]], data: Mapping[str, Any]) -> bool:
+def has_collapsed(history: Sequence[Mapping[str, Any]], counts: Sequence[int]) -> bool:
     """Returns whether a network says one class only after its last epoch, where there are more.
 
     An accuracy that is the share of the largest class proves nothing; the classes that it says are
@@ -23,10 +23,10 @@ def has_collapsed(history: Sequence[Mapping[str, Any]], data: Mapping[str, Any])
 
     Args:
         history: the records of the run's epochs.
-        data: the contents of its data.json.
+        counts: the validation examples of each class.
     """
     never = history[-1].get("never_predicted") if history else None
-    there = sum(count > 0 for count in validation_counts(data))
+    there = sum(count > 0 for count in counts)
     return isinstance(never, list) and there > 1 and there - len(never) <= 1
 
 

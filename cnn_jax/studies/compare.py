@@ -21,9 +21,10 @@ from cnn_jax.studies.summaries import METRICS
 from cnn_jax.studies.ttest import SIGNIFICANCE
 
 EXPLANATION = (
-    "Validation accuracy is that of the last epoch, mean ± sample standard deviation over n seeds; "
-    f"a tie is a t-test with p >= {SIGNIFICANCE:g}, paired where the seeds are the same, else "
-    "Welch's. Runs that have not finished are not judged."
+    "Accuracies are means ± sample standard deviations over n seeds, by the checkpoint of the last "
+    "epoch or of the one with the best validation accuracy. The last epoch's validation accuracy "
+    f"is judged: a tie is a t-test with p >= {SIGNIFICANCE:g}, paired where the seeds are the "
+    "same, else Welch's. Runs that have not finished are not judged."
 )
 # The words of a sweep for the statuses that it calls otherwise.
 _STATES = {"finished": "complete", "failed": "fail"}
@@ -77,14 +78,18 @@ def table(comparison: Comparison, markdown: bool = False) -> str:
     groups, paths = comparison.groups, comparison.settings
     metrics = [key for key in METRICS if any(each.values(key) for each in groups)]
     names = len({_name(each) for each in groups}) > 1 or not paths
+    has_steps = any(map(_best_steps, groups))
     rows = []
     for each in groups:
         head = [_name(each)] if names else []
         settings = [tables.shown(each.settings[path]) for path in paths]
         epochs = "/".join(map(str, sorted({run.epochs for run in each.runs})))
         cells = [_cell(each, key) for key in metrics]
-        rows.append([*head, *settings, str(len(each.runs)), epochs, *cells, each.status, each.note])
-    titles = ["n", "epochs", *(METRICS[key][0] for key in metrics), "status", "against the best"]
+        step = [_best_steps(each)] if has_steps else []
+        row = [*head, *settings, str(len(each.runs)), epochs, *step, *cells, each.status, each.note]
+        rows.append(row)
+    titles = ["n", "epochs", *(["best step"] if has_steps else [])]
+    titles += [*(METRICS[key][0] for key in metrics), "status", "against the best"]
     headers = [*(["name"] if names else []), *paths, *titles]
     return (tables.markdown if markdown else tables.table)(rows, headers)
 
@@ -116,15 +121,17 @@ def csv_text(comparison: Comparison) -> str:
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     paths = comparison.settings
+    steps = ["best_step", "last_step"]
     writer.writerow(
-        ["run", "name", "seed", *paths, "status", "epochs", *METRICS, "against_the_best"]
+        ["run", "name", "seed", *paths, "status", "epochs", *steps, *METRICS, "against_the_best"]
     )
     for each in comparison.groups:
         for run in each.runs:
             values = [run.settings[path] for path in paths]
             metrics = [run.metrics.get(key, "") for key in METRICS]
             head = [run.path, run.settings["name"], run.settings["seed"]]
-            writer.writerow([*head, *values, run.status, run.epochs, *metrics, each.note])
+            at = [run.steps.get(f"{which}validation_accuracy", "") for which in ("best_", "")]
+            writer.writerow([*head, *values, run.status, run.epochs, *at, *metrics, each.note])
     return lines.getvalue()
 
 
@@ -151,6 +158,12 @@ def draw(comparison: Comparison, output: pathlib.Path) -> None:
     figures.save(figures.sweep(records, list(comparison.settings)), output)
 
 
+def _best_steps(of: Group) -> str:
+    """Returns the steps of the checkpoints with the best validation accuracy."""
+    steps = {run.steps.get("best_validation_accuracy") for run in of.runs} - {None}
+    return "/".join(map(str, sorted(step for step in steps if step is not None)))
+
+
 def _name(of: Group) -> str:
     return of.runs[0].settings["name"]
 
@@ -174,6 +187,8 @@ def _record(of: Group, paths: Sequence[str]) -> dict[str, Any]:
     for key in METRICS:
         if values := of.values(key):
             metrics[key] = {**of.spread(key)._asdict(), "values": values}
+            if steps := [run.steps[key] for run in of.runs if key in run.steps]:
+                metrics[key]["steps"] = steps
     return {
         "name": _name(of),
         "settings": {path: of.settings[path] for path in paths},

@@ -1,4 +1,4 @@
-"""Makes one HTML page of a run or a sweep, to send to somebody."""
+"""Makes one HTML page of a run, a sweep or an advise, to send to somebody."""
 
 import pathlib
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from cnn_jax import files, text
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Experiment
 from cnn_jax.runs.directory import RunDirectory
-from cnn_jax.studies import report_run, report_sweep
+from cnn_jax.studies import report_advise, report_run, report_sweep, sides
 
 
 def page_of(
@@ -15,7 +15,7 @@ def page_of(
     question: Callable[[Experiment], str | None] = lambda _: None,
     images: bool = True,
 ) -> str:
-    """Returns the page of the run or the sweep in a directory.
+    """Returns the page of the run, the sweep or the advise in a directory.
 
     Args:
         source: the directory.
@@ -23,7 +23,7 @@ def page_of(
         images: whether images and the names and places of files are shown.
 
     Raises:
-        UsageError: there is no run and no sweep.
+        UsageError: there is none of them.
         RunError: a file in the directory cannot be read.
     """
     directory = RunDirectory(source)
@@ -31,11 +31,14 @@ def page_of(
         raise UsageError(f"there is no directory {source}")
     if directory.exists():
         return report_run.page_of(directory, question(directory.config()), images)
-    if directory.read("plan") is not None and directory.read("sweep") is not None:
-        return report_sweep.page_of(directory, question, images)
+    plan = sides.read(directory, "plan")
+    if plan is not None and "advise" in plan:
+        return report_advise.page_of(directory, plan, question, images)
+    if plan is not None and (records := sides.read(directory, "sweep")) is not None:
+        return report_sweep.page_of(directory, plan, records, question, images)
     raise UsageError(
-        f"{text.shown(directory.path)} is neither a run directory nor the directory of a sweep "
-        "that has finished a setting"
+        f"{text.shown(directory.path)} is neither a run directory, nor the directory of an advise, "
+        "nor that of a sweep that has finished a setting"
     )
 
 

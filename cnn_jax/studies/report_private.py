@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,11 @@ def settings(values: dict[str, Any], section: str = "") -> dict[str, Any]:
         name: settings(v, f"{section}{name}.") if isinstance(v, dict) else value(section + name, v)
         for name, v in values.items()
     }
+
+
+def command_text(line: str) -> str:
+    """Returns a shell command without the names of files."""
+    return shlex.join(command(shlex.split(line)))
 
 
 def command(words: Sequence[str]) -> list[str]:

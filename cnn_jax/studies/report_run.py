@@ -10,8 +10,8 @@ from cnn_jax import text
 from cnn_jax.evaluation import confusion, shares
 from cnn_jax.reporting import charts, counts, page
 from cnn_jax.runs.directory import RunDirectory
-from cnn_jax.runs.recorder import best_of
-from cnn_jax.studies import report_parts, report_private
+from cnn_jax.runs.evaluations import best_of
+from cnn_jax.studies import collapse, report_parts, report_private
 from cnn_jax.studies.comparison import gigaflops
 
 # What is shown of the history, and of an evaluation.
@@ -51,6 +51,7 @@ def page_of(directory: RunDirectory, question: str | None, images: bool = True) 
     }
     for split, evaluation in evaluations.items():
         parts += _evaluation(split, evaluation)
+    parts += _others(history, result)
     if probe := result.get("probe"):
         parts.append(
             page.paragraph(
@@ -68,20 +69,52 @@ def page_of(directory: RunDirectory, question: str | None, images: bool = True) 
 def _key_figures(
     directory: RunDirectory, history: Sequence[dict[str, Any]], result: dict[str, Any]
 ) -> dict[str, str]:
-    figures = {"status": directory.status() or "unknown"}
+    there = collapse.validation_counts(directory.read("data", {}))
+    collapsed = collapse.has_collapsed(history, there)
+    status = directory.status() or "unknown"
+    figures = {"status": f"{status}, collapsed: says one class only" if collapsed else status}
     if history:
-        figures["validation accuracy"] = f"{history[-1]['validation_accuracy']:.4f}"
+        figures |= _accuracies(history, result)
         figures["epochs"] = str(len(history))
         figures["seconds"] = f"{directory.trained_seconds():,.0f}"
-    test = result.get("evaluation", {}).get("test", {})
-    if "examples" in test:
-        figures[f"test accuracy, {test['examples']:,} images"] = f"{test['accuracy']:.4f}"
     training = result.get("training", {})
     if "flops" in training:
         figures["GFLOPs of training"] = gigaflops(training["flops"])
     if "peak_memory_bytes" in training:
         figures["GiB at most"] = f"{training['peak_memory_bytes'] / 2**30:.2f}"
     return figures
+
+
+def _accuracies(history: Sequence[dict[str, Any]], result: dict[str, Any]) -> dict[str, str]:
+    """Returns validation and test accuracy of one checkpoint, and those of the last epoch."""
+    best, last = best_of(history), history[-1]
+    test = result.get("evaluation", {}).get("test")
+    step = best.get("step") if test is None else test.get("checkpoint_step", best.get("step"))
+    record = next((record for record in history if record.get("step") == step), None)
+    at = "" if step is None else f", step {step}"
+    figures = {}
+    if record is not None:
+        name = "best validation accuracy" if record is best else "validation accuracy"
+        figures[f"{name}{at}"] = f"{record['validation_accuracy']:.4f}"
+    if test is not None:
+        images = f", {test['examples']:,} images" if "examples" in test else ""
+        figures[f"test accuracy{at}{images}"] = f"{test['accuracy']:.4f}"
+    if record is not last:
+        at = f", step {last['step']}" if "step" in last else ""
+        figures[f"validation accuracy, last epoch{at}"] = f"{last['validation_accuracy']:.4f}"
+    return figures
+
+
+def _others(history: Sequence[dict[str, Any]], result: dict[str, Any]) -> list[str]:
+    """Returns a table of the evaluations of other checkpoints than the best."""
+    validation = {record.get("step"): record["validation_accuracy"] for record in history}
+    rows = [
+        [split, int(step), validation.get(int(step)), record["accuracy"], record.get("examples")]
+        for split, records in result.get("other_checkpoints", {}).items()
+        for step, record in sorted(records.items(), key=lambda item: int(item[0]))
+    ]
+    headers = ["split", "step", "validation accuracy", "accuracy", "examples"]
+    return [page.heading("Other checkpoints"), page.table(rows, headers)] if rows else []
 
 
 def _curves(history: Sequence[dict[str, Any]]) -> list[str]:

@@ -1,15 +1,21 @@
 """The page of a sweep."""
 
 import re
-import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cnn_jax import experiment
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import charts, page, tables
 from cnn_jax.runs.directory import RunDirectory
-from cnn_jax.studies import collapse, groups, judging, report_parts, report_private, summaries
+from cnn_jax.studies import (
+    collapse,
+    groups,
+    judging,
+    report_parts,
+    report_private,
+    sides,
+    summaries,
+)
 from cnn_jax.studies.collapse import COLLAPSED
 from cnn_jax.studies.sweep.study import OPEN
 
@@ -18,20 +24,25 @@ _MOST_CURVES = 3
 
 
 def page_of(
-    directory: RunDirectory, question: Callable[[Experiment], str | None], images: bool = True
+    directory: RunDirectory,
+    plan: dict[str, Any],
+    records: list[dict[str, Any]],
+    question: Callable[[Experiment], str | None],
+    images: bool = True,
 ) -> str:
     """Returns the page of a sweep, finished or not.
 
     Args:
-        directory: the directory of the sweep, with plan.json and sweep.json.
+        directory: the directory of the sweep.
+        plan: the contents of plan.json.
+        records: those of sweep.json.
         question: returns the question that an experiment's preset asks, or None; for a plan that
             does not say it.
         images: whether images and the names of files are shown.
     """
-    plan, records = directory.read("plan"), directory.read("sweep")
     if not images:
         plan, records = _private(plan), list(map(report_private.settings, records))
-    base = experiment.from_dict(plan["experiment"])
+    base = sides.experiment_of(directory, plan)
     complete = sorted((r for r in records if r["state"] == "complete"), key=lambda r: -r["value"])
     title = f"Sweep of {base.name}: {base.model.name} on {base.dataset.name}"
     parts = report_parts.title_and_question(title, plan.get("question") or question(base))
@@ -51,7 +62,7 @@ def _private(plan: dict[str, Any]) -> dict[str, Any]:
     space = re.sub(r"[^\s=\[\],]*[/\\~][^\s\[\],]*", report_private.HIDDEN, plan["sweep"]["space"])
     hidden = {**plan, "sweep": {**plan["sweep"], "space": space}}
     if "command" in plan:
-        hidden["command"] = shlex.join(report_private.command(shlex.split(plan["command"])))
+        hidden["command"] = report_private.command_text(plan["command"])
     return hidden
 
 

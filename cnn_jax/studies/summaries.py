@@ -5,20 +5,25 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from cnn_jax import experiment, places
+from cnn_jax import experiment, places, text
 from cnn_jax.errors import RunError, UsageError
+from cnn_jax.runs import evaluations
 from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.runs.evaluations import best_step
 from cnn_jax.studies import collapse
 
 # What runs are measured by: {key: (title, whether more is better)}.
+# "last" and "best" name the checkpoint: of the last epoch, of the best one by validation.
 METRICS = {
-    "validation_accuracy": ("validation accuracy", True),
-    "best_validation_accuracy": ("best epoch", True),
-    "test_accuracy": ("test accuracy", True),
+    "validation_accuracy": ("validation (last)", True),
+    "best_validation_accuracy": ("validation (best)", True),
+    "test_accuracy": ("test (best)", True),
+    "last_test_accuracy": ("test (last)", True),
     "seconds": ("seconds", False),
     "flops": ("GFLOPs", False),
     "peak_memory": ("peak GiB", False),
 }
+_OF_LAST = ("validation_accuracy", "last_test_accuracy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +37,7 @@ class RunSummary:
         epochs: the number of finished epochs.
         metrics: {key of METRICS: value}, those that are known: accuracies in 0..1, seconds, FLOPs,
             bytes.
+        steps: {key of METRICS: step of the checkpoint that it was measured by}, of accuracies.
         validation_images: the number of images that its accuracy was measured on.
         largest_share: the largest class's share of them, where it is known.
     """
@@ -41,6 +47,7 @@ class RunSummary:
     status: str
     epochs: int
     metrics: dict[str, float]
+    steps: dict[str, int]
     validation_images: int
     largest_share: float | None
 
@@ -62,7 +69,7 @@ def find(paths: Sequence[str], left_out: Callable[[str], None]) -> list[RunSumma
         if not top.is_dir():
             raise UsageError(f"there is no directory {path}")
         is_run = (top / "config.json").is_file()
-        below = [_read(RunDirectory(top))] if is_run else list(_below(top, left_out))
+        below = [_read(RunDirectory(top), left_out)] if is_run else list(_below(top, left_out))
         if not below:
             raise UsageError(f"there is no run in {path} (no config.json)")
         for run in below:
@@ -74,31 +81,34 @@ def _below(top: pathlib.Path, left_out: Callable[[str], None]) -> Iterator[RunSu
     """Yields the runs below a directory."""
     for config in sorted(top.rglob("config.json")):
         try:
-            yield _read(RunDirectory(config.parent))
+            yield _read(RunDirectory(config.parent), left_out)
         except RunError as error:
             left_out(error.for_command_line)
 
 
-def _read(directory: RunDirectory) -> RunSummary:
+def _read(directory: RunDirectory, left_out: Callable[[str], None]) -> RunSummary:
     history = directory.read("history", [])
     result = directory.read("result", {})
     training = result.get("training", {})
     metrics: dict[str, float] = {}
+    steps: dict[str, int] = {}
     if history:
         accuracies = [record["validation_accuracy"] for record in history]
         metrics["validation_accuracy"] = accuracies[-1]
         metrics["best_validation_accuracy"] = max(accuracies)
         features = result.get("features", {}).get("seconds", 0.0)
         metrics["seconds"] = directory.trained_seconds() + features
-    test = result.get("evaluation", {}).get("test")
-    if test is not None:
-        metrics["test_accuracy"] = test["accuracy"]
+        metrics |= _test_accuracies(directory, history, result, left_out)
+        last, best = history[-1].get("step"), best_step(history)
+        at = {key: last if key in _OF_LAST else best for key in metrics if "accuracy" in key}
+        steps = {key: step for key, step in at.items() if step is not None}
     for key, source in (("flops", "flops"), ("peak_memory", "peak_memory_bytes")):
         if source in training:
             metrics[key] = training[source]
     data = directory.read("data", {})
     status = directory.status() or "unknown"
-    if status == "finished" and collapse.has_collapsed(history, data):
+    counts = collapse.validation_counts(data)
+    if status == "finished" and collapse.has_collapsed(history, counts):
         status = collapse.COLLAPSED
     return RunSummary(
         path=directory.path,
@@ -106,6 +116,30 @@ def _read(directory: RunDirectory) -> RunSummary:
         status=status,
         epochs=len(history),
         metrics=metrics,
+        steps=steps,
         validation_images=data.get("sizes", {}).get("validation", 1),
-        largest_share=collapse.largest_share(collapse.validation_counts(data)),
+        largest_share=collapse.largest_share(counts),
     )
+
+
+def _test_accuracies(
+    directory: RunDirectory,
+    history: Sequence[dict[str, Any]],
+    result: dict[str, Any],
+    left_out: Callable[[str], None],
+) -> dict[str, float]:
+    """Returns the test accuracies of the best and of the last checkpoint, where they are known."""
+    test = result.get("evaluation", {}).get("test")
+    if test is not None and "checkpoint_step" not in test:
+        return {"test_accuracy": test["accuracy"]}
+    steps = {"test_accuracy": best_step(history), "last_test_accuracy": history[-1].get("step")}
+    found = {key: evaluations.of_step(result, "test", step) for key, step in steps.items()}
+    known = {key: record["accuracy"] for key, record in found.items() if record is not None}
+    others = evaluations.steps(result, "test")
+    if others and not known:
+        left_out(
+            f"the test accuracy of {text.shown(directory.path)}, which is of step {others[-1]}, "
+            "neither its best nor its last checkpoint; to have that of the best: "
+            f"{text.command_line('evaluate', directory.path)}"
+        )
+    return known

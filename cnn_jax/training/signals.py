@@ -41,12 +41,36 @@ def stop_signals() -> Iterator[Callable[[], int | None]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
-    numbers = [signal.SIGTERM, signal.SIGINT]
+    with _handled([signal.SIGTERM, signal.SIGINT], handle):
+        yield lambda: received[0] if received else None
+
+
+@contextlib.contextmanager
+def raised_signals() -> Iterator[None]:
+    """Raises Interrupted wherever the program is when one of `stop_signals` comes.
+
+    It is for what has nothing to save; Ctrl-C stays Python's own KeyboardInterrupt.
+    """
+
+    def handle(number: int, frame: Any) -> None:
+        del frame
+        raise Interrupted(number, 0, 0)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with _handled([signal.SIGTERM], handle):
+        yield
+
+
+@contextlib.contextmanager
+def _handled(numbers: list[int], handle: Callable[[int, Any], None]) -> Iterator[None]:
+    """Handles these signals, and of SIGHUP, SIGUSR1 and SIGUSR2 those that are not ignored."""
     others = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-    numbers += [number for number in others if signal.getsignal(number) != signal.SIG_IGN]
+    numbers = [*numbers, *(n for n in others if signal.getsignal(n) != signal.SIG_IGN)]
     before = {number: signal.signal(number, handle) for number in numbers}
     try:
-        yield lambda: received[0] if received else None
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,9 +1,12 @@
 """The command advise: its plan, its recommendation, and that it goes on where it was stopped."""
 
+import dataclasses
+import itertools
 import json
 import math
 import re
 import signal
+import types
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +20,20 @@ from cnn_jax.cli import advise, flags
 from cnn_jax.describe import layer_table
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Dataset, Experiment, Model, Optimizer, Train, Transfer
-from cnn_jax.options import STRATEGIES
+from cnn_jax.options import STRATEGIES, Advise
 from cnn_jax.runs import recorder
 from cnn_jax.runs.directory import RunDirectory
-from cnn_jax.studies import advise_plan, collapse, comparison
+from cnn_jax.studies import advise as advise_study_command
+from cnn_jax.studies import (
+    advise_plan,
+    advise_runs,
+    advise_study,
+    advise_time,
+    collapse,
+    comparison,
+)
 from cnn_jax.studies.advise_plan import Cost, Parts
+from cnn_jax.studies.advise_time import Speed
 from cnn_jax.studies.comparison import Cell
 from cnn_jax.training import start
 from cnn_jax.training.plan import make_plan
@@ -320,7 +332,7 @@ class FakeTraining:
         collapsed = strategy in self.collapses and config.optimizer.learning_rate > 5e-4
         record = {
             "validation_accuracy": 0.2 if collapsed else accuracy,
-            "never_predicted": [0] if collapsed else [],
+            "never_predicted": [*range(9)] if collapsed else [],
             "seconds": 2.0,
         }
         directory.write("data", data_json(class_counts={"validation": [40, 60]}))
@@ -334,6 +346,9 @@ def run(monkeypatch):
 
     def run(arguments, train):
         monkeypatch.setattr(start, "train", train)
+        speed = Speed(start=6.5, step=1.0, image=0.0, feature=0.0, save=0.0)
+        speeds = {name: speed for name in STRATEGIES} | {"scratch": speed._replace(step=10.0)}
+        monkeypatch.setattr(advise_time, "measure", lambda study: speeds)
         return advise.run_command(flags.parse(arguments))
 
     return run
@@ -411,6 +426,92 @@ def test_what_is_no_better_than_the_largest_class_is_said():
         comparison.recommend(cells, 100, 0.45).text
     )
     assert "largest class" not in comparison.recommend(cells, 100, 0.4).text
+
+
+def test_the_plan_and_an_estimate_come_first(here, weights, run, capsys):
+    options = ("--advise.examples=32", "--advise.strategies=head,scratch", "--advise.seeds=2")
+    options = (*options, "--advise.budget=epochs")
+    assert run(arguments(weights, *options), FakeTraining()) == 0
+    said = capsys.readouterr().out.partition("run 1 of 4: ")[0]
+    # Of 32 images in batches of 16 an epoch is two steps, and a start takes 6.5 s and 1.5 s.
+    assert re.search(r"head +32 +1 +2 +10\n", said)
+    assert re.search(r"scratch +32 +1 +2 +28\n", said)
+    assert "estimate   4 runs, about 0:01:16 in all" in said
+    run(["advise", "--workdir=out", "--advise.seeds=3"], FakeTraining())
+    assert "2 runs, after 4 that are trained already, about 0:00:38" in capsys.readouterr().out
+    run(["advise", "--workdir=out"], FakeTraining())
+    assert "estimate" not in capsys.readouterr().out  # nothing is left
+
+
+@pytest.mark.parametrize(
+    ("minutes", "fitted"),
+    [
+        ("2.4", ""),  # 114 s, and a tenth to be sure
+        ("1.4", "2 seeds in place of 3"),
+        ("1", "2 seeds in place of 3, 2 epochs in place of 4"),
+        ("0.4", "without scratch"),
+    ],
+)
+def test_a_plan_is_fitted_to_the_minutes(minutes, fitted):
+    base, info = made(train=Train(epochs=4))
+    images = np.zeros((8, 32, 32, 3), np.uint8)
+    split = data.Split(images, np.zeros(8, np.int32), [""] * 8)
+    info = dataclasses.replace(info, class_counts={"validation": [4, 4]})
+    costs = {"head": Cost(0, 1), "everything": Cost(0, 2), "scratch": Cost(0, 3)}
+    study = advise_study.Study(
+        base=base,
+        options=Advise(budget="epochs"),
+        data=data.Data(info, {"train": split, "validation": split}),
+        sizes=[8],
+        parts=PARTS,
+        strategies=list(costs),
+        notes=[],
+        costs={8: costs},
+        references={8: costs["head"]},
+        preset_epochs=4,
+        forward_flops=1,
+    )
+    speed = Speed(start=0.0, step=0.5, image=0.0, feature=0.0, save=0.0)
+    speeds = {"head": speed, "everything": speed, "scratch": speed._replace(step=7.0)}
+    clock = advise_time.Clock(speeds)
+    plan = advise_time.fit(study, clock, 60 * float(minutes), float(minutes))
+    assert ", ".join(plan.given_up(study)) == fitted
+    assert study.within(**plan.size) == plan
+    with pytest.raises(UsageError, match=r"advise\.minutes=0\.1 is too short: the smallest"):
+        advise_time.fit(study, clock, 6, 0.1)
+    # What was trained corrects what is left.
+    trials = plan.trials({})
+    before = clock.seconds(plan, trials)
+    clock.trained(plan, trials[0], 3 * clock.seconds(plan, trials[:1]), [])
+    assert clock.seconds(plan, trials) == pytest.approx(2 * before)  # half the way to it
+
+
+def test_a_fitted_plan_is_kept_and_time_that_runs_out_is_said(here, weights, run, capsys):
+    options = ("--advise.examples=32", "--advise.strategies=head,scratch")
+    options = (*options, "--advise.budget=epochs", "--advise.minutes=1.5")
+    first = FakeTraining(stop_at=2)
+    assert run(arguments(weights, *options), first) == 143
+    said = capsys.readouterr().out
+    assert "minutes    to fit into 1.5: 2 seeds in place of 3" in said
+    second = FakeTraining()
+    assert run(["advise", "--workdir=out"], second) == 0
+    assert len({*first.made, *second.made}) == 4
+    assert "To fit into 1.5 minutes: 2 seeds in place of 3." in Path("out/advise.md").read_text()
+    # Another wish is another plan.
+    assert run(["advise", "--workdir=out", "--advise.minutes=none"], more := FakeTraining()) == 0
+    assert {name.rpartition("seed")[2] for name in more.made} == {"2"}
+
+
+def test_no_seed_is_begun_for_which_no_time_is_left(here, weights, run, capsys, monkeypatch):
+    clock = types.SimpleNamespace(monotonic=itertools.count(0, 9).__next__)  # 9 s between looks
+    monkeypatch.setattr(advise_study_command, "time", clock)
+    monkeypatch.setattr(advise_runs, "time", clock)
+    options = ("--advise.examples=32", "--advise.strategies=head,scratch")
+    options = (*options, "--advise.budget=epochs", "--advise.minutes=2")
+    assert run(arguments(weights, *options), FakeTraining(collapses=("scratch",))) == 0
+    out = capsys.readouterr().out
+    assert "no time is left for another seed: 1 in place of more" in out
+    assert {one["seed"] for one in json.loads(Path("out/advise.json").read_text())["runs"]} == {0}
 
 
 def test_another_failure_ends_it(here, weights, run):

@@ -1,11 +1,12 @@
 """Runs side by side: folded, chosen, sorted, judged, printed."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 
-from cnn_jax import experiment
+from cnn_jax import experiment, files
 from cnn_jax.cli import compare, flags
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Experiment
@@ -129,6 +130,57 @@ def test_a_run_that_says_one_class_only_is_shown_and_not_judged(tmp_path, capsys
     assert "collapsed: the network says one class only; it is shown and not compared" in text
     assert "largest class alone: 0.5500 of the validation images" in text
     assert "status=collapsed" not in compared(capsys, tmp_path, "--where=status=collapsed")
+
+
+def evaluated(path, **accuracies):
+    """Adds evaluations on test: {"step20": accuracy}."""
+    directory = RunDirectory(path)
+    for step, accuracy in accuracies.items():
+        record = {"accuracy": accuracy, "checkpoint_step": int(step.removeprefix("step"))}
+        recorder.add_evaluation(directory, "test", record)
+
+
+def test_accuracies_beside_each_other_are_of_one_checkpoint(tmp_path, capsys):
+    # The best epoch is the first; the history of `make` says no steps.
+    for name, model in (("a", "lenet5"), ("b", "mlp")):
+        path = make(tmp_path / name, [0.9, 0.8], model__name=model)
+        history = files.read_json(path / "history.json")
+        RunDirectory(path).write("history", [{**h, "step": 10 * h["epoch"]} for h in history])
+    evaluated(tmp_path / "a", step10=0.88, step20=0.78)
+    evaluated(tmp_path / "b", step20=0.77)
+    found = json.loads(compared(capsys, tmp_path, "--format=json"))
+    metrics = {group["settings"]["model.name"]: group["metrics"] for group in found}
+    a, b = metrics["lenet5"], metrics["mlp"]
+    assert (a["test_accuracy"]["values"], a["test_accuracy"]["steps"]) == ([0.88], [10])
+    assert a["best_validation_accuracy"]["steps"] == [10]
+    assert (a["last_test_accuracy"]["values"], a["last_test_accuracy"]["steps"]) == ([0.78], [20])
+    assert "test_accuracy" not in b  # that of another checkpoint does not stand in for it
+    assert b["last_test_accuracy"]["values"] == [0.77]
+    header = compared(capsys, tmp_path).splitlines()[0]
+    assert re.search(r"best step +validation \(last\) +validation \(best\) +test \(best\)", header)
+    rows = compared(capsys, tmp_path, "--format=csv").splitlines()
+    assert "best_step,last_step" in rows[0]
+    assert ",10,20," in rows[1]
+
+
+def test_an_evaluation_of_a_checkpoint_between_is_left_out_and_said(tmp_path, capsys):
+    path = make(tmp_path / "a", [0.9, 0.8])
+    RunDirectory(path).write(
+        "history",
+        [{"step": s, "epoch": s, "seconds": 1, "validation_accuracy": 1 / s} for s in (1, 2, 3)],
+    )
+    # As an older version wrote it: whatever was evaluated last stands for the run.
+    record = {"accuracy": 0.4, "checkpoint_step": 2}
+    recorder.update_result(RunDirectory(path), "evaluation", {"test": record})
+    assert compare.run_command(flags.parse(["compare", str(tmp_path)])) == 0
+    output = capsys.readouterr()
+    assert "test (" not in output.out
+    assert "is of step 2, neither its best nor its last checkpoint" in output.err
+    evaluated(path, step1=0.5)
+    assert '"test_accuracy"' in compared(capsys, tmp_path, "--format=json")
+    result = files.read_json(path / "result.json")
+    assert result["evaluation"]["test"]["accuracy"] == 0.5
+    assert result["other_checkpoints"]["test"]["2"]["accuracy"] == 0.4
 
 
 def test_runs_named_twice_count_once(tree, capsys):

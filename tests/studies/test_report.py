@@ -98,7 +98,7 @@ def test_a_run_is_one_file_that_loads_nothing(finished, capsys, tmp_path):
     rows = re.findall(r"<tr><td>(\w+)</td>" + r"<td[^>]*>(\d+)</td>" * 3 + "</tr>", text)
     assert rows == [("cat", "5", "2", "2"), ("dog", "5", "3", "2")]
     assert "Always saying cat, the largest class, would have 0.5000." in text
-    assert "test accuracy, 4 images" in text
+    assert "test accuracy, step 9, 4 images" in text
 
 
 def test_without_images_nothing_of_files_is_shown(finished, capsys):
@@ -132,6 +132,32 @@ def test_without_images_nothing_of_files_is_shown(finished, capsys):
     text = (finished.path / "report.html").read_text()
     assert text.count("secret") > 5
     assert "--noimages" not in text
+
+
+def test_validation_and_test_are_of_one_checkpoint(finished, capsys):
+    keys = ("train_loss", "validation_loss", "train_accuracy", "validation_accuracy")
+    history = [
+        {"epoch": i, "step": 9 * i, "seconds": 1.0, **dict.fromkeys(keys, 0.9 - i / 10)}
+        for i in (1, 2)
+    ]
+    finished.write("history", history)
+    record = {**finished.read("result")["evaluation"]["test"], "checkpoint_step": 18}
+    recorder.add_evaluation(finished, "test", {**record, "accuracy": 0.5})
+    written(finished, capsys)
+    text = (finished.path / "report.html").read_text()
+    cards = dict(re.findall(r'<div class="card"><b>([^<]*)</b>([^<]*)</div>', text))
+    assert cards["0.8000"] == "best validation accuracy, step 9"
+    assert cards["0.7500"] == "test accuracy, step 9, 4 images"
+    assert cards["0.7000"] == "validation accuracy, last epoch, step 18"
+    assert "Other checkpoints" in text
+    # A test of another checkpoint than the best stands beside the validation of that one.
+    record = {**record, "checkpoint_step": 18}
+    recorder.update_result(finished, "evaluation", {"test": {**record, "accuracy": 0.25}})
+    written(finished, capsys)
+    text = (finished.path / "report.html").read_text()
+    cards = dict(re.findall(r'<div class="card"><b>([^<]*)</b>([^<]*)</div>', text))
+    assert cards["0.7000"] == "validation accuracy, step 18"
+    assert cards["0.2500"] == "test accuracy, step 18, 4 images"
 
 
 def test_the_commands_are_those_that_said_something(finished, capsys):

@@ -16,6 +16,7 @@ from cnn_jax.options import Sweep
 from cnn_jax.reporting import tensorboard
 from cnn_jax.runs import code
 from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.studies import sides
 from cnn_jax.studies.judging import VALIDATION_SETTINGS
 from cnn_jax.studies.sweep import space
 from cnn_jax.studies.sweep.study import OWN_FILES, Study
@@ -24,8 +25,6 @@ from cnn_jax.studies.sweep.study import OWN_FILES, Study
 _BEFORE_THE_PLAN = ("events.out.tfevents", ".plan.json.")
 # Fields of Sweep that say how workers are started; they may change between starts.
 START_FIELDS = ("parallel", "launcher", "resources")
-# Fields that older versions had. They made a sweep faster and changed none of its settings.
-_RETIRED_FIELDS = ("vectorize",)
 
 
 class Plan(NamedTuple):
@@ -40,10 +39,15 @@ class Plan(NamedTuple):
     options: Sweep
 
 
-def read(directory: RunDirectory) -> Plan | None:
+def read(directory: RunDirectory, is_given: bool) -> Plan | None:
     """Returns the plan of a sweep that was started in a directory, or None.
 
+    Args:
+        directory: the sweep's directory.
+        is_given: whether the command line says what to plan, so that a damaged plan is made anew.
+
     Raises:
+        RunError: the plan is damaged, and the command line does not say it.
         UsageError: the directory holds something else, or the sweep needs code of the user's own
             that is not loaded.
     """
@@ -52,18 +56,19 @@ def read(directory: RunDirectory) -> Plan | None:
             f"--workdir={text.shown(directory.path)} is the directory of a training run; give "
             "sweep another one"
         )
-    plan = directory.read("plan")
-    if plan is None or "sweep" not in plan:
+    is_damaged = (directory.path / "plan.json").exists()
+    plan = sides.read_plan(directory, "sweep", is_given)
+    if plan is None:
         # Another worker may be about to write the plan, or was stopped before it could.
         names = [x.name for x in directory.path.iterdir()] if directory.path.exists() else []
-        if not all(name in OWN_FILES or name.startswith(_BEFORE_THE_PLAN) for name in names):
+        ours = all(name in OWN_FILES or name.startswith(_BEFORE_THE_PLAN) for name in names)
+        if not (ours or is_damaged):
             raise UsageError(
                 f"--workdir={text.shown(directory.path)} holds other files; give a new directory"
             )
         return None
     code.check(plan.get("code"))
-    options = {k: v for k, v in plan["sweep"].items() if k not in _RETIRED_FIELDS}
-    return Plan(experiment.from_dict(plan["experiment"]), Sweep(**options))
+    return Plan(sides.experiment_of(directory, plan), sides.options_of(plan, "sweep"))
 
 
 def check_unchanged(directory: RunDirectory, old: Plan, new: Plan) -> None:
@@ -124,7 +129,7 @@ def start(
     directory.path.mkdir(parents=True, exist_ok=True)
     study = Study(directory.path, options, dimensions, base, settings)
     with study.locked():
-        plan = directory.read("plan")
+        plan = sides.read_plan(directory, "sweep", is_given=True)
         if plan is None:
             plan = {"experiment": experiment.to_dict(base), "code": code.describe(base)}
             plan |= {"question": question, "command": command}

@@ -195,7 +195,8 @@ def _record(trial: Trial, directories: Sequence[RunDirectory], pruned: bool) -> 
             return f"crashed, {tip}: see {text.shown(_log(trial))}"
         history = directory.read("history")
         values.append(history[-1]["validation_accuracy"])
-        collapsed += collapse.has_collapsed(history, directory.read("data", {}))
+        counts = collapse.validation_counts(directory.read("data", {}))
+        collapsed += collapse.has_collapsed(history, counts)
     trial.finish(values, seconds, collapsed)
     note = f", {collapsed} of {len(values)} collapsed: says one class only" if collapsed else ""
     return f"validation accuracy {seeds.fold(values)}, {seconds:.0f} s{note}"
