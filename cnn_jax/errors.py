@@ -45,3 +45,21 @@ class UsageError(UserError):
 
 class RunError(UserError):
     """The request was right, but a file, the data or the training failed it (exit code 1)."""
+
+
+class ContentError(ValueError):
+    """A file that does not hold what it should; the message says so in words of our own."""
+
+
+def plain_reason(error: BaseException) -> str:
+    """Returns what is wrong with a file that another library could not read, in plain words.
+
+    What libraries say of damaged files helps only their authors: "utf-8 codec can't decode byte".
+    """
+    if isinstance(error, ContentError | UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, KeyError) and error.args:
+        return f"it has no {error.args[0]}"
+    return "its content is not what such a file holds"

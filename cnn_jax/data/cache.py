@@ -27,7 +27,7 @@ from cnn_jax import files, locks, progress, runtime
 from cnn_jax.data import array_file, images
 from cnn_jax.data.images import DECODER, ImageError
 from cnn_jax.data.splits import Split
-from cnn_jax.errors import RunError
+from cnn_jax.errors import ContentError, RunError, plain_reason
 
 _FILES = ("images.npy", "labels.npy", "examples.json")
 _TASK = 32  # images a thread takes at a time: small ones decode faster than they are handed over
@@ -130,8 +130,8 @@ def open_or_decode(
                 except PermissionError:  # of another user, and sound for all that is known
                     raise
                 except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-                    logging.warning("the cache %s is damaged (%s); making it again", path, error)
-                    problem = error
+                    problem, why = error, plain_reason(error)
+                    logging.warning("the cache %s is damaged (%s); making it again", path, why)
                     _discard(path)
             _make(path, text, encoded, decode, on_error, quiet)
     except OSError as error:
@@ -210,10 +210,10 @@ def _open(path: Path, key: str) -> tuple[Split, list[str], list[str]]:
     """Opens a cache and raises ValueError (or KeyError, TypeError, OSError) if it is damaged."""
     meta = json.loads((path / "meta.json").read_text())
     if meta["key"] != key:
-        raise ValueError("meta.json is of another data set")
+        raise ContentError("meta.json is of another data set")
     for name in _FILES:
         if files.sha256(path / name) != meta["sha256"][name]:
-            raise ValueError(f"{name} does not have its checksum")
+            raise ContentError(f"{name} does not have its checksum")
     examples = json.loads((path / "examples.json").read_text())
     pixels = np.load(path / "images.npy", mmap_mode="r", allow_pickle=False)
     labels = np.load(path / "labels.npy", allow_pickle=False)

@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cnn_jax.errors import RunError
+from cnn_jax.errors import ContentError, RunError
 
 # A damaged or hostile HDF5 file can declare more than it holds; VGG19 has 0.6 GB.
 _MAX_BYTES = 4 << 30
@@ -110,9 +110,9 @@ def _child(group: h5py.Group, name: str) -> Any:
     member: Any = group
     for part in name.split("/"):
         if not isinstance(member, h5py.Group):
-            raise ValueError(f"{name} is not in a group")
+            raise ContentError(f"{name} is not in a group")
         if not isinstance(member.get(part, getlink=True), h5py.HardLink):
-            raise ValueError(f"{name} is a link, perhaps to another file")
+            raise ContentError(f"{name} is a link, perhaps to another file")
         member = member[part]
     return member
 
@@ -126,16 +126,16 @@ class _Reader:
     def read(self, dataset: Any) -> list[np.ndarray]:
         """Returns the array in a list, or [] for integers: counters and the state of dropout."""
         if not isinstance(dataset, h5py.Dataset):
-            raise ValueError("a group stands where an array should")
+            raise ContentError("a group stands where an array should")
         if dataset.external or dataset.is_virtual:
-            raise ValueError(f"{dataset.name} is stored in another file")
+            raise ContentError(f"{dataset.name} is stored in another file")
         if dataset.dtype.kind in "iu":
             return []
         if dataset.dtype.kind != "f":
-            raise ValueError(f"{dataset.name} holds {dataset.dtype}, not floats")
+            raise ContentError(f"{dataset.name} holds {dataset.dtype}, not floats")
         self.total += dataset.nbytes
         if self.total > _MAX_BYTES:
-            raise ValueError(f"it declares arrays of more than {_MAX_BYTES} bytes")
+            raise ContentError(f"it declares arrays of more than {_MAX_BYTES} bytes")
         return [np.asarray(dataset[()], np.float32)]
 
 
@@ -186,7 +186,7 @@ def _keras3_layers(file: h5py.Group) -> Iterator[tuple[str, Arrays, bool]]:
         name, group = todo.pop()
         seen += 1
         if seen > _MAX_GROUPS:  # links can make endless circles
-            raise ValueError(f"it has more than {_MAX_GROUPS} groups")
+            raise ContentError(f"it has more than {_MAX_GROUPS} groups")
         for key in map(str, group):
             member = _child(group, key)
             if key == "optimizer" or not isinstance(member, h5py.Group):

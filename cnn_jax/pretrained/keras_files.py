@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_jax.errors import RunError
+from cnn_jax.errors import ContentError, RunError
 from cnn_jax.pretrained import hdf5, layouts
 
 _NORM_LEAVES = {"gamma": "scale", "beta": "bias", "moving_mean": "mean", "moving_variance": "var"}
@@ -35,7 +35,7 @@ def read(
     for name, weights, certain in hdf5.layers(path, ours):
         name = name.replace("/", "_")  # the DenseNet of 2018 has conv1/conv, not conv1_conv
         if weights and name in found:
-            raise ValueError(f"two layers are called {name}")
+            raise ContentError(f"two layers are called {name}")
         if weights:
             found[name] = weights
             named = named and certain

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import safetensors
 
-from cnn_jax.errors import RunError
+from cnn_jax.errors import ContentError, RunError
 from cnn_jax.pretrained import layouts
 
 _TORCH_LEAVES = {"weight": "kernel", "bias": "bias"}
@@ -36,7 +36,7 @@ def read(path: Path, layers: tuple[layouts.Layer, ...]) -> dict[str, np.ndarray]
     try:
         tensors = _tensors(path)
     except safetensors.SafetensorError as error:
-        raise RunError(f"{path} is damaged: {error}") from error
+        raise RunError(f"{path} is damaged: it is no whole safetensors file") from error
     ours = {layer.torch: layer for layer in layers}
     channels = 0
     arrays: dict[str, np.ndarray] = {}
@@ -47,7 +47,7 @@ def read(path: Path, layers: tuple[layouts.Layer, ...]) -> dict[str, np.ndarray]
         if weight is not None and layer.flattened and weight.ndim == 2 and channels:
             side = math.isqrt(weight.shape[1] // channels)
             if side * side * channels != weight.shape[1]:
-                raise ValueError(
+                raise ContentError(
                     f"{layer.torch}.weight has {weight.shape[1]} columns, which is no square "
                     f"feature map of {channels} channels"
                 )

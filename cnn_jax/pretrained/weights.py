@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnn_jax import files, places, text, trees
-from cnn_jax.errors import RunError, UsageError
+from cnn_jax.errors import RunError, UsageError, plain_reason
 from cnn_jax.patterns import matches
 from cnn_jax.pretrained import catalogue, layouts
 
@@ -114,8 +114,9 @@ def load_file(path: Path, model: str, entry: catalogue.Entry | None = None) -> W
             arrays = torch_files.read(path, layout.layers)
         _adapt(arrays, layout.layers, convention)
     except (OSError, KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise RunError(f"{path} is damaged or not a file of weights: {reason}") from error
+        raise RunError(
+            f"{path} is damaged or not a file of weights: {plain_reason(error)}"
+        ) from error
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise RunError(f"{path} holds values that are not finite in {name}")

@@ -22,7 +22,7 @@ from absl import logging
 
 from cnn_jax import cpu, experiment, files, locks, progress, runtime
 from cnn_jax.data import Data, DataInfo, Split, array_file, splits
-from cnn_jax.errors import RunError
+from cnn_jax.errors import ContentError, RunError, plain_reason
 from cnn_jax.runs import leaves
 from cnn_jax.training.plan import Plan
 from cnn_jax.trees import flatten
@@ -238,16 +238,18 @@ def _open(folder: pathlib.Path, shape: tuple[int, ...]) -> dict[str, dict[str, A
         done = json.loads((folder / "pieces.json").read_text())
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         if array.shape != shape or array.dtype != np.float32:
-            raise ValueError(f"its shape is {array.shape}, not {shape}")
+            raise ContentError(f"its shape is {array.shape}, not {shape}")
         if not all(_is_piece(piece) for piece in done.values()):
-            raise ValueError("pieces.json lists something else")
+            raise ContentError("pieces.json lists something else")
         return done
     except FileNotFoundError:
         pass
     except PermissionError:  # of another user, and sound for all that is known
         raise
     except (OSError, EOFError, ValueError, AttributeError, RecursionError) as error:
-        logging.warning("the feature cache %s is damaged (%s); making it again", folder, error)
+        logging.warning(
+            "the feature cache %s is damaged (%s); making it again", folder, plain_reason(error)
+        )
     (folder / "pieces.json").unlink(missing_ok=True)
     path.unlink(missing_ok=True)
     return {}
