@@ -76,7 +76,7 @@ def assign(
                 listed = ", ".join(both[:_NAMED])
                 more = f" and {len(both) - _NAMED} more" if len(both) > _NAMED else ""
                 raise RunError(
-                    f"{text.plural(len(both), 'group')} are in {one} and in {other} ({listed}"
+                    f"{one} and {other} share {text.plural(len(both), 'group')} ({listed}"
                     f"{more}): what is measured on {other} would be known from {one}; move them "
                     "into one split"
                 )

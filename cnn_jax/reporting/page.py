@@ -9,6 +9,8 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from cnn_jax.text import printable
+
 _HERE = pathlib.Path(__file__).resolve().parent
 # Pixels that an inch of a figure has at least on a screen, so that its text can be read.
 _PIXELS = 66
@@ -17,7 +19,7 @@ _DOTS = 150  # of an inch in a saved figure
 
 def escape(value: Any) -> str:
     """Returns a value as text that is safe in an HTML element or a quoted attribute."""
-    return html.escape(str(value), quote=True)
+    return html.escape(printable(str(value)), quote=True)
 
 
 def page(title: str, parts: Sequence[str]) -> str:

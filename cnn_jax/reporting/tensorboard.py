@@ -13,6 +13,8 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import api_pb2, event_pb2, plugin_hparams_pb2, summary_pb2
 
+from cnn_jax.text import printable
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -101,7 +103,7 @@ class EventWriter:
 
     def text(self, step: int, tag: str, text: str) -> None:
         """Writes a text, which TensorBoard shows as Markdown."""
-        self._write(step, summary=summary.text(tag, text))
+        self._write(step, summary=summary.text(tag, printable(text)))
 
     def flush(self) -> None:
         """Puts everything written so far on disk, which else happens every ten seconds.
@@ -201,6 +203,6 @@ def _hyperparameter(value: Any) -> bool | int | float | str:
     """Returns the value as one of the types that tensorboardX does not drop."""
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+    if isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    return "none" if value is None else str(value)
+    return "none" if value is None else printable(str(value))

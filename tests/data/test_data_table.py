@@ -81,7 +81,7 @@ def test_splits_groups_and_other_folders(folder):
     assert found.test.ids[0] == "8.png"
     lines[5][3] = "P0"
     path = write(folder / "tables", ["image", "label", "fold", "patient_id"], lines)
-    with pytest.raises(RunError, match=r"1 group .*in train and in validation \(P0\)"):
+    with pytest.raises(RunError, match=r"train and validation share 1 group \(P0\)"):
         load(path, root=str(folder / "img"))
 
 
