@@ -251,7 +251,7 @@ def test_without_the_library_it_is_refused_or_left_out(monkeypatch):
     for cached in ("obstacle", "_register", "_library"):
         monkeypatch.setattr(onednn, cached, getattr(onednn, cached).__wrapped__)
     with (
-        pytest.raises(UsageError, match=r"cannot be had: no-such-package is not installed"),
+        pytest.raises(UsageError, match=r"no-such-package is not installed"),
         cpu.using("onednn"),
     ):
         pass

@@ -1,5 +1,6 @@
 """How the command line speaks: lines for the person who waits, commands to paste, errors."""
 
+import contextlib
 import importlib.util
 import shlex
 import shutil
@@ -47,8 +48,9 @@ def tensorboard(directory: Path) -> str:
     if shutil.which("tensorboard"):
         return shlex.join(["tensorboard", *logdir])
     shows = shlex.join([text.python(), "-m", "tensorboard.main", *logdir])
-    if importlib.util.find_spec("tensorboard"):  # the environment of this Python is not active
-        return shows
+    with contextlib.suppress(ImportError):  # of an import hook that hides it
+        if importlib.util.find_spec("tensorboard"):  # the environment of this Python is not active
+            return shows
     return f"{shlex.join([text.python(), '-m', 'pip', 'install', 'tensorboard'])} && {shows}"
 
 
