@@ -37,7 +37,8 @@ def places(tmp_path_factory) -> dict[str, str]:
     """
     base = tmp_path_factory.mktemp("places")
     jax.config.update("jax_compilation_cache_dir", str(base / "cache" / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    # Most tests build anew what others have compiled.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)
     return {"CNN_JAX_CACHE": str(base / "cache"), "TFDS_DATA_DIR": str(base / "tfds")}
 
 

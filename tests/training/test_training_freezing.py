@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -76,6 +77,11 @@ def whole():
 
 def first_state(config, plan):
     return initial_state(plan, config.seed, whole())
+
+
+def jitted(plan, **more) -> Any:
+    """Returns the compiled train step of a plan."""
+    return jax.jit(steps.make_train_step(plan, **more), compiler_options=tiny.UNOPTIMISED)
 
 
 def phases_of(transfer, paths=PATHS, stages=STAGES):
@@ -156,7 +162,7 @@ def test_frozen_leaves_are_bit_identical_and_cost_no_memory(optimizer):
     config, plan = small(freeze="block[1-4]", optimizer=optimizer)
     state = first_state(config, plan)
     before = jax.device_get(trees.flatten(state.params))
-    step = jax.jit(steps.make_train_step(plan))
+    step = jitted(plan)
     for _ in range(2):
         state = step(state, batch(), steps.Hyperparameters.of(config))
     after = trees.flatten(state.params)
@@ -180,10 +186,8 @@ def test_learning_rate_scales_are_those_of_a_smaller_rate():
     plain, plain_plan = small(optimizer=Optimizer(name="sgd", momentum=0.0))
     state = first_state(config, plan)
     hyper = steps.Hyperparameters.of(config)
-    scaled = jax.jit(steps.make_train_step(plan))(state, batch(), hyper)
-    usual = jax.jit(steps.make_train_step(plain_plan))(
-        first_state(plain, plain_plan), batch(), hyper
-    )
+    scaled = jitted(plan)(state, batch(), hyper)
+    usual = jitted(plain_plan)(first_state(plain, plain_plan), batch(), hyper)
     old, a, b = (trees.flatten(s.params) for s in (state, scaled, usual))
     for path in old:
         ratio = 0.25 if path.startswith("head") else 1.0
@@ -196,7 +200,7 @@ def test_a_group_set_free_later_starts_with_a_fresh_optimizer_state():
     config, plan = small(freeze="backbone", unfreeze="2:block5")
     state = first_state(config, plan)
     hyper = steps.Hyperparameters.of(config)
-    state = jax.jit(steps.make_train_step(plan))(state, batch(), hyper)
+    state = jitted(plan)(state, batch(), hyper)
     entered = states.enter_phase(plan, state, 1, whole())
     counts = {
         jax.tree_util.keystr(path): int(leaf)
@@ -204,7 +208,7 @@ def test_a_group_set_free_later_starts_with_a_fresh_optimizer_state():
         if not leaf.ndim
     }
     assert sorted(counts.values()) == [0, 1]  # Adam's count: fresh for block5, kept for the head
-    after = jax.jit(steps.make_train_step(plan, phase=1))(entered, batch(), hyper)
+    after = jitted(plan, phase=1)(entered, batch(), hyper)
     moved = np.abs(
         np.asarray(trees.flatten(after.params)["backbone/block5/conv1/kernel"])
         - np.asarray(trees.flatten(state.params)["backbone/block5/conv1/kernel"])
@@ -242,7 +246,7 @@ def test_frozen_batch_norm_is_in_evaluation_mode(freeze, moves):
     )
     plan = make_plan(config, assembly, 4)
     state = first_state(config, plan)
-    after = jax.jit(steps.make_train_step(plan))(state, batch(8), steps.Hyperparameters.of(config))
+    after = jitted(plan)(state, batch(8), steps.Hyperparameters.of(config))
     for name in ("one", "two"):
         old = state.batch_stats["backbone"][f"{name}_norm"]["mean"]
         new = after.batch_stats["backbone"][f"{name}_norm"]["mean"]
@@ -323,7 +327,7 @@ def test_a_frozen_batch_norm_of_a_users_own_network_stands_still(freeze, moves):
     config = Experiment(transfer=Transfer(freeze=freeze))
     plan = make_plan(config, assemble(config, info(8), model=OwnNet()), 4)
     state = first_state(config, plan)
-    after = jax.jit(steps.make_train_step(plan))(state, batch(8), steps.Hyperparameters.of(config))
+    after = jitted(plan)(state, batch(8), steps.Hyperparameters.of(config))
     moved = {
         name
         for name, old in state.batch_stats.items()

@@ -1,6 +1,7 @@
 """The train step against optax and the definitions."""
 
 import dataclasses
+import functools
 import json
 from typing import Any
 
@@ -21,6 +22,7 @@ from cnn_jax.training import statistics, steps
 from cnn_jax.training.freezing import Group
 from cnn_jax.training.plan import make_plan
 from cnn_jax.training.state import initial_state
+from tests.tiny import UNOPTIMISED
 
 CONFIG = experiment.Experiment(model=experiment.Model(name="mlp"))
 
@@ -54,7 +56,7 @@ def make(info, changes: dict[str, Any] | None = None, model: Any = None):
     plan = make_plan(config, assembly, 10 * config.dataset.batch_size)
     whole = distributed.replicated(distributed.make_mesh())
     state = initial_state(plan, config.seed, whole)
-    step = jax.jit(steps.make_train_step(plan))
+    step = jax.jit(steps.make_train_step(plan), compiler_options=UNOPTIMISED)
     made[key] = plan, state, step, steps.Hyperparameters.of(config)
     return made[key]
 
@@ -78,7 +80,7 @@ def test_steps_are_those_of_optax(changes, tx, smoothing, info, batch):
     plan, state, step, hyper = make(info, changes)
     params, opt_state = state.params, tx.init(state.params)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=UNOPTIMISED)
     def reference(params, opt_state):
         def loss(params):
             images = scaling.normalize(batch.images, "unit", info.mean, info.std)
