@@ -13,11 +13,11 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 RUNNABLE = {path.stem: path for path in EXAMPLES if path.stem != "my_preset"}
 
 
-def run(path: Path, places, cwd, *arguments: str) -> str:
+def run(path: Path, places, cwd, *arguments: str, **environment: str) -> str:
     found = subprocess.run(
         [sys.executable, "-W", "error::DeprecationWarning:cnn_jax", str(path), *arguments],
         cwd=cwd,
-        env={**os.environ, **places, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **places, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
         timeout=300,
@@ -59,8 +59,13 @@ def test_many_learning_rates(places, tmp_path):
 
 
 def test_a_network_of_ones_own(places, tmp_path):
-    said = run(RUNNABLE["own_network"], places, tmp_path)
-    assert float(said.split("accuracy ")[-1].split()[0]) > 0.95
+    imports = RUNNABLE["own_network"].read_text().count("\nimport ")
+    assert code_lines(RUNNABLE["own_network"]) - imports < 15
+    data_dir = os.environ.get("TFDS_DATA_DIR", "")
+    if not (Path(data_dir) / "cifar10").is_dir():
+        pytest.skip("no prepared CIFAR-10 in $TFDS_DATA_DIR")
+    said = run(RUNNABLE["own_network"], places, tmp_path, TFDS_DATA_DIR=data_dir)
+    assert float(said.split("accuracy ")[-1].split()[0]) > 0.4
 
 
 def test_a_finished_run_is_read(places, trained, tmp_path):
