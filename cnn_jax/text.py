@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 
+_DIGITS = re.compile("([0-9]+)")
 # Control characters but tab and line feed, lone surrogates (bytes of a file name that are not
 # text), and the characters that break lines or turn the direction of writing.
 _CONTROL = re.compile(r"[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u2028-\u202e\u2066-\u2069]")
@@ -42,14 +43,13 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def natural_order(names: Iterable[str]) -> list[str]:
-    """Returns names sorted as people count: "2" before "10"."""
-
-    def key(name: str) -> list[tuple[bool, int, str]]:
-        parts = re.split(r"(\d+)", name)
-        return [(not p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts if p]
-
-    return sorted(names, key=key)
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Returns what sorts names by their text, and by the size of the numbers in it."""
+    found = []
+    for i, part in enumerate(_DIGITS.split(name)):
+        digits = part.lstrip("0")
+        found.append((len(digits), digits) if i % 2 else (0, part))
+    return found
 
 
 def duration(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """A small run and a network with VGG's parts and names, which keep tests of training quick."""
 
+import random
 from typing import Any
 
 import jax.numpy as jnp
@@ -74,3 +75,11 @@ ENTRY = Entry(
     outputs=1,
     options={"dropout_rate": 0.0},
 )
+
+
+def mutated(whole: bytes, chance: random.Random, torn: float) -> bytes:
+    """Returns a file with one to four other bytes, and with the chance `torn` without its end."""
+    found = bytearray(whole)
+    for _ in range(chance.randrange(1, 5)):
+        found[chance.randrange(len(found))] = chance.randrange(256)
+    return bytes(found[: chance.randrange(1, len(found)) if chance.random() < torn else None])

@@ -20,6 +20,20 @@ from cnn_jax.runs import figures, loading, predictions, recorder
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.trained import Run
 
+# Settings that say where images are; the first ones also where those of the run lie by now.
+_MOVED = ("dataset.path", "dataset.data_dir", "dataset.root")
+_OUTSIDE = (
+    *_MOVED,
+    "dataset.name",
+    "dataset.image_column",
+    "dataset.label_column",
+    "dataset.label_columns",
+    "dataset.split_column",
+    "dataset.group_column",
+    "dataset.group",
+    "dataset.label",
+)
+
 
 def load_run(invocation: Invocation) -> tuple[RunDirectory, Run]:
     """Returns the run in --workdir, with the flags that may change given on top.
@@ -87,21 +101,6 @@ def run_command(invocation: Invocation) -> int:
         logging.warning("%s is not written: %s", path, error.strerror)
     print(f"predict    {console.command_line(invocation, 'predict', directory.path, 'IMAGE...')}")
     return 0
-
-
-# Settings that say where images are; the first ones also where those of the run lie by now.
-_MOVED = ("dataset.path", "dataset.data_dir", "dataset.root")
-_OUTSIDE = (
-    *_MOVED,
-    "dataset.name",
-    "dataset.image_column",
-    "dataset.label_column",
-    "dataset.label_columns",
-    "dataset.split_column",
-    "dataset.group_column",
-    "dataset.group",
-    "dataset.label",
-)
 
 
 def _examples(

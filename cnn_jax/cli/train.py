@@ -9,7 +9,7 @@ from cnn_jax.errors import UsageError
 from cnn_jax.evaluation import shares
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import projector
-from cnn_jax.runs import changes, recorder
+from cnn_jax.runs import changes, evaluations, recorder
 from cnn_jax.runs.directory import RunDirectory, new_directory
 from cnn_jax.training import start
 from cnn_jax.training.signals import Interrupted
@@ -47,7 +47,7 @@ def run_command(invocation: Invocation) -> int:
     if was_finished:
         _say_finished(invocation, directory, len(run.history))
         return 0
-    best, last = recorder.best_of(run.history), run.history[-1]
+    best, last = evaluations.best_of(run.history), run.history[-1]
     say(
         f"validation accuracy {last['validation_accuracy']:.4f} after "
         f"{text.plural(len(run.history), 'epoch')}, best {best['validation_accuracy']:.4f} after "

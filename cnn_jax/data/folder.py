@@ -6,22 +6,15 @@ files tell the class: DIR/train/* and so on, or DIR/*. Images are PNG, JPEG or W
 Hidden files and the files that file managers leave behind are ignored.
 """
 
-import hashlib
 import itertools
-import os
-from collections.abc import Iterator
-from pathlib import Path
 
 from cnn_jax import experiment, places, text
-from cnn_jax.data.cache import Encoded
 from cnn_jax.data.folder_layout import LAYOUTS, Layout
 from cnn_jax.data.images import ImageError, read_image
-from cnn_jax.data.sources import Source
+from cnn_jax.data.sources import Source, encoded_files
 from cnn_jax.errors import RunError, UsageError
 
 __all__ = ["ImageError", "read_image", "source"]
-
-_BLOCK = 1024
 
 
 def source(config: experiment.Dataset, least_classes: int = 2) -> Source:
@@ -88,29 +81,12 @@ def source(config: experiment.Dataset, least_classes: int = 2) -> Source:
                 raise RunError(
                     f"{folders[split] / name} has images, but {folders['train'] / name} has none"
                 )
-        files = [(path, names.index(name)) for name in names for path in classes.get(name, [])]
+        files = [
+            (path.relative_to(root).as_posix(), label, path)
+            for label, name in enumerate(names)
+            for path in classes.get(name, [])
+        ]
         if not files:
             raise RunError(f"{folders[split]} has no images; {LAYOUTS}")
-        encoded[split] = _encoded(split, files, root)
+        encoded[split] = encoded_files("folder", split, files, root)
     return Source("folder", "", tuple(names), encoded, tuple(notes), root)
-
-
-def _encoded(split: str, files: list[tuple[Path, int]], root: Path) -> Encoded:
-    """Returns a split of (file, label), whose content is told by names, times and sizes."""
-    ids = [path.relative_to(root).as_posix() for path, _ in files]
-    sha = hashlib.sha256()
-    for (path, label), name in zip(files, ids, strict=True):
-        try:
-            stat = path.stat()
-            state = f"{stat.st_mtime_ns} {stat.st_size}"
-        except OSError:  # a broken link: an error follows when it is read
-            state = "unreadable"
-        sha.update(f"{name}\0{label}\0{state}\n".encode(errors="surrogateescape"))
-
-    def blocks() -> Iterator[tuple[list[str], list[int], list[Path]]]:
-        for start in range(0, len(files), _BLOCK):
-            part = slice(start, start + _BLOCK)
-            yield ids[part], [label for _, label in files[part]], [path for path, _ in files[part]]
-
-    content = {"root": os.fspath(root), "files": sha.hexdigest()}
-    return Encoded("folder", "", split, content, len(files), 3, blocks)

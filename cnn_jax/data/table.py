@@ -7,9 +7,8 @@ themselves, as those of Hugging Face do.
 
 import collections
 import dataclasses
-import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_jax import experiment, places, text
@@ -17,7 +16,7 @@ from cnn_jax.data import rows
 from cnn_jax.data.cache import Encoded
 from cnn_jax.data.folder_layout import SPLIT_OF
 from cnn_jax.data.rows import Table
-from cnn_jax.data.sources import Source, file_of
+from cnn_jax.data.sources import Source, encoded_files, file_of
 from cnn_jax.data.splits import Split
 from cnn_jax.errors import RunError, UsageError
 
@@ -29,7 +28,6 @@ _KNOWN = {
     "group": ("patient", "patient_id", "group", "subject"),
 }
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".PNG", ".JPG", ".JPEG", ".WEBP")
-_BLOCK = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +67,7 @@ def source(config: experiment.Dataset, least_classes: int = 2) -> Source:
     notes += [f"skipped {problem}" for problem in problems]
 
     named = {row.label for row in found if row.split == "train" or least_classes < 2}
-    names = tuple(text.natural_order(named))
+    names = tuple(sorted(named, key=lambda name: (text.natural_key(name), name)))
     if len(names) < least_classes:
         only = f"the only class is {names[0]!r}" if names else "no row is left to train on"
         raise RunError(f"{path}: {only}, and two are the least")
@@ -80,7 +78,12 @@ def source(config: experiment.Dataset, least_classes: int = 2) -> Source:
             raise RunError(f"{row.where} has the class {row.label!r}, which 'train' does not have")
         parts[row.split].append(row)
     encoded: dict[str, Encoded | Split] = {
-        split: _encoded(split, parts[split], numbers, root)
+        split: encoded_files(
+            "table",
+            split,
+            [(row.id, numbers[row.label], row.source) for row in parts[split]],
+            root,
+        )
         for split in ("train", "validation", "test")
         if split in parts
     }
@@ -238,24 +241,3 @@ def _without_repeats(found: list[_Row], problems: list[str], notes: list[str]) -
     if repeated:
         notes.append(f"{text.plural(repeated, 'row')} repeated: each image counts once")
     return kept
-
-
-def _encoded(split: str, part: list[_Row], numbers: dict[str, int], root: Path) -> Encoded:
-    """Returns a split, whose content is told by its bytes, or by names, times and sizes."""
-    sha = hashlib.sha256()
-    for row in part:
-        state = hashlib.sha256(row.source).hexdigest() if isinstance(row.source, bytes) else ""
-        if isinstance(row.source, Path):
-            stat = row.source.stat()
-            state = f"{stat.st_mtime_ns} {stat.st_size}"
-        line = f"{row.id}\0{numbers[row.label]}\0{state}\n"
-        sha.update(line.encode(errors="surrogateescape"))
-
-    def blocks() -> Iterator[tuple[list[str], list[int], list[bytes] | list[Path]]]:
-        for start in range(0, len(part), _BLOCK):
-            some = part[start : start + _BLOCK]
-            sources: list = [row.source for row in some]
-            yield [row.id for row in some], [numbers[row.label] for row in some], sources
-
-    content = {"root": os.fspath(root), "rows": sha.hexdigest()}
-    return Encoded("table", "", split, content, len(part), 3, blocks)

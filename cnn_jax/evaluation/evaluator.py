@@ -13,7 +13,7 @@ from cnn_jax import cpu, distributed, losses
 from cnn_jax.assembly import Assembly
 from cnn_jax.data import Split, augment, batches
 from cnn_jax.data.batches import Batch, BatchIndices, Feed, Picked, fetch
-from cnn_jax.evaluation import metrics
+from cnn_jax.evaluation import intervals, metrics
 from cnn_jax.evaluation.metrics import Sums
 
 
@@ -88,11 +88,7 @@ class Evaluation:
     @property
     def interval(self) -> tuple[float, float]:
         """The accuracy's 95 % interval (Wilson's) where the examples are drawn by chance."""
-        from scipy import stats
-
-        correct = round(self.accuracy * self.examples)
-        found = stats.binomtest(correct, self.examples).proportion_ci(method="wilson")
-        return float(found.low), float(found.high)
+        return intervals.wilson(self.accuracy * self.examples, self.examples)
 
     def __repr__(self) -> str:
         low, high = self.interval

@@ -35,7 +35,6 @@ def record(
     counts = found.confusion.sum(axis=1)
     right = np.diag(found.confusion)
     made = {
-        "accuracy": found.accuracy,
         "loss": found.loss,
         "examples": found.examples,
         "checkpoint_step": step,

@@ -12,6 +12,7 @@ from cnn_jax import data, experiment
 from cnn_jax.data import npz, reading
 from cnn_jax.data.images import read_image
 from cnn_jax.errors import RunError, UsageError
+from tests import tiny
 from tests.data.test_data_table import png
 
 RANDOM = np.random.default_rng(0)
@@ -104,11 +105,7 @@ def test_mutated_files_end_in_one_line_or_are_read(tmp_path):
     config = experiment.Dataset(name="npz", path=str(path))
     refused = 0
     for _ in range(300):
-        mutated = bytearray(whole)
-        for _ in range(chance.randrange(1, 4)):
-            mutated[chance.randrange(len(mutated))] = chance.randrange(256)
-        end = chance.randrange(1, len(mutated)) if chance.random() < 0.2 else None
-        path.write_bytes(mutated[:end])
+        path.write_bytes(tiny.mutated(whole, chance, torn=0.2))
         try:
             npz.source(config)
         except (RunError, UsageError):

@@ -14,6 +14,7 @@ from PIL import Image
 from cnn_jax import data, experiment
 from cnn_jax.data import rows, table
 from cnn_jax.errors import RunError, UsageError
+from tests import tiny
 
 
 def png(value: int) -> bytes:
@@ -167,12 +168,7 @@ def test_mutated_tables_end_in_one_line_or_are_read(folder, kind):
     config = experiment.Dataset(name="table", path=str(path))
     refused = 0
     for _ in range(300):
-        mutated = bytearray(whole)
-        for _ in range(chance.randrange(1, 5)):
-            mutated[chance.randrange(len(mutated))] = chance.randrange(256)
-        path.write_bytes(
-            mutated[: chance.randrange(1, len(mutated)) if chance.random() < 0.3 else None]
-        )
+        path.write_bytes(tiny.mutated(whole, chance, torn=0.3))
         try:
             table.source(config)
         except (RunError, UsageError):
@@ -185,6 +181,12 @@ def test_a_spreadsheet_s_semicolons_and_mark_are_read(tmp_path):
     found = rows.read(tmp_path / "t.csv")
     assert found.columns == {"path": ["a;b.png", "c.png"], "label": ["x", "y"]}
     assert [found.where(i)[-6:] for i in range(2)] == ["line 2", "line 4"]
+
+
+def test_classes_of_one_number_have_one_order(folder):
+    lines = [[f"img/{i}.png", ["01", "10", "1"][i % 3]] for i in range(12)]
+    path = write(folder, ["path", "label"], lines)
+    assert load(path).info.class_names == ("01", "1", "10")
 
 
 def test_settings_of_tables_belong_to_tables():
