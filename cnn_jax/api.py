@@ -24,7 +24,6 @@ from cnn_jax.training import arguments, start
 from cnn_jax.training.own_loop import Step
 from cnn_jax.training.parts import prepare
 from cnn_jax.training.state import TrainState
-from cnn_jax.training.values import name_values
 
 __all__ = [
     "batches",
@@ -264,5 +263,5 @@ def create(
     runtime.start()
     rest = (loss, optimizer, epochs, batch_size, learning_rate, seed, settings)
     config, data, values = arguments.read(what, labels, data, model, *rest)
-    parts = prepare(name_values(config, data, **values), data, **values)
+    parts = prepare(arguments.name_values(config, data, **values), data, **values)
     return parts.first_state(), Step(parts)

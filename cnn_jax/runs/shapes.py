@@ -21,10 +21,10 @@ _TRAINING = (
 _STATES = ("running", "finished", "diverged", "interrupted", "pruned", "failed")
 
 
-def _number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     """Returns whether a value is a number that a float can hold."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and abs(value) <= sys.float_info.max
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    return numeric and abs(value) <= sys.float_info.max
 
 
 def _count(value: Any) -> bool:
@@ -63,15 +63,15 @@ def _record(needed: dict[str, Check], known: dict[str, Check] | None = None) -> 
 
 def _is_evaluation(value: Any) -> bool:
     known = {
-        "loss": _number,
+        "loss": is_number,
         "examples": _count,
         "checkpoint_step": _count,
         "class_names": _each(_string),
-        "per_class_accuracy": _each(_maybe(_number)),
+        "per_class_accuracy": _each(_maybe(is_number)),
         "confusion_matrix": _each(_each(_count)),
     }
     counts = {"confusion_counts": _each(_each(_count))}
-    if not _record({"accuracy": _number}, known | counts)(value):
+    if not _record({"accuracy": is_number}, known | counts)(value):
         return False
     classes = len(value.get("class_names", []))
     for entry in value.get("confusion_counts", []):
@@ -94,8 +94,8 @@ def _is_data(value: Any) -> bool:
             "version": _string,
             "class_names": _each(_string),
             "image_shape": _each(_count),
-            "mean": _each(_number),
-            "std": _each(_number),
+            "mean": _each(is_number),
+            "std": _each(is_number),
             "sizes": _named(_count),
             "class_counts": _named(_each(_count)),
             "notes": _each(_string),
@@ -124,15 +124,15 @@ CHECKS: dict[str, Check] = {
     ),
     "history": _each(
         _record(
-            {"validation_accuracy": _number},
+            {"validation_accuracy": is_number},
             {
                 "epoch": _count,
                 "step": _count,
-                "seconds": _number,
-                "train_loss": _number,
-                "train_accuracy": _number,
-                "validation_loss": _number,
-                "learning_rate": _maybe(_number),
+                "seconds": is_number,
+                "train_loss": is_number,
+                "train_accuracy": is_number,
+                "validation_loss": is_number,
+                "learning_rate": _maybe(is_number),
                 "never_predicted": _each(_count),
             },
         )
@@ -140,9 +140,9 @@ CHECKS: dict[str, Check] = {
     "result": _record(
         {},
         {
-            "training": _record({}, dict.fromkeys(_TRAINING, _number)),
-            "features": _record({"seconds": _number}),
-            "probe": _record({"accuracy": _number}),
+            "training": _record({}, dict.fromkeys(_TRAINING, is_number)),
+            "features": _record({"seconds": is_number}),
+            "probe": _record({"accuracy": is_number}),
             "evaluation": _named(_is_evaluation),
             "other_checkpoints": _named(_named(_is_evaluation)),
         },

@@ -4,7 +4,6 @@ A power cut may leave any of them empty or torn. Results are made anew by the sa
 runs; a plan is what only the command line that started it knows.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,15 +14,11 @@ from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Experiment, from_dict
 from cnn_jax.options import Advise, Sweep
 from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.runs.shapes import is_number
 
 # Fields that older versions had. They made a sweep faster and changed none of its settings.
 _RETIRED_FIELDS = ("vectorize",)
 _OPTIONS = {"advise": Advise, "sweep": Sweep}
-
-
-def is_number(value: Any) -> bool:
-    """Returns whether a value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_plan(value: Any) -> bool:

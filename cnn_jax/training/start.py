@@ -23,10 +23,10 @@ from cnn_jax.runs.recorder import Recorder
 from cnn_jax.runs.trained import Run
 from cnn_jax.runs.unrecorded import Unrecorded
 from cnn_jax.training import costs, freezing, loop, memory, opening, profile, statistics
+from cnn_jax.training.arguments import name_values
 from cnn_jax.training.parts import Parts, Say, prepare
 from cnn_jax.training.signals import stop_signals
 from cnn_jax.training.state import TrainState, abstract_state
-from cnn_jax.training.values import name_values
 
 
 def train(

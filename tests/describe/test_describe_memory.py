@@ -14,7 +14,7 @@ from cnn_jax.describe.memory import memory_estimate
 from cnn_jax.errors import UsageError
 from cnn_jax.models import Classifier, own
 from cnn_jax.models.classifier import DenseHead
-from cnn_jax.training import memory, parts, values
+from cnn_jax.training import arguments, memory, parts
 from cnn_jax.training.state import abstract_state
 from cnn_jax.training.steps import Hyperparameters, make_train_step
 from tests import tiny
@@ -79,7 +79,7 @@ def test_the_memory_of_a_frozen_network_is_that_of_what_runs(cached, monkeypatch
         "dataset.batch_size": 64,
     }
     config = experiment.replace(experiment.Experiment(), settings)
-    plan = parts.prepare(values.name_values(config, data, None, None, None), data).plan
+    plan = parts.prepare(arguments.name_values(config, data, None, None, None), data).plan
     found = memory.estimate(plan, config, data.info)
     step = found["training from epoch 1"]
     head = 4 * (4 * 4 + 4)

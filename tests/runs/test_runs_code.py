@@ -193,9 +193,9 @@ def test_too_small_arrays_are_not_told_of_a_setting(arrays):
 
 def test_data_of_a_section_are_what_the_configuration_says(digits):
     data = dataclasses.replace(digits, section=cnn_jax.preset("digits_lenet").dataset)
-    from cnn_jax.training import values
+    from cnn_jax.training import arguments
 
-    found = values.name_values(cnn_jax.preset("cifar10_cnn"), data, None, None, None).dataset
+    found = arguments.name_values(cnn_jax.preset("cifar10_cnn"), data, None, None, None).dataset
     assert (found.name, found.batch_size) == (
         "digits",
         cnn_jax.preset("cifar10_cnn").dataset.batch_size,
