@@ -2,11 +2,15 @@
 
 import ast
 import os
+import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.signal
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -74,6 +78,39 @@ def test_a_finished_run_is_read(places, trained, tmp_path):
     assert "features (100, " in said
 
 
+def test_the_calculations_of_the_guides_are_those_of_scipy(capsys):
+    """By correlation and convolution with zeros, the largest of windows, and reshaping."""
+    values = runpy.run_path(str(RUNNABLE["convolution"]))
+    printed = capsys.readouterr().out
+
+    def numbers(after: str) -> list[float]:
+        section = printed.partition(after)[2]
+        stop = re.search(r"\n[A-Za-z0-9]", section)
+        return [float(x) for x in re.findall(r"-?\d+\.?\d*", section[: stop and stop.start()])]
+
+    def check(after: str, expected) -> None:
+        np.testing.assert_allclose(numbers(after), np.ravel(expected))
+
+    image, edge, sobel = values["image"], values["edge"], values["c"].SOBEL_X
+    by_hand = scipy.signal.convolve2d(image, edge, mode="valid")
+    check("edges of the 5 x 5 image:", by_hand)
+    assert by_hand.tolist() == [[0, 0, 8], [-4, 0, 2], [0, -4, 0]]
+    small = scipy.signal.convolve2d(values["small"], values["corner"], mode="valid")
+    check("3 x 3 with a 2 x 2 kernel:", small)
+    assert small.tolist() == [[6, 8], [12, 14]]
+    check("as a network computes it:", scipy.signal.correlate2d(image, sobel, mode="valid"))
+    check("with the kernel turned:", scipy.signal.convolve2d(image, sobel, mode="valid"))
+    same = scipy.signal.correlate2d(np.ones((28, 28)), edge, mode="same")
+    check("28 x 28 with padding 1:", same.shape)
+    check("a 3 x 3 window has", [3, 5, 5, 3, 2, 0, 1, 1])
+    check("28 pixels stay", [28])
+    check("with stride 2 there are", [14])
+    check("[[1, 1], [5, 6]]:", [6])
+    check("flattened, row by row:", [0, -1, 0, -1, 4, -1, 0, -1, 0])
+    check("over 3 channels:", 3 * 3 * 3 * 32 + 32)
+    assert "sum: 0" in printed
+
+
 def test_every_example_is_run_here():
-    names = {"train_on_arrays", "many_learning_rates", "own_network", "read_a_run"}
+    names = {"train_on_arrays", "many_learning_rates", "own_network", "read_a_run", "convolution"}
     assert set(RUNNABLE) == names
