@@ -1,7 +1,9 @@
 """The command `compare`: prints runs side by side."""
 
 import pathlib
+import shutil
 import sys
+import textwrap
 
 from cnn_jax import text
 from cnn_jax.cli import flags
@@ -28,10 +30,11 @@ def run_command(invocation: Invocation) -> int:
     elif invocation.format == "csv":
         print(compare.csv_text(comparison), end="")
     else:
-        print(compare.table(comparison, markdown=invocation.format == "markdown"))
+        width = _width()
+        print(compare.table(comparison, invocation.format == "markdown", width))
         explanation = [compare.EXPLANATION] if comparison.judged else []
         if lines := [*compare.levels(comparison), *explanation]:
-            print("", *lines, sep="\n")
+            print("", *(textwrap.fill(line, width) for line in lines), sep="\n")
     if invocation.output is not None:
         output = pathlib.Path(invocation.output)
         compare.draw(comparison, output)
@@ -39,3 +42,10 @@ def run_command(invocation: Invocation) -> int:
         stream = sys.stderr if invocation.format in ("json", "csv") else sys.stdout
         print(f"figure     {text.shown(output.resolve())}", file=stream)
     return 0
+
+
+def _width() -> int:
+    """Returns how many columns a table may have; a narrow terminal has fewer than usual."""
+    if not sys.stdout.isatty():
+        return compare.WIDTH
+    return min(compare.WIDTH, max(1, shutil.get_terminal_size((compare.WIDTH, 24)).columns))

@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,19 +16,23 @@ from cnn_jax.errors import UsageError
 from cnn_jax.reporting import figures, tables
 from cnn_jax.studies import collapse, summaries
 from cnn_jax.studies.comparison import gigaflops
-from cnn_jax.studies.groups import Group, differing, group, keep, rank
-from cnn_jax.studies.judging import judge
+from cnn_jax.studies.groups import HARMLESS, Group, differing, group, keep, rank
+from cnn_jax.studies.judging import by_images, judge
 from cnn_jax.studies.summaries import METRICS
 from cnn_jax.studies.ttest import SIGNIFICANCE
 
 EXPLANATION = (
-    "Accuracies are means ± sample standard deviations over n seeds, by the checkpoint of the last "
-    "epoch or of the one with the best validation accuracy. The last epoch's validation accuracy "
-    f"is judged: a tie is a t-test with p >= {SIGNIFICANCE:g}, paired where the seeds are the "
-    "same, else Welch's. Runs that have not finished are not judged."
+    "Accuracies are means ± sample standard deviations over n seeds, by the best checkpoint or by "
+    "that of the last epoch. The validation accuracy of the best checkpoint is judged: a tie is a "
+    f"t-test with p >= {SIGNIFICANCE:g}, paired where the seeds are the same, else Welch's. Runs "
+    "that have not finished are not judged."
 )
+# What groups are judged and drawn by: the accuracy of the checkpoint that `evaluate` takes.
+JUDGED_BY = "best_validation_accuracy"
 # The words of a sweep for the statuses that it calls otherwise.
 _STATES = {"finished": "complete", "failed": "fail"}
+WIDTH = 120  # columns of the table
+_LAST = ("status", "against the best")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,14 +72,14 @@ def compare(
         RunError: a path has a config.json that is not of a run.
     """
     everything = group(summaries.find(paths, left_out))
-    groups = judge(rank(keep(everything, where), sort))
+    groups = judge(rank(keep(everything, where), sort), JUDGED_BY)
     if not groups:
         raise UsageError(f"--where={where} leaves none of {len(everything)} groups of runs")
     return Comparison(tuple(groups), tuple(differing(groups)))
 
 
-def table(comparison: Comparison, markdown: bool = False) -> str:
-    """Returns the comparison as a table of plain text or of Markdown."""
+def table(comparison: Comparison, markdown: bool = False, width: int = WIDTH) -> str:
+    """Returns the comparison as a table of Markdown, or of plain text in lines of a width."""
     groups, paths = comparison.groups, comparison.settings
     metrics = [key for key in METRICS if any(each.values(key) for each in groups)]
     names = len({_name(each) for each in groups}) > 1 or not paths
@@ -89,9 +94,12 @@ def table(comparison: Comparison, markdown: bool = False) -> str:
         row = [*head, *settings, str(len(each.runs)), epochs, *step, *cells, each.status, each.note]
         rows.append(row)
     titles = ["n", "epochs", *(["best step"] if has_steps else [])]
-    titles += [*(METRICS[key][0] for key in metrics), "status", "against the best"]
+    titles += [*(METRICS[key][0] for key in metrics), *_LAST]
     headers = [*(["name"] if names else []), *paths, *titles]
-    return (tables.markdown if markdown else tables.table)(rows, headers)
+    if markdown:
+        return tables.markdown(rows, headers)
+    of_best = [METRICS[key][0] for key in (JUDGED_BY, "test_accuracy")]
+    return tables.fitting(rows, headers, width, ["name", "n", "epochs", *of_best, *_LAST, *paths])
 
 
 def levels(comparison: Comparison) -> list[str]:
@@ -120,7 +128,9 @@ def csv_text(comparison: Comparison) -> str:
     """Returns one line per run, as a spreadsheet or pandas reads it."""
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
-    paths = comparison.settings
+    runs = [run for each in comparison.groups for run in each.runs]
+    harmless = [p for p in HARMLESS if len({str(run.settings[p]) for run in runs}) > 1]
+    paths = [*comparison.settings, *harmless]
     steps = ["best_step", "last_step"]
     writer.writerow(
         ["run", "name", "seed", *paths, "status", "epochs", *steps, *METRICS, "against_the_best"]
@@ -136,7 +146,7 @@ def csv_text(comparison: Comparison) -> str:
 
 
 def draw(comparison: Comparison, output: pathlib.Path) -> None:
-    """Writes a figure of accuracy against every setting that differs (.png or .svg).
+    """Writes a figure of accuracies, and of what they depend on, by data set (.png or .svg).
 
     Raises:
         UsageError: the runs differ in no setting.
@@ -144,18 +154,34 @@ def draw(comparison: Comparison, output: pathlib.Path) -> None:
     """
     if not comparison.settings:
         raise UsageError("--output: the runs differ in no setting, so there is nothing to draw")
+    found = [_compared(same) for same in by_images(comparison.groups)]
+    figures.save(figures.comparison(found), output)
+
+
+def _compared(same: Sequence[Group]) -> figures.Compared:
+    """Returns what is drawn of groups that were validated on the same images."""
     records = []
-    for each in comparison.groups:
-        spread = each.spread("validation_accuracy")
+    for each in rank(same, None):
+        spread = each.spread(JUDGED_BY)
+        state = _STATES.get(each.status, each.status)
         records.append(
             {
-                "setting": {path: each.settings[path] for path in comparison.settings},
-                "state": _STATES.get(each.status, each.status),
+                "name": _name(each),
+                "setting": each.settings,
+                "state": "unknown" if state == "complete" and math.isnan(spread.mean) else state,
                 "value": spread.mean,
                 "std": spread.std,
             }
         )
-    figures.save(figures.sweep(records, list(comparison.settings)), output)
+    first = same[0].settings
+    shares = {run.largest_share for each in same for run in each.runs}
+    path = first["dataset.path"]
+    return figures.Compared(
+        title=first["dataset.name"] if path is None else f"{first['dataset.name']} {path}",
+        records=records,
+        paths=differing(same),
+        largest_share=shares.pop() if len(shares) == 1 else None,
+    )
 
 
 def _best_steps(of: Group) -> str:

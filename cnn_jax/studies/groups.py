@@ -1,4 +1,7 @@
-"""Groups runs that differ in nothing but their seed; chooses and sorts the groups."""
+"""Groups runs that differ in nothing but their seed; chooses and sorts the groups.
+
+Settings that change no result, such as how many checkpoints are kept, may differ within a group.
+"""
 
 import collections
 import dataclasses
@@ -14,17 +17,26 @@ from cnn_jax.studies import seeds
 from cnn_jax.studies.summaries import METRICS, RunSummary
 
 _CONDITION = re.compile(r"([\w.]+)\s*(<=|>=|!=|=|<|>)\s*(.*)")
+# A run may go on with others of these, since files may move; but they say which images it saw.
+_OF_IMAGES = ("dataset.path", "dataset.root", "dataset.on_error", "dataset.follow_links")
+# Settings that change no result.
+HARMLESS = tuple(
+    path
+    for path, field in experiment.fields()
+    if field.metadata["resumable"] and path not in _OF_IMAGES
+)
 # Settings in which the runs of a group may differ.
-_IGNORED = ("name", "seed")
+_IGNORED = ("name", "seed", *HARMLESS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but their seed.
+    """Runs that differ in nothing but their seed and settings that change no result.
 
     Attributes:
         runs: one per seed.
-        settings: the settings that all of them have, and the first one's name and seed.
+        settings: the settings that all of them have, and the first one's name, seed and settings
+            that change no result.
         note: how the group compares to the best one; "" where nothing can be said.
     """
 
@@ -59,7 +71,7 @@ def group(runs: Sequence[RunSummary]) -> list[Group]:
     seen: collections.Counter[str] = collections.Counter()
     for run in runs:
         settings = {k: v for k, v in run.settings.items() if k not in _IGNORED}
-        repetition = json.dumps(run.settings | {"name": ""}, sort_keys=True)
+        repetition = json.dumps(settings | {"seed": run.settings["seed"]}, sort_keys=True)
         key = json.dumps(settings, sort_keys=True), seen[repetition]
         seen[repetition] += 1
         groups.setdefault(key, []).append(run)
@@ -102,12 +114,13 @@ def rank(groups: Sequence[Group], by: str | None) -> list[Group]:
 
     Args:
         groups: the groups to sort; those without a value come last.
-        by: a metric or a setting; "-NAME" turns the order around; None: validation accuracy.
+        by: a metric or a setting; "-NAME" turns the order around; None: the validation accuracy of
+            the best checkpoint.
 
     Raises:
         UsageError: there is no such setting or metric.
     """
-    name = (by or "validation_accuracy").removeprefix("-")
+    name = (by or "best_validation_accuracy").removeprefix("-")
     _check_name("--sort", name, [*_settings(), "name", *METRICS])
     have = [each for each in groups if not _missing(_value(each, name))]
     rest = [each for each in groups if _missing(_value(each, name))]

@@ -11,24 +11,42 @@ from cnn_jax.studies.ttest import SIGNIFICANCE, paired, welch
 VALIDATION_SETTINGS = (
     "dataset.name",
     "dataset.path",
+    "dataset.root",
     "dataset.label",
+    "dataset.image_column",
+    "dataset.label_column",
+    "dataset.label_columns",
+    "dataset.split_column",
+    "dataset.group_column",
+    "dataset.group",
     "dataset.validation_split",
     "dataset.validation_fraction",
     "dataset.test_fraction",
 )
-_METRIC = "validation_accuracy"
 
 
-def judge(groups: Sequence[Group]) -> list[Group]:
+def judge(groups: Sequence[Group], metric: str) -> list[Group]:
     """Returns the groups with a note on how each compares to the most accurate of the same data.
 
-    Only groups whose runs are all finished are judged, by the validation accuracy of the last
-    epoch. The test is the paired t-test where two groups have the same seeds, else Welch's.
+    Only groups whose runs are all finished are judged. The test is the paired t-test where two
+    groups have the same seeds, else Welch's.
+
+    Args:
+        groups: the groups.
+        metric: the key of METRICS that they are judged by, an accuracy on the validation images.
     """
     notes: dict[int, str] = {}
-    for images in {_validation_images(group) for group in groups}:
-        notes |= _notes([group for group in groups if _validation_images(group) == images])
+    for same in by_images(groups):
+        notes |= _notes(same, metric)
     return [dataclasses.replace(group, note=notes.get(id(group), "")) for group in groups]
+
+
+def by_images(groups: Sequence[Group]) -> list[list[Group]]:
+    """Returns the groups, those together that were validated on the same images."""
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        found.setdefault(_validation_images(group), []).append(group)
+    return list(found.values())
 
 
 def _validation_images(group: Group) -> str:
@@ -36,21 +54,22 @@ def _validation_images(group: Group) -> str:
     return json.dumps([v for k, v in group.settings.items() if k in VALIDATION_SETTINGS])
 
 
-def _notes(groups: Sequence[Group]) -> dict[int, str]:
+def _notes(groups: Sequence[Group], metric: str) -> dict[int, str]:
     """Returns {id of the group: note} of groups that were validated on the same images."""
-    judged = [group for group in groups if group.status == "finished" and group.values(_METRIC)]
+    judged = [group for group in groups if group.status == "finished" and group.values(metric)]
     if len(judged) < 2:
         return {}
-    best = max(judged, key=lambda group: group.spread(_METRIC).mean)
-    return {id(group): "best" if group is best else _against(best, group) for group in judged}
+    best = max(judged, key=lambda group: group.spread(metric).mean)
+    return {
+        id(group): "best" if group is best else _against(best, group, metric) for group in judged
+    }
 
 
-def _against(best: Group, other: Group) -> str:
+def _against(best: Group, other: Group, metric: str) -> str:
     """Returns how a group compares to the best one, in a few words."""
     images = min(run.validation_images for run in best.runs + other.runs)
     first, second = (
-        {run.settings["seed"]: run.metrics[_METRIC] for run in group.runs}
-        for group in (best, other)
+        {run.settings["seed"]: run.metrics[metric] for run in group.runs} for group in (best, other)
     )
     if min(len(first), len(second)) < 2:
         return "one seed"

@@ -158,7 +158,8 @@ def _ties(directory: RunDirectory) -> list[str]:
     if not any(trials.rglob("config.json")):
         return []
     runs = summaries.find([str(trials)], left_out=lambda _: None)
-    ties = [g for g in judging.judge(groups.group(runs)) if g.note.startswith("tie")]
+    judged = judging.judge(groups.group(runs), "validation_accuracy")  # what a sweep decides by
+    ties = [group for group in judged if group.note.startswith("tie")]
     if not ties:
         return []
     verb = "settings cannot" if len(ties) > 1 else "setting cannot"

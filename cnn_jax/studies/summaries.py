@@ -9,15 +9,15 @@ from cnn_jax import experiment, places, text
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.runs import evaluations
 from cnn_jax.runs.directory import RunDirectory
-from cnn_jax.runs.evaluations import best_step
+from cnn_jax.runs.evaluations import best_of, best_step
 from cnn_jax.studies import collapse
 
 # What runs are measured by: {key: (title, whether more is better)}.
 # "last" and "best" name the checkpoint: of the last epoch, of the best one by validation.
 METRICS = {
-    "validation_accuracy": ("validation (last)", True),
     "best_validation_accuracy": ("validation (best)", True),
     "test_accuracy": ("test (best)", True),
+    "validation_accuracy": ("validation (last)", True),
     "last_test_accuracy": ("test (last)", True),
     "seconds": ("seconds", False),
     "flops": ("GFLOPs", False),
@@ -93,9 +93,8 @@ def _read(directory: RunDirectory, left_out: Callable[[str], None]) -> RunSummar
     metrics: dict[str, float] = {}
     steps: dict[str, int] = {}
     if history:
-        accuracies = [record["validation_accuracy"] for record in history]
-        metrics["validation_accuracy"] = accuracies[-1]
-        metrics["best_validation_accuracy"] = max(accuracies)
+        for key, record in (("", history[-1]), ("best_", best_of(history))):
+            metrics[f"{key}validation_accuracy"] = record["validation_accuracy"]
         features = result.get("features", {}).get("seconds", 0.0)
         metrics["seconds"] = directory.trained_seconds() + features
         metrics |= _test_accuracies(directory, history, result, left_out)

@@ -12,6 +12,7 @@ from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Experiment
 from cnn_jax.runs import recorder
 from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.studies import compare as studied
 from cnn_jax.studies import summaries
 from tests.tiny import data_json
 
@@ -53,14 +54,13 @@ def compared(capsys, *arguments):
     return capsys.readouterr().out
 
 
-def test_seeds_are_folded_and_only_what_differs_is_shown(tree, capsys):
-    text = compared(capsys, tree)
-    lines = text.splitlines()
+def test_seeds_are_folded_and_only_what_differs_is_shown(tree):
+    lines = studied.table(studied.compare([str(tree)]), width=200).splitlines()
     assert lines[0].split()[:3] == ["model.name", "optimizer.learning_rate", "n"]
     rows = {line.split()[0] + line.split()[1]: line for line in lines[2:6]}
-    assert "0.9100 ± 0.0100  0.9100 ± 0.0100  0.9000 ± 0.0100" in " ".join(
-        rows["lenet50.001"].replace("   ", "  ").split("  ")
-    ).replace("0.0100 0", "0.0100  0")
+    assert re.search(
+        "0.9100 ± 0.0100 +0.9000 ± 0.0100 +0.9100 ± 0.0100", rows["lenet50.001"]
+    )  # best, test, last
     assert rows["lenet50.001"].endswith("best")
     assert "tie (p = " in rows["mnist_cnn0.001"]
     assert "less (p = " in rows["mlp0.001"]
@@ -68,6 +68,69 @@ def test_seeds_are_folded_and_only_what_differs_is_shown(tree, capsys):
     assert lines[2].startswith("lenet5")  # the best first, what has no accuracy last
     assert lines[5].split()[1] == "9"
     assert "paired)" in rows["mlp0.001"]
+
+
+def test_the_best_is_the_one_of_the_best_checkpoint_and_the_first_row(tmp_path, capsys):
+    for seed in (0, 1):
+        make(tmp_path / f"a{seed}", [0.95, 0.70], seed, model__name="lenet5")
+        make(tmp_path / f"b{seed}", [0.70, 0.80], seed, model__name="mlp")
+    found = json.loads(compared(capsys, tmp_path, "--format=json"))
+    assert found[0]["settings"]["model.name"] == "lenet5"
+    assert found[0]["note"] == "best"
+    assert found[1]["note"].startswith("less")
+
+
+def test_settings_that_change_no_result_neither_part_groups_nor_are_shown(tmp_path, capsys):
+    for seed, (batch, keep) in enumerate([(100, 1), (200, 2), (300, 3)]):
+        make(
+            tmp_path / f"a{seed}",
+            [0.9],
+            seed,
+            dataset__eval_batch_size=batch,
+            checkpoint__keep=keep,
+            logging__figures_every=None,
+        )
+    again = make(tmp_path / "again", [0.9], 1, dataset__eval_batch_size=50)
+    (head, _, *rows) = compared(capsys, tmp_path).splitlines()[:4]
+    assert head.split()[:2] == ["name", "n"]
+    assert sorted(row.split()[1] for row in rows) == ["1", "3"]  # a repetition is no fourth seed
+    csv_head = compared(capsys, tmp_path, "--format=csv").splitlines()[0]
+    assert "dataset.eval_batch_size,checkpoint.keep" in csv_head
+    make(again, [0.9], 1, dataset__on_error="skip")  # other images
+    assert "dataset.on_error" in compared(capsys, tmp_path)
+
+
+def test_a_wide_table_is_continued_below_and_a_file_has_all(tmp_path, capsys, monkeypatch):
+    folders = [f"/photographs/{'very/long/' * 20}{i}" for i in range(3)]
+    for i, model in enumerate(("lenet5", "mlp", "study_cnn")):
+        for seed in (0, 1):
+            make(
+                tmp_path / f"{i}{seed}",
+                [0.8 + i / 100, 0.7],
+                seed,
+                test=0.7,
+                dataset__name="folder",
+                dataset__path=folders[i],
+                model__name=model,
+                optimizer__learning_rate=0.1 / (i + 1),
+                optimizer__ema_decay=0.9 + i / 100,
+                train__label_smoothing=i / 10,
+            )
+    text = compared(capsys, tmp_path)
+    assert max(map(len, text.splitlines())) <= 120
+    blocks = text.split("\n\n")
+    numbered = [block for block in blocks if block.startswith("#")]
+    assert len(numbered) > 1
+    first, *others = numbered
+    assert re.match("#  n  epochs  validation \\(best\\)  test \\(best\\) +status", first)
+    assert all([line.split()[0] for line in b.splitlines()[2:]] == ["1", "2", "3"] for b in others)
+    assert f"dataset.path (1) = {folders[2]}" in text.replace("\n", "")
+    # Never wider than the terminal, and a Markdown table is one.
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "64")
+    assert max(map(len, compared(capsys, tmp_path).splitlines())) <= 64
+    assert folders[0] in compared(capsys, tmp_path, "--format=markdown")
+    assert folders[0] in compared(capsys, tmp_path, "--format=csv")
 
 
 def test_where_and_sort(tree, capsys):
@@ -156,8 +219,8 @@ def test_accuracies_beside_each_other_are_of_one_checkpoint(tmp_path, capsys):
     assert (a["last_test_accuracy"]["values"], a["last_test_accuracy"]["steps"]) == ([0.78], [20])
     assert "test_accuracy" not in b  # that of another checkpoint does not stand in for it
     assert b["last_test_accuracy"]["values"] == [0.77]
-    header = compared(capsys, tmp_path).splitlines()[0]
-    assert re.search(r"best step +validation \(last\) +validation \(best\) +test \(best\)", header)
+    head = compared(capsys, tmp_path).splitlines()[0]
+    assert re.search(r"validation \(best\) +test \(best\).* best step +validation \(last\)", head)
     rows = compared(capsys, tmp_path, "--format=csv").splitlines()
     assert "best_step,last_step" in rows[0]
     assert ",10,20," in rows[1]

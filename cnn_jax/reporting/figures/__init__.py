@@ -9,12 +9,15 @@ Importing this package loads Matplotlib, which takes half a second.
 
 from cnn_jax.reporting.figures.canvas import save, to_array
 from cnn_jax.reporting.figures.classes import class_counts, confusion_matrix
+from cnn_jax.reporting.figures.comparisons import Compared, comparison
 from cnn_jax.reporting.figures.curves import learning_curves, training_curves
 from cnn_jax.reporting.figures.images import filters, image_grid, prediction_grid
 from cnn_jax.reporting.figures.sweeps import sweep
 
 __all__ = [
+    "Compared",
     "class_counts",
+    "comparison",
     "confusion_matrix",
     "filters",
     "image_grid",

@@ -13,9 +13,10 @@ from cnn_jax.reporting.scale import Scale, labels, round_ticks
 
 _COLOURS = matplotlib.colormaps["viridis"]
 # The marker of each state in which a setting ends without an accuracy.
-_MARKERS = {"pruned": "v", "diverged": "x", "collapsed": "P", "fail": "s"}
+MARKERS = {"pruned": "v", "diverged": "x", "collapsed": "P", "fail": "s"}
 _TICKS = 4
 _LONGEST = 20  # letters of a value
+_LETTERS = 34  # of all values that stand side by side below a panel
 
 Record = Mapping[str, Any]
 
@@ -35,7 +36,7 @@ def sweep(
         largest_share: the share of the largest class, which a level line shows.
     """
     complete = [record for record in records if record["state"] == "complete"]
-    others = [record for record in records if record["state"] in _MARKERS]
+    others = [record for record in records if record["state"] in MARKERS]
     accuracies = [record["value"] for record in complete]
     low, high = (min(accuracies), max(accuracies)) if accuracies else (0.0, 1.0)
     bottom = low - (0.05 * (high - low) or 0.01)
@@ -49,7 +50,7 @@ def sweep(
     upper, lower = parts
     grid = upper.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     for axes, (path, scale) in zip(grid, scales.items(), strict=False):
-        _draw_setting(axes, path, scale, complete, others, bottom, norm)
+        draw_setting(axes, path, scale, complete, others, bottom, norm)
         if largest_share is not None:
             canvas.level(axes, largest_share, accuracies)
     for axes in grid[len(paths) :]:
@@ -63,7 +64,7 @@ def sweep(
     return figure
 
 
-def _draw_setting(
+def draw_setting(
     axes: Axes,
     path: str,
     scale: Scale,
@@ -78,13 +79,19 @@ def _draw_setting(
     std = [record["std"] or 0.0 for record in complete]
     axes.errorbar(x, values, std, fmt="none", ecolor="0.7", zorder=1)
     axes.scatter(x, values, c=values, norm=norm, cmap=_COLOURS, zorder=2)
-    for state, marker in _MARKERS.items():
+    for state, marker in MARKERS.items():
         at = [scale.place(r["setting"][path]) for r in others if r["state"] == state]
         if at:
             axes.scatter(at, [bottom] * len(at), marker=marker, color="0.4", label=state)
     ticks = scale.ticks(_TICKS)
     names = [words.shorten(text, _LONGEST) for text in ticks.values()]
     axes.set_xticks(list(ticks), names, **words.style(names))
+    if sum(map(len, names)) + 2 * len(names) > _LETTERS:
+        slanted: Any = {"rotation": 30, "ha": "right", "rotation_mode": "anchor", "fontsize": 8}
+        for label in axes.get_xticklabels():
+            label.set(**slanted)
+    if scale.names:
+        axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_xlabel(path, parse_math=False)
     axes.grid(color="0.9")
     canvas.despine(axes)
@@ -110,7 +117,12 @@ def _draw_side_by_side(
     ticks = round_ticks(float(norm.vmin or 0), float(norm.vmax or 1), _TICKS)
     for tick, text in zip(ticks, labels(ticks), strict=True):
         axes.text(last + 0.02, float(norm(tick)), text, fontsize=8, va="center")
-    axes.set_xticks(range(last + 1), [*scales, "accuracy"], parse_math=False)
+    titles = [*scales, "accuracy"]
+    axes.set_xticks(range(last + 1), titles, parse_math=False)
+    if sum(map(len, titles)) > 20 * min(3, len(scales)):
+        slanted: Any = {"rotation": 20, "ha": "right", "rotation_mode": "anchor", "fontsize": 8}
+        for label in axes.get_xticklabels():
+            label.set(**slanted)
     axes.set_yticks([])
     axes.set_xlim(-0.3, last + 0.3)
     axes.set_ylim(-0.05, 1.05)
