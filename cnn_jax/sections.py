@@ -70,6 +70,12 @@ class Dataset:
         minimum=1,
         maximum=8192,
     )
+    resize: Literal["squash", "crop", "pad", "pad_mean"] = setting(
+        "squash",
+        "what is done with an image of another aspect than image_size, or than the images of the "
+        "run: squash: both sides are scaled; crop: the short side is, and the middle stays; pad: "
+        "the long side is, with black beside it; pad_mean: with the image's mean colour",
+    )
     train_examples: int | None = setting(
         None, "train on this many examples only, class by class in proportion; none: all", minimum=1
     )

@@ -1,5 +1,6 @@
 """The command line from end to end, on the embedded digits."""
 
+import csv
 import errno
 import json
 import random
@@ -412,6 +413,63 @@ def test_predict_prints_a_table(main, trained, images, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["image", "first", "second", "third"]
     assert [line.split()[0] for line in lines[2:]] == images
+
+
+def test_predict_takes_folders_and_patterns_and_writes_a_table(
+    main, trained, images, tmp_path, capsys
+):
+    """Every image below a folder, once, in the order of names; what is no image is passed over."""
+    for name, where in (("x10.png", "a"), ("x9.png", "a"), ("y.PNG", "a/inner"), ("z", "a/inner")):
+        (tmp_path / where).mkdir(parents=True, exist_ok=True)
+        shutil.copy(tmp_path / "grey.png", tmp_path / where / name)  # z: told by its first bytes
+    for name in ("notes.txt", ".hidden.png", "Thumbs.db"):
+        (tmp_path / "a" / name).write_text("no image")
+    expected = ["a/x9.png", "a/x10.png", "a/inner/y.PNG", "a/inner/z", "colour.jpg"]
+    words = ["a", "c*r.jpg", "a/x9.png"]
+    assert main("predict", f"--workdir={trained[0]}", *words, "--format=json") == 0
+    found = json.loads(capsys.readouterr().out)["predictions"]
+    assert [each["image"] for each in found] == expected
+
+    assert main("predict", f"--workdir={trained[0]}", *words, "--output=found.csv") == 0
+    assert capsys.readouterr().out == "written    found.csv, 5 images\n"
+    rows = list(csv.DictReader((tmp_path / "found.csv").read_text().splitlines()))
+    for row, each in zip(rows, found, strict=True):
+        assert (row["file"], row["class"]) == (each["image"], each["class"])
+        assert float(row["probability"]) == max(float(row[f"p_{i}"]) for i in range(10))
+        for name, p in each["probabilities"].items():
+            assert float(row[f"p_{name}"]) == pytest.approx(p, rel=1e-4)
+    assert main("predict", f"--workdir={trained[0]}", *words, "--format=csv") == 0
+    assert capsys.readouterr().out == (tmp_path / "found.csv").read_text()
+
+    for word, wrong in (("b*.gif", "b*.gif matches no file"), ("empty", "empty has no images")):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        assert main("predict", f"--workdir={trained[0]}", word) == 1
+        assert wrong in error_line(capsys.readouterr().err)
+    assert main("predict", f"--workdir={trained[0]}", "a", "--output=found.txt") == 2
+    assert "ends in .csv" in error_line(capsys.readouterr().err)
+
+
+def test_predict_fits_images_as_training_did(main, tmp_path, capsys):
+    """A dark image with white sides: cropped it is dark, squashed it would be rather white."""
+    for name, value in (("dark", 0), ("light", 255)):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(6):
+            Image.new("RGB", (9, 9), (value, 0, value)).save(
+                tmp_path / "images" / name / f"{i}.png"
+            )
+    settings = ["--dataset.name=folder", "--dataset.path=images", "--dataset.image_size=9"]
+    settings += ["--dataset.batch_size=2", "--model.name=mlp", "--train.epochs=2", "--quiet"]
+    assert main("train", "--workdir=run", *settings, "--dataset.resize=crop") == 0
+    assert read(tmp_path / "run" / "data.json")["resize"] == "crop"
+    wide = Image.new("RGB", (45, 9), (255, 0, 255))
+    wide.paste((0, 0, 0), (18, 0, 27, 9))
+    wide.save(tmp_path / "wide.png")
+    capsys.readouterr()
+    assert main("predict", "--workdir=run", "--format=json", "images/dark/0.png", "wide.png") == 0
+    small, large = json.loads(capsys.readouterr().out)["predictions"]
+    assert large["probabilities"] == small["probabilities"]
+    assert main("train", "--workdir=run", "--dataset.resize=squash") == 2
+    assert "--dataset.resize was crop" in error_line(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("reason", ["Read-only file system", "No space left on device"])

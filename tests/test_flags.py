@@ -275,7 +275,7 @@ def test_an_unknown_flag_gets_a_suggestion(argument, suggestion):
         (["evaluate", "--format=json"], "--format belongs to predict and compare, not to evaluate"),
         (
             ["train", "--output=a.png"],
-            "--output belongs to describe and compare and report, not to train",
+            "--output belongs to describe and compare and report and predict, not to train",
         ),
         (["models", "--layers"], "--layers belongs to describe, not to models"),
         (["describe", "--output=a.jpg"], "a file that ends in .png or .svg, not 'a.jpg'"),

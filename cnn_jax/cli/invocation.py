@@ -66,8 +66,8 @@ COMMANDS = (
     ),
     Command(
         "predict",
-        "classify image files with a trained model",
-        "predict --workdir=runs/cifar10 cat.jpg dog.png",
+        "classify image files, or those of a folder, with a trained model",
+        "predict --workdir=runs/cifar10 photos --output=found.csv",
         "IMAGE...",
         settings=("dataset.on_error", "dataset.max_megapixels"),
     ),

@@ -1,57 +1,118 @@
 """The command `predict`: classifies image files."""
 
+import csv
 import dataclasses
+import io
 import json
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import logging
 
+from cnn_jax import files, text
 from cnn_jax.cli.evaluate import load_run
 from cnn_jax.cli.invocation import Invocation
-from cnn_jax.data import folder
-from cnn_jax.errors import UsageError
+from cnn_jax.data import cache, images, named
+from cnn_jax.errors import RunError, UsageError
 from cnn_jax.reporting import tables
 from cnn_jax.runs import recorder
+from cnn_jax.runs.trained import Run
+
+_BLOCK = 512  # images that are in memory at a time
 
 
 def run_command(invocation: Invocation) -> int:
-    """Prints the classes of image files and returns the exit code."""
-    if invocation.format not in ("table", "json"):
-        raise UsageError(f"--format={invocation.format}: predict prints table or json")
+    """Prints the classes of image files, or writes them to a file, and returns the exit code."""
+    if invocation.format == "markdown":
+        raise UsageError("--format=markdown: predict prints table, json or csv")
     # Here it says what to do with a file of the command line, not with one of the data set.
     overrides = dict(invocation.overrides)
     on_error = overrides.pop("dataset.on_error", "refuse")
     _, run = load_run(dataclasses.replace(invocation, overrides=overrides))
-    height, width, channels = run.data_info.image_shape
-    bits = run.data_info.bit_depth
-    most = run.experiment.dataset.max_megapixels
-    images, paths, failures = [], [], []
-    for path in invocation.arguments:
-        try:
-            image = folder.read_image(
-                path, (height, width), channels, bit_depth=bits, max_megapixels=most
-            )
-            images.append(image)
-            paths.append(path)
-        except folder.ImageError as error:
-            if on_error == "refuse":
-                raise
-            failures.append({"image": path, "error": error.for_command_line})
-            logging.warning("skipped: %s", error.for_command_line)
     predictions: list[dict[str, Any]] = []
-    if images:
-        found = run.predict(np.stack(images))
+    failures: list[dict[str, str]] = []
+    for paths, pixels in _read(named.expand(invocation.arguments), run, on_error, failures):
+        found = run.predict(pixels)
         for path, row in zip(paths, found.top(len(run.class_names)), strict=True):
             predictions.append({"image": path, "class": row[0][0], "probabilities": dict(row)})
     if recorder.is_writer():
-        if invocation.format == "json":
-            step = run.step if images else None
-            values = {"checkpoint_step": step, "predictions": predictions, "skipped": failures}
-            print(json.dumps(values))
-        else:
-            print(_table(predictions, len(run.class_names)))
+        _show(invocation, run, predictions, failures)
     return 1 if failures and not predictions else 0
+
+
+def _read(
+    paths: Sequence[str], run: Run, on_error: str, failures: list[dict[str, str]]
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Yields (paths, images) of some files at a time; failures gets those that are skipped."""
+    if run.data_info.dtype != "uint8":
+        raise UsageError("the run was trained on float arrays; give it such in Python, not files")
+    how = images.like(run.data_info, run.experiment.dataset.max_megapixels)
+
+    def read(path: str) -> np.ndarray | images.ImageError:
+        try:
+            return images.decode(path, how).pixels
+        except images.ImageError as error:
+            return error
+
+    with ThreadPoolExecutor(cache.cores()) as pool:
+        for start in range(0, len(paths), _BLOCK):
+            block = paths[start : start + _BLOCK]
+            good, pixels = [], []
+            for path, result in zip(block, pool.map(read, block), strict=True):
+                if not isinstance(result, images.ImageError):
+                    good.append(path)
+                    pixels.append(result)
+                elif on_error == "refuse":
+                    raise result
+                else:
+                    failures.append({"image": path, "error": result.for_command_line})
+                    logging.warning("skipped: %s", result.for_command_line)
+            if good:
+                yield good, np.stack(pixels)
+
+
+def _show(
+    invocation: Invocation,
+    run: Run,
+    predictions: list[dict[str, Any]],
+    failures: list[dict[str, str]],
+) -> None:
+    """Prints the predictions, and writes them to the file of --output."""
+    if invocation.output is not None:
+        path, content = Path(invocation.output), _csv(predictions, run.class_names)
+        try:
+            files.write_whole(path, lambda file: file.write(content.encode()))
+        except OSError as error:
+            raise RunError(f"--output={path} cannot be written: {error.strerror}") from error
+    if invocation.format == "json":
+        step = run.step if predictions else None
+        values = {"checkpoint_step": step, "predictions": predictions, "skipped": failures}
+        print(json.dumps(values))
+    elif invocation.format == "csv":
+        print(_csv(predictions, run.class_names), end="")
+    elif invocation.output is None:
+        print(_table(predictions, len(run.class_names)))
+    if invocation.output is not None:
+        stream = sys.stdout if invocation.format == "table" else sys.stderr
+        where, count = text.shown(path.resolve()), text.plural(len(predictions), "image")
+        print(f"written    {where}, {count}", file=stream)
+
+
+def _csv(predictions: list[dict[str, Any]], class_names: Sequence[str]) -> str:
+    """Returns a row for each image: file, class, its probability, and that of every class."""
+    lines = io.StringIO(newline="")
+    writer = csv.writer(lines, lineterminator="\n")
+    head = ["file", "class", "probability", *(f"p_{name}" for name in class_names)]
+    writer.writerow(map(text.printable, head))
+    for each in predictions:
+        p = each["probabilities"]
+        numbers = (f"{value:.6g}" for value in (p[each["class"]], *map(p.get, class_names)))
+        writer.writerow([*map(text.printable, (each["image"], each["class"])), *numbers])
+    return lines.getvalue()
 
 
 def _table(predictions: list[dict[str, Any]], classes: int) -> str:

@@ -107,7 +107,7 @@ RUN_FLAGS = (
     RunFlag(
         "format",
         "str",
-        "how results are printed; only compare has markdown and csv",
+        "how results are printed; predict has no markdown",
         "table",
         ("table", "json", "markdown", "csv"),
         ("predict", "compare"),
@@ -155,10 +155,16 @@ RUN_FLAGS = (
         "output",
         "file",
         "where to save the picture of a network or of a comparison (.png, .svg; none: nowhere), or "
-        "the report (.html; none: report.html in its directory)",
-        commands=("describe", "compare", "report"),
+        "the report (.html; none: report.html in its directory), or the predictions (.csv; none: "
+        "they are printed)",
+        commands=("describe", "compare", "report", "predict"),
     ),
 )
 
 # How the file of --output may end.
-ENDINGS = {"describe": (".png", ".svg"), "compare": (".png", ".svg"), "report": (".html",)}
+ENDINGS = {
+    "describe": (".png", ".svg"),
+    "compare": (".png", ".svg"),
+    "report": (".html",),
+    "predict": (".csv",),
+}

@@ -68,22 +68,18 @@ def cores() -> int:
 
 def open_or_decode(
     encoded: Encoded,
-    size: int | None,
+    how: images.Decoding,
     on_error: str,
     quiet: bool = False,
-    bit_depth: int = 16,
-    max_megapixels: int = images.MAX_MEGAPIXELS,
     notes: list[str] | None = None,
 ) -> tuple[Split, list[str]]:
     """Returns a split's arrays from the cache, and decodes them into it first if it has none.
 
     Args:
         encoded: the split to decode.
-        size: the height and width that images are resized to; None leaves them as stored.
+        how: how; its channels are those of `encoded`.
         on_error: `refuse` or `skip` images that cannot be read.
         quiet: whether to show no progress.
-        bit_depth: how many bits the values of 16-bit images use.
-        max_megapixels: images of which more would be decoded cannot be read.
         notes: receives a note on images whose EXIF data or texts cannot be read.
 
     Returns:
@@ -91,33 +87,25 @@ def open_or_decode(
 
     Raises:
         RunError: an image cannot be read and on_error is `refuse`; no image can be read; the images
-            are of various sizes and size is None; the cache cannot be written.
+            are of various sizes and `how` has none; the cache cannot be written.
     """
+    how = dataclasses.replace(how, channels=encoded.channels)
     key = {
         "format": _FORMAT,
         "decoder": DECODER,
         "name": encoded.name,
         "version": encoded.version,
         "split": encoded.split,
-        "size": size,
-        "channels": encoded.channels,
         "on_error": on_error,
         "content": encoded.content,
-        **({} if bit_depth == 16 else {"bit_depth": bit_depth}),
-        **({} if max_megapixels == images.MAX_MEGAPIXELS else {"max_megapixels": max_megapixels}),
+        **how.key(),
     }
     text = json.dumps(key, sort_keys=True)
-    names = [encoded.name, encoded.version, encoded.split, str(size or "stored")]
+    names = [encoded.name, encoded.version, encoded.split, str(how.size or "stored")]
     names.append(hashlib.sha256(text.encode()).hexdigest()[:16])
     label = "-".join(name.replace("/", "_") for name in names if name)
     path = runtime.cache_dir() / "arrays" / label
-    decode = functools.partial(
-        images.decode,
-        size=size,
-        channels=encoded.channels,
-        bit_depth=bit_depth,
-        max_megapixels=max_megapixels,
-    )
+    decode = functools.partial(images.decode, how=how)
     problem: Exception | None = None
     try:
         for _ in range(3):  # again if the cache is damaged, or another process interferes

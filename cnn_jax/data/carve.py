@@ -159,6 +159,7 @@ def describe(
     parts: dict[str, Split],
     notes: Sequence[str],
     bit_depth: int = 16,
+    resize: str = "squash",
 ) -> Data:
     """Returns the splits with their description; reads every pixel of "train" and "validation"."""
     ordered = {split: parts[split] for split in ("train", "validation", "test") if split in parts}
@@ -179,5 +180,6 @@ def describe(
         digest=splits.digest({split: ordered[split] for split in ("train", "validation")}),
         dtype=str(ordered["train"].images.dtype),
         bit_depth=bit_depth,
+        resize=resize,
     )
     return Data(info, ordered)

@@ -13,10 +13,22 @@ from collections.abc import Iterator
 
 from PIL import ExifTags, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
+HEAD = 132  # bytes that tell a format
 _PNG = b"\x89PNG\r\n\x1a\n"
 # The chunks of a PNG that pixels and their orientation depend on, besides those in capitals.
 _ANIMATION, _TRANSPARENCY, _EXIF = (b"acTL", b"fcTL", b"fdAT"), b"tRNS", b"eXIf"
 _WARNING = threading.Lock()
+
+
+def kind(head: bytes) -> type[ImageFile.ImageFile] | None:
+    """Returns what opens an image that begins with some bytes, `HEAD` of them at least; or None."""
+    if head[:8] == _PNG:
+        return PngImagePlugin.PngImageFile
+    if head[:3] == b"\xff\xd8\xff":
+        return JpegImagePlugin.JpegImageFile
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return WebPImagePlugin.WebPImageFile
+    return None
 
 
 def open_image(data: bytes) -> ImageFile.ImageFile | None:
@@ -25,17 +37,12 @@ def open_image(data: bytes) -> ImageFile.ImageFile | None:
     Raises:
         Exception: whatever Pillow raises for a damaged file.
     """
-    if data[:8] == _PNG:
-        kind: type[ImageFile.ImageFile] = PngImagePlugin.PngImageFile
-    elif data[:3] == b"\xff\xd8\xff":
-        kind = JpegImagePlugin.JpegImageFile
-    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        kind = WebPImagePlugin.WebPImageFile
-    else:
+    opens = kind(data[:HEAD])
+    if opens is None:
         return None
     try:
         with _silent():
-            return kind(io.BytesIO(data))
+            return opens(io.BytesIO(data))
     except SyntaxError:
         return None
 

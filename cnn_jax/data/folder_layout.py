@@ -15,7 +15,7 @@ from cnn_jax.errors import RunError, UsageError
 
 LAYOUTS = "expected DIR/train/CLASS/* and DIR/validation/CLASS/*, or DIR/CLASS/*"
 # What file managers, archives and network storage leave behind.
-_LITTER = {
+LITTER = {
     "thumbs.db",
     "ehthumbs.db",
     "desktop.ini",
@@ -26,7 +26,7 @@ _LITTER = {
     "$recycle.bin",
     "system volume information",
 }
-_IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 # The names that are in use for each split, in any case.
 SPLITS = {
     "train": ("train", "training"),
@@ -134,7 +134,7 @@ class Layout:
             entries = sorted(Path(entry.path) for entry in os.scandir(folder))
         except OSError as error:
             raise RunError(f"{folder} cannot be listed: {error.strerror}") from error
-        entries = [e for e in entries if e.name[0] != "." and e.name.lower() not in _LITTER]
+        entries = [e for e in entries if e.name[0] != "." and e.name.lower() not in LITTER]
         here = Path(os.path.realpath(folder))
         self._listed[folder] = [
             e for e in entries if not e.is_symlink() or self._is_followed(e, here)
@@ -248,7 +248,7 @@ def _listed(folder: Path, only_folders: bool = False) -> list[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in _IMAGES
+    return path.suffix.lower() in IMAGES
 
 
 def _compiled(label: str) -> re.Pattern[str]:

@@ -1,15 +1,17 @@
 """Decodes one image file to one array; no other place decodes images."""
 
 import contextlib
+import dataclasses
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
 from PIL import Image, ImageFile, features
 
-from cnn_jax.data import encoded_images
+from cnn_jax.data import encoded_images, fitting
+from cnn_jax.data.splits import DataInfo
 from cnn_jax.errors import RunError
 
 # The arrays depend on it beside the encoded images; benchmarks/decode.py compares it with others.
@@ -48,6 +50,38 @@ class ImageError(RunError):
         self.reason = reason
 
 
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """How encoded images become arrays: all that a data set says of it, the same for each.
+
+    Attributes:
+        size: (height, width) in pixels, or one number for both; None: as stored.
+        channels: 3 for RGB, 1 for grey (ITU-R 601 luma).
+        bit_depth: how many bits the values of a 16-bit grey image use: 2**bit_depth - 1 is white.
+        max_megapixels: how many million pixels may be decoded; of a JPEG that is decoded at less
+            than its size, that size counts.
+        resize: a `fitting.Resize`: what is done with another aspect than that of `size`.
+    """
+
+    size: int | tuple[int, int] | None = None
+    channels: int = 3
+    bit_depth: int = 16
+    max_megapixels: int = MAX_MEGAPIXELS
+    resize: str = "squash"
+
+    def key(self) -> dict[str, Any]:
+        """Returns what the arrays depend on, ready for JSON; defaults that came later are out."""
+        values = dataclasses.asdict(self)
+        later = {field.name: field.default for field in dataclasses.fields(self)[2:]}
+        return {name: v for name, v in values.items() if name not in later or v != later[name]}
+
+
+def like(info: DataInfo, max_megapixels: int = MAX_MEGAPIXELS) -> Decoding:
+    """Returns how other images are decoded as those of a data set were."""
+    height, width, channels = info.image_shape
+    return Decoding((height, width), channels, info.bit_depth, max_megapixels, info.resize)
+
+
 class Decoded(NamedTuple):
     """An image as an array, and whether all that goes with its pixels could be read too."""
 
@@ -62,6 +96,7 @@ def read_image(
     *,
     bit_depth: int = 16,
     max_megapixels: int = MAX_MEGAPIXELS,
+    resize: str = "squash",
     name: str | None = None,
 ) -> np.ndarray:
     """Decodes a PNG, JPEG or WebP image; its content tells the format, not its name.
@@ -79,16 +114,17 @@ def read_image(
     levels alone gives 0.25) and 1.5 in the worst image; one value in a thousand differs by more
     than 4, the worst by 26.
 
+    The resize is bilinear with antialiasing (Pillow's), within one level of rounding the same as
+    `tf.image.resize` and `jax.image.resize` with `antialias=True`, except for large JPEGs, see
+    above.
+
     Args:
         source: a path, or the encoded image.
-        size: (height, width) to resize to, or one number for both; the aspect is not kept. None
-            keeps the image's own size. The resize is bilinear with antialiasing (Pillow's), within
-            one level of rounding the same as `tf.image.resize` and `jax.image.resize` with
-            `antialias=True`, except for large JPEGs, see above.
-        channels: 3 for RGB, 1 for grey (ITU-R 601 luma).
-        bit_depth: how many bits the values of a 16-bit grey image use: 2**bit_depth - 1 is white.
-        max_megapixels: how many million pixels may be decoded; of a JPEG that is decoded at less
-            than its size, that size counts.
+        size: as of `Decoding`, like the others up to `resize`.
+        channels: likewise.
+        bit_depth: likewise.
+        max_megapixels: likewise.
+        resize: likewise; by default the aspect is not kept.
         name: what errors call the image; by default its path.
 
     Returns:
@@ -99,16 +135,12 @@ def read_image(
             three formats, or has more than `max_megapixels`; or its 16-bit values need more than
             `bit_depth` bits.
     """
-    return decode(source, size, channels, bit_depth, max_megapixels, name).pixels
+    how = Decoding(size, channels, bit_depth, max_megapixels, resize)
+    return decode(source, how, name).pixels
 
 
 def decode(
-    source: str | os.PathLike[str] | bytes,
-    size: int | tuple[int, int] | None,
-    channels: int,
-    bit_depth: int,
-    max_megapixels: int,
-    name: str | None,
+    source: str | os.PathLike[str] | bytes, how: Decoding, name: str | None = None
 ) -> Decoded:
     """Decodes an image and tells whether it was sound; see `read_image`."""
     if name is None:
@@ -129,7 +161,7 @@ def decode(
             image = encoded_images.open_image(version)
             if image is not None:
                 with image:
-                    found = _to_array(image, size, channels, bit_depth, max_megapixels, name)
+                    found = _to_array(image, how, name)
                     return found._replace(sound=found.sound and not number)
         except ImageError:
             raise
@@ -189,58 +221,45 @@ def _check_pixels(
         )
 
 
-def _to_array(
-    image: ImageFile.ImageFile,
-    size: int | tuple[int, int] | None,
-    channels: int,
-    bit_depth: int,
-    max_megapixels: int,
-    name: str,
-) -> Decoded:
+def _to_array(image: ImageFile.ImageFile, how: Decoding, name: str) -> Decoded:
     whole = image.size
     if image.format == "PNG":
-        _check_pixels(image, whole, max_megapixels, name)
+        _check_pixels(image, whole, how.max_megapixels, name)
         image.load()
     orientation, sound = encoded_images.orientation(image)
-    target = box = None  # width and height
-    if size is not None:
-        height, width = (size, size) if isinstance(size, int) else size
-        target = (height, width) if orientation in (5, 6, 7, 8) else (width, height)
+    upright = target = box = None  # width and height, turned upright and as stored
+    if how.size is not None:
+        height, width = (how.size, how.size) if isinstance(how.size, int) else how.size
+        upright = width, height
+        target = (height, width) if orientation in (5, 6, 7, 8) else upright
         draft = image.draft(None, (_REDUCING_GAP * target[0], _REDUCING_GAP * target[1]))
         # If the scale does not divide the size, the image ends inside the last row or column.
         box = draft and draft[1]
-    _check_pixels(image, whole, max_megapixels, name)
+    _check_pixels(image, whole, how.max_megapixels, name)
     image.load()
-    return Decoded(_upright(image, target, box, orientation, channels, bit_depth, name), sound)
+    found = _plain(image, how, name)
+    if target is not None:
+        found = fitting.resize(found, target, how.resize, box)
+    if orientation in _UPRIGHT:
+        found = found.transpose(_UPRIGHT[orientation])
+    if upright is not None:
+        found = fitting.pad(found, upright, how.resize)
+    return Decoded(np.array(found).reshape(found.height, found.width, how.channels), sound)
 
 
-def _upright(
-    image: Image.Image,
-    target: tuple[int, int] | None,
-    box: tuple[float, float, float, float] | None,
-    orientation: int | None,
-    channels: int,
-    bit_depth: int,
-    name: str,
-) -> np.ndarray:
-    """Returns a loaded image as an array; the arguments are those of `_to_array`."""
+def _plain(image: Image.Image, how: Decoding, name: str) -> Image.Image:
+    """Returns a loaded image in grey or RGB, of 8 bits and without transparency."""
     if image.mode.startswith("I"):  # Pillow's own conversion would clip 16 bits, not scale them
-        values, white = np.clip(np.asarray(image).astype(np.int64), 0, 65535), 2**bit_depth - 1
+        values, white = np.clip(np.asarray(image).astype(np.int64), 0, 65535), 2**how.bit_depth - 1
         if (largest := values.max()) > white:
             raise ImageError(
                 name,
-                f"its values reach {largest}, more than {bit_depth} bits hold; see "
+                f"its values reach {largest}, more than {how.bit_depth} bits hold; see "
                 "--dataset.bit_depth",
             )
         image = Image.fromarray(((values * 255 + white // 2) // white).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    mode = {1: "L", 3: "RGB"}[channels]
-    if image.mode != mode:  # convert() would copy it for nothing
-        image = image.convert(mode)
-    if target is not None:
-        image = image.resize(target, Image.Resampling.BILINEAR, box)
-    if orientation in _UPRIGHT:
-        image = image.transpose(_UPRIGHT[orientation])
-    return np.array(image).reshape(image.height, image.width, channels)
+    mode = {1: "L", 3: "RGB"}[how.channels]
+    return image if image.mode == mode else image.convert(mode)  # convert() copies for nothing

@@ -13,6 +13,7 @@ from cnn_jax.data import (
     duplicates,
     folder,
     groups,
+    images,
     npz,
     reading,
     registry,
@@ -96,7 +97,7 @@ def load(
         all_in_train=in_train,
         warns=every_class,
     )
-    return carve.describe(source.name, source.version, names, parts, notes, bits)
+    return carve.describe(source.name, source.version, names, parts, notes, bits, config.resize)
 
 
 def find(config: experiment.Dataset, least_classes: int = 2) -> Source:
@@ -163,17 +164,15 @@ def open_split(
                 f"--dataset.image_size={config.image_size}: the images of {source.name} are floats "
                 f"of {height}x{width}, which are not resized; leave it out"
             )
-        resized = reading.resize(stored.images, config.image_size)
+        resized = reading.resize(stored.images, config.image_size, config.resize)
         return dataclasses.replace(stored, images=resized)
-    split, skipped = cache.open_or_decode(
-        stored,
+    how = images.Decoding(
         config.image_size,
-        config.on_error,
-        quiet,
-        bits,
-        config.max_megapixels,
-        notes,
+        bit_depth=bits,
+        max_megapixels=config.max_megapixels,
+        resize=config.resize,
     )
+    split, skipped = cache.open_or_decode(stored, how, config.on_error, quiet, notes)
     if skipped:
         notes.append(f"{name}: skipped {len(skipped)} images that cannot be read")
         notes += [f"skipped {line}" for line in skipped]

@@ -15,7 +15,8 @@ def load(
 ) -> tuple[Split, tuple[str, ...]]:
     """Returns (examples, notes) of a data set whose classes a run knows.
 
-    The images are decoded as the run's were: in their size, channels and bit depth.
+    The images are decoded as the run's were: in their size, channels and bit depth,
+    with another aspect resized the same way.
 
     Args:
         config: where the images are.
@@ -40,7 +41,8 @@ def load(
             f"{config.path or config.name} has no split {split!r}, only {', '.join(source.splits)}"
         )
     height, width, channels = info.image_shape
-    section = dataclasses.replace(config, image_size=height if height == width else None)
+    size = height if height == width else None
+    section = dataclasses.replace(config, image_size=size, resize=info.resize)
     notes = list(source.notes)
     parts: list[Split] = []
     for name in source.splits if split is None else [split]:

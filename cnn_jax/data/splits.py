@@ -58,6 +58,7 @@ class DataInfo:
         digest: sha256 (hex) of the images and labels that are trained and validated on.
         dtype: the images' dtype, "uint8" or "float32".
         bit_depth: how many bits the values of 16-bit images were taken to use.
+        resize: what was done with images of another aspect, a `fitting.Resize`.
     """
 
     name: str
@@ -72,6 +73,7 @@ class DataInfo:
     digest: str
     dtype: str = "uint8"  # as in a data.json written before float images could be given
     bit_depth: int = 16  # as before the range of a data set was looked at
+    resize: str = "squash"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, ready for JSON."""

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from cnn_jax import text
-from cnn_jax.data import DataInfo, Split, arrays, folder
+from cnn_jax.data import DataInfo, Split, arrays
+from cnn_jax.data import images as decoding
 from cnn_jax.errors import UsageError
 
 # An array [n, height, width, channels] as stored, one such image, a list of them, the images of a
@@ -43,14 +44,7 @@ def image_batches(
         one = (info.image_shape, info.image_shape[:2] if info.image_shape[2] == 1 else None)
         given = arrays.check_images(given[None] if given.shape in one else given, like=info)
     elif info.dtype == "uint8":
-        height, width, channels = info.image_shape
-        read = functools.partial(
-            folder.read_image,
-            size=(height, width),
-            channels=channels,
-            bit_depth=info.bit_depth,
-            max_megapixels=max_megapixels,
-        )
+        read = functools.partial(decoding.decode, how=decoding.like(info, max_megapixels))
     else:
         raise UsageError("the run was trained on float arrays; give it such, not files")
     if len(given) == 0:
@@ -59,7 +53,7 @@ def image_batches(
     for start in range(0, len(given), size):
         part: Any = given[start : start + size]
         if read is not None:
-            part = [read(os.fspath(path)) for path in part]
+            part = [read(os.fspath(path)).pixels for path in part]
         part = np.asarray(part)
         fill = np.zeros((size - len(part), *part.shape[1:]), part.dtype)
         yield np.concatenate([part, fill]), len(part)

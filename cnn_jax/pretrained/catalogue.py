@@ -7,11 +7,17 @@ published logs of downloads; None if no log was found. Keras publishes no sha256
 `sha256` is None and the md5 is the checksum that a download must have. That guards against damage
 and against another file in its place (no practical way is known to make a file of a given md5);
 only the publisher could have made two files of one md5.
+
+What the networks were evaluated with (`evaluated`) is what their authors publish: VGG and ResNet in
+the descriptions of their Caffe models, DenseNet through fb.resnet.torch, each the middle 224 x 224
+of an image whose short side is 256; Inception v3 in TensorFlow's `inception_preprocessing`, the
+middle 87.5 % of both sides, squashed to 299 x 299.
 """
 
 import dataclasses
 
 from cnn_jax import models
+from cnn_jax.data.fitting import Resize
 from cnn_jax.data.scaling import Scaling
 from cnn_jax.errors import UsageError
 from cnn_jax.pretrained import layouts
@@ -35,6 +41,8 @@ class Entry:
         input_size: (height, width) in pixels that the network was trained at; with the top also
             the only size it takes.
         preprocessing: the scaling of the pixels in training.
+        evaluated: (a `fitting.Resize`, the share of the short side that it keeps): how images of
+            another aspect became those of `input_size` when its published accuracy was measured.
         classes: the outputs of the top, or None for a file without it.
     """
 
@@ -48,6 +56,7 @@ class Entry:
     source: str
     input_size: tuple[int, int]
     preprocessing: Scaling
+    evaluated: tuple[Resize, float]
     classes: int | None
 
     @property
@@ -84,6 +93,7 @@ def _keras(
                 source=f"{source}; converted by Keras Applications",
                 input_size=models.REGISTRY[model].input_shape[:2],
                 preprocessing=layouts.find(model).conventions["keras"].preprocessing,
+                evaluated=("squash" if model == "inception_v3" else "crop", 0.875),
                 classes=classes,
             )
         )

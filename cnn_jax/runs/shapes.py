@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from cnn_jax.data import DataInfo
+from cnn_jax.data.fitting import Resize
 
 Check = Callable[[Any], bool]
 
@@ -101,7 +102,11 @@ def _is_data(value: Any) -> bool:
             "notes": _each(_string),
             "digest": _string,
         },
-        {"dtype": lambda value: value in ("uint8", "float32"), "bit_depth": _count},
+        {
+            "dtype": lambda value: value in ("uint8", "float32"),
+            "bit_depth": _count,
+            "resize": lambda value: value in get_args(Resize),
+        },
     )
     if not described(value):
         return False

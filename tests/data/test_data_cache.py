@@ -14,6 +14,7 @@ from PIL import Image
 from cnn_jax import locks
 from cnn_jax.data import array_file, cache
 from cnn_jax.data.cache import Encoded
+from cnn_jax.data.images import Decoding
 from cnn_jax.errors import RunError
 
 
@@ -50,7 +51,7 @@ IMAGES = [png(i) for i in range(10)]
 def test_decoded_once_and_mapped_read_only(tmp_path):
     source, counted = encoded(IMAGES)
     for _ in range(3):
-        split, skipped = cache.open_or_decode(source, None, "refuse")
+        split, skipped = cache.open_or_decode(source, Decoding(), "refuse")
         assert skipped == []
         assert split.images.shape == (10, 3, 4, 3)
         np.testing.assert_array_equal(split.images[:, 0, 0, 0], range(10))
@@ -68,9 +69,9 @@ def test_decoded_once_and_mapped_read_only(tmp_path):
     [{"name": "other"}, {"version": "2.0.0"}, {"split": "test"}, {"content": "y"}, {"channels": 1}],
 )
 def test_each_part_of_the_key_counts(changes):
-    cache.open_or_decode(encoded(IMAGES)[0], None, "refuse")
+    cache.open_or_decode(encoded(IMAGES)[0], Decoding(), "refuse")
     other, counted = encoded(IMAGES[:5], **changes)
-    split, _ = cache.open_or_decode(other, None, "refuse")
+    split, _ = cache.open_or_decode(other, Decoding(), "refuse")
     assert counted.reads == 1
     assert len(split) == 5
 
@@ -78,7 +79,7 @@ def test_each_part_of_the_key_counts(changes):
 def test_size_and_treatment_of_errors_count_too():
     source, counted = encoded(IMAGES)
     shapes = [
-        cache.open_or_decode(source, size, on_error)[0].images.shape
+        cache.open_or_decode(source, Decoding(size), on_error)[0].images.shape
         for size, on_error in ((None, "refuse"), (2, "refuse"), (2, "skip"))
     ]
     assert shapes == [(10, 3, 4, 3), (10, 2, 2, 3), (10, 2, 2, 3)]
@@ -87,9 +88,9 @@ def test_size_and_treatment_of_errors_count_too():
 
 def test_another_decoder_decodes_anew(monkeypatch):
     source, counted = encoded(IMAGES)
-    cache.open_or_decode(source, None, "refuse")
+    cache.open_or_decode(source, Decoding(), "refuse")
     monkeypatch.setattr(cache, "DECODER", f"{cache.DECODER}.1")
-    cache.open_or_decode(source, None, "refuse")
+    cache.open_or_decode(source, Decoding(), "refuse")
     assert counted.reads == 2
 
 
@@ -112,12 +113,12 @@ def flip_byte(path):
 )
 def test_a_damaged_cache_is_named_and_made_anew(tmp_path, monkeypatch, name, damage):
     source, counted = encoded(IMAGES)
-    cache.open_or_decode(source, None, "refuse")
+    cache.open_or_decode(source, Decoding(), "refuse")
     [folder] = (tmp_path / "cache" / "arrays").iterdir()
     damage(folder / name)
     warnings = []
     monkeypatch.setattr(logging, "warning", lambda *args: warnings.append(args[0] % args[1:]))
-    split, _ = cache.open_or_decode(source, None, "refuse")
+    split, _ = cache.open_or_decode(source, Decoding(), "refuse")
     np.testing.assert_array_equal(split.images[:, 0, 0, 0], range(10))
     assert counted.reads == 2
     assert len(warnings) == 1
@@ -127,10 +128,10 @@ def test_a_damaged_cache_is_named_and_made_anew(tmp_path, monkeypatch, name, dam
 
 def test_an_open_map_outlives_its_cache(tmp_path):
     source, _ = encoded(IMAGES)
-    before, _ = cache.open_or_decode(source, None, "refuse")
+    before, _ = cache.open_or_decode(source, Decoding(), "refuse")
     [folder] = (tmp_path / "cache" / "arrays").iterdir()
     (folder / "labels.npy").unlink()
-    cache.open_or_decode(source, None, "refuse")
+    cache.open_or_decode(source, Decoding(), "refuse")
     np.testing.assert_array_equal(before.images[:, 0, 0, 0], range(10))
 
 
@@ -139,7 +140,7 @@ def test_skipped_images_are_named_also_from_the_cache():
     images[0], images[5] = b"", b"nonsense"
     source, counted = encoded(images)
     for _ in range(2):
-        split, skipped = cache.open_or_decode(source, None, "skip")
+        split, skipped = cache.open_or_decode(source, Decoding(), "skip")
         kept = [1, 2, 3, 4, 6, 7, 8, 9]
         np.testing.assert_array_equal(split.images[:, 0, 0, 0], kept)
         np.testing.assert_array_equal(split.labels, [i % 3 for i in kept])
@@ -147,7 +148,7 @@ def test_skipped_images_are_named_also_from_the_cache():
         assert [s.partition(":")[0] for s in skipped] == ["some train id0", "some train id5"]
     assert counted.reads == 1
     with pytest.raises(RunError, match=r"id0: .*empty \(and 1 more"):
-        cache.open_or_decode(source, None, "refuse")
+        cache.open_or_decode(source, Decoding(), "refuse")
 
 
 def test_images_with_exif_that_cannot_be_read_are_counted_also_from_the_cache():
@@ -157,7 +158,7 @@ def test_images_with_exif_that_cannot_be_read_are_counted_also_from_the_cache():
     source, counted = encoded(images)
     for _ in range(2):
         notes = []
-        split, _ = cache.open_or_decode(source, None, "refuse", notes=notes)
+        split, _ = cache.open_or_decode(source, Decoding(), "refuse", notes=notes)
         np.testing.assert_array_equal(split.images[:, 0, 0, 0], range(10))
         assert notes == [
             "train: EXIF data or texts of 2 images cannot be read (id2, id7); their pixels are "
@@ -169,18 +170,18 @@ def test_images_with_exif_that_cannot_be_read_are_counted_also_from_the_cache():
 def test_images_of_too_many_pixels_are_another_cache():
     images = [*IMAGES, png(10, (1001, 1000))]
     source, _ = encoded(images)
-    split, skipped = cache.open_or_decode(source, 4, "skip", max_megapixels=1)
+    split, skipped = cache.open_or_decode(source, Decoding(4, max_megapixels=1), "skip")
     assert len(split) == 10
     assert "more than --dataset.max_megapixels=1 allows" in skipped[0]
     with pytest.raises(RunError, match=r"dataset.max_megapixels=1 allows; .*on_error=skip"):
-        cache.open_or_decode(source, 4, "refuse", max_megapixels=1)
-    assert len(cache.open_or_decode(source, 4, "skip")[0]) == 11
+        cache.open_or_decode(source, Decoding(4, max_megapixels=1), "refuse")
+    assert len(cache.open_or_decode(source, Decoding(4), "skip")[0]) == 11
 
 
 def test_nothing_is_left_behind_by_a_failure(tmp_path):
     source, _ = encoded([*IMAGES, png(1, (9, 9))])
     with pytest.raises(RunError, match="various sizes"):
-        cache.open_or_decode(source, None, "skip")
+        cache.open_or_decode(source, Decoding(), "skip")
     assert list((tmp_path / "cache" / "arrays").iterdir()) == []
 
 
@@ -191,7 +192,7 @@ def test_leftovers_of_killed_processes_go_after_a_day(tmp_path):
         (arrays / name / "images.npy").write_bytes(b"x")
         then = time.time() - age * 24 * 3600
         os.utime(arrays / name, (then, then))
-    cache.open_or_decode(encoded(IMAGES)[0], None, "refuse")
+    cache.open_or_decode(encoded(IMAGES)[0], Decoding(), "refuse")
     assert not (arrays / ".making-old").exists()
     assert (arrays / ".making-new").exists()
 
@@ -203,7 +204,7 @@ def test_leftovers_of_a_killed_process_go_at_once(tmp_path):
         (arrays / name / ".lock").touch()
     with (arrays / ".making-alive" / ".lock").open() as lock:
         assert locks.take(lock)
-        cache.open_or_decode(encoded(IMAGES)[0], None, "refuse")
+        cache.open_or_decode(encoded(IMAGES)[0], Decoding(), "refuse")
     assert not (arrays / ".making-killed").exists()
     assert (arrays / ".making-alive").exists()
 
@@ -218,7 +219,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, place
     else:
         monkeypatch.setattr(array_file.ArrayFile, "write", full)
     with pytest.raises(RunError) as caught:
-        cache.open_or_decode(encoded(IMAGES)[0], None, "refuse")
+        cache.open_or_decode(encoded(IMAGES)[0], Decoding(), "refuse")
     assert str(tmp_path / "cache" / "arrays" / "some-1.0.0-train-stored-") in str(caught.value)
     assert "No space left on device; free some space, or set CNN_JAX_CACHE" in str(caught.value)
     assert list((tmp_path / "cache" / "arrays").iterdir()) == []
@@ -227,7 +228,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch, place
 def test_the_folders_of_an_open_cache_are_open(tmp_path):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache").chmod(0o1777)
-    cache.open_or_decode(encoded(IMAGES)[0], None, "refuse")
+    cache.open_or_decode(encoded(IMAGES)[0], Decoding(), "refuse")
     arrays = tmp_path / "cache" / "arrays"
     assert arrays.stat().st_mode & 0o7777 == 0o1777
     [folder] = arrays.iterdir()
@@ -238,14 +239,14 @@ def test_the_folders_of_an_open_cache_are_open(tmp_path):
 
 def test_a_cache_that_may_not_be_read_is_not_damaged(tmp_path, monkeypatch):
     source, _ = encoded(IMAGES)
-    cache.open_or_decode(source, None, "refuse")
+    cache.open_or_decode(source, Decoding(), "refuse")
 
     def refuse(path):
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
     monkeypatch.setattr(cache.files, "sha256", refuse)
     with pytest.raises(RunError, match="Permission denied; free some space, or set CNN_JAX_CACHE"):
-        cache.open_or_decode(source, None, "refuse")
+        cache.open_or_decode(source, Decoding(), "refuse")
     assert len(list((tmp_path / "cache" / "arrays").iterdir())) == 1
 
 
@@ -253,7 +254,7 @@ def test_a_place_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("CNN_JAX_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(RunError, match="CNN_JAX_CACHE"):
-        cache.open_or_decode(encoded(IMAGES)[0], None, "refuse")
+        cache.open_or_decode(encoded(IMAGES)[0], Decoding(), "refuse")
 
 
 def test_another_process_that_was_faster_serves_both(tmp_path):
@@ -261,18 +262,20 @@ def test_another_process_that_was_faster_serves_both(tmp_path):
     inner, counted = encoded(IMAGES)
 
     def blocks():  # the other process finishes while this one decodes
-        cache.open_or_decode(inner, None, "refuse")
+        cache.open_or_decode(inner, Decoding(), "refuse")
         yield from Counted(IMAGES)()
 
     slow = Encoded(**{**source.__dict__, "blocks": blocks})
-    split, _ = cache.open_or_decode(slow, None, "refuse")
+    split, _ = cache.open_or_decode(slow, Decoding(), "refuse")
     np.testing.assert_array_equal(split.images[:, 0, 0, 0], range(10))
     assert counted.reads == 1
     assert len(list((tmp_path / "cache" / "arrays").iterdir())) == 1
 
 
 def _decode_in_a_process(results):
-    split, _ = cache.open_or_decode(encoded([png(i % 256) for i in range(600)])[0], 8, "refuse")
+    split, _ = cache.open_or_decode(
+        encoded([png(i % 256) for i in range(600)])[0], Decoding(8), "refuse"
+    )
     results.put(int(split.images.astype(np.int64).sum()))
 
 

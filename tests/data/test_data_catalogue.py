@@ -26,6 +26,7 @@ from tensorflow_datasets.image_classification.cifar import Cifar10
 
 from cnn_jax import runtime
 from cnn_jax.data import cache, catalogue, load, prepare, prepared
+from cnn_jax.data.images import Decoding
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Dataset
 
@@ -625,7 +626,7 @@ def test_the_real_cifar10(real_data):
     sizes = {name: encoded.num_examples for name, encoded in source.splits.items()}
     assert sizes == {"train": 50_000, "test": 10_000}
     assert source.class_names == tuple(CIFAR_CLASSES)
-    test, skipped = cache.open_or_decode(source.splits["test"], None, "refuse")
+    test, skipped = cache.open_or_decode(source.splits["test"], Decoding(), "refuse")
     assert skipped == []
     np.testing.assert_array_equal(np.bincount(test.labels), [1000] * 10)
     place = prepared.find_places(Dataset()).others[0]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, JpegImagePlugin
 
-from cnn_jax.data.images import ImageError, decode, read_image
+from cnn_jax.data.images import Decoding, ImageError, decode, read_image
 from cnn_jax.errors import RunError
 
 RGB = np.random.default_rng(0).integers(0, 256, (7, 9, 3)).astype(np.uint8)
@@ -253,7 +253,7 @@ UNSOUND = {
 
 @pytest.mark.parametrize("kind", UNSOUND)
 def test_what_is_no_pixel_spoils_no_png(kind):
-    found = decode(with_chunks(UNSOUND[kind]), None, 3, 16, 100, None)
+    found = decode(with_chunks(UNSOUND[kind]), Decoding())
     np.testing.assert_array_equal(found.pixels, RGB)
     assert not found.sound
 
@@ -276,8 +276,8 @@ HALF = b"II*\0\x08\0\0\0\x05\0\x12\x01"
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
 @pytest.mark.parametrize("exif", [b"nonsense", b"Exif\0\0" + HALF, b"Exif\0\0MM"])
 def test_exif_that_is_none_spoils_no_photograph(kind, exif):
-    plain = decode(encode(RGB, kind), None, 3, 16, 100, None)
-    found = decode(encode(RGB, kind, exif=exif), None, 3, 16, 100, None)
+    plain = decode(encode(RGB, kind), Decoding())
+    found = decode(encode(RGB, kind, exif=exif), Decoding())
     np.testing.assert_array_equal(found.pixels, plain.pixels)
     assert plain.sound
     if kind == "WEBP":  # of a JPEG Pillow reads it unasked, and then says nothing more
