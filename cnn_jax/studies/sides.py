@@ -4,12 +4,14 @@ A power cut may leave any of them empty or torn. Results are made anew by the sa
 runs; a plan is what only the command line that started it knows.
 """
 
+import dataclasses
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
 from absl import logging
 
-from cnn_jax import text
+from cnn_jax import files, text
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Experiment, from_dict
 from cnn_jax.options import Advise, Sweep
@@ -18,6 +20,7 @@ from cnn_jax.runs.shapes import is_number
 
 # Fields that older versions had. They made a sweep faster and changed none of its settings.
 _RETIRED_FIELDS = ("vectorize",)
+_OTHER_TYPES = "its values have other types than settings have"
 _OPTIONS = {"advise": Advise, "sweep": Sweep}
 
 
@@ -84,7 +87,19 @@ def _is_cell(cell: dict[str, Any]) -> bool:
     )
 
 
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_worker(value: Any) -> bool:
+    pid = value.get("pid")
+    is_pid = isinstance(pid, int) and not isinstance(pid, bool) and 0 < pid < 2**31
+    return isinstance(value.get("host"), str) and is_pid
+
+
 _SHAPES: dict[str, Callable[[Any], bool]] = {
+    "study": lambda value: isinstance(value, dict) and _is_name(value.get("name")),
+    "worker": lambda value: isinstance(value, dict) and _is_worker(value),
     "plan": lambda value: isinstance(value, dict) and _is_plan(value),
     "advise": lambda value: isinstance(value, dict) and _is_advice(value),
     "sweep": lambda value: isinstance(value, list) and all(map(_is_record, value)),
@@ -108,6 +123,15 @@ def read(directory: RunDirectory, name: str) -> Any:
         what = "does not hold what it should"
         raise RunError(f"{text.shown(path)} {what}; {_remedy(directory, name)}")
     return value
+
+
+def value_in(path: pathlib.Path, name: str) -> Any:
+    """Returns the value in study.json or worker.json, or None where it is lost or damaged."""
+    try:
+        value = files.read_json(path)
+    except RunError:
+        return None
+    return value if _SHAPES[name](value) else None
 
 
 def _remedy(directory: RunDirectory, name: str) -> str:
@@ -152,13 +176,21 @@ def options_of(plan: dict[str, Any], command: str) -> Any:
     """Returns the options of a plan.
 
     Raises:
-        RunError: a later version wrote it.
+        RunError: a later version wrote it, or its values are none of the options.
     """
     kept = {k: v for k, v in plan[command].items() if k not in _RETIRED_FIELDS}
+    known = {field.name for field in dataclasses.fields(_OPTIONS[command])}
+    if unknown := sorted(kept.keys() - known):
+        raise RunError(
+            f"plan.json has --{command}.{unknown[0]}, which this version does not know; go on with "
+            "the version that wrote it, or give another --workdir"
+        )
     try:
         return _OPTIONS[command](**kept)
+    except UsageError as error:
+        raise RunError(f"plan.json: {error.for_command_line}") from error
     except TypeError as error:
-        raise RunError(f"plan.json has options that this version does not know: {error}") from error
+        raise RunError(f"plan.json: {_OTHER_TYPES}") from error
 
 
 def experiment_of(directory: RunDirectory, plan: dict[str, Any]) -> Experiment:
@@ -170,4 +202,5 @@ def experiment_of(directory: RunDirectory, plan: dict[str, Any]) -> Experiment:
     try:
         return from_dict(plan["experiment"])
     except (UsageError, TypeError) as error:
-        raise RunError(f"{text.shown(directory.path / 'plan.json')}: {error}") from error
+        reason = getattr(error, "for_command_line", _OTHER_TYPES)
+        raise RunError(f"{text.shown(directory.path / 'plan.json')}: {reason}") from error

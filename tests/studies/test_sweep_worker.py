@@ -1,5 +1,6 @@
 """Workers with a program in place of training: what is taken, repeated, pruned and given back."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from cnn_jax import locks
 from cnn_jax.errors import RunError
 from cnn_jax.experiment import Experiment, Optimizer, Train
 from cnn_jax.options import Sweep
@@ -432,3 +434,79 @@ def test_a_run_that_outlived_its_worker_is_waited_for(directory):
     assert done.wait(30)
     assert not (directory / "starts").exists()  # nothing was trained again
     assert [r["value"] for r in found.records()] == [0.7]
+
+
+def done_within(seconds, action):
+    """Runs an action in a thread, and returns whether it ended in time, and not by an error."""
+    ended = threading.Event()
+    threading.Thread(target=lambda: (action(), ended.set()), daemon=True).start()
+    return ended.wait(seconds)
+
+
+def test_a_lock_that_an_older_version_left_in_a_directory_that_moved_stops_nothing(directory):
+    left = directory / "study.journal.lock"
+    left.symlink_to(directory.parent / "moved away" / "study.journal")
+    assert done_within(30, lambda: study(directory).take())
+    assert left.is_symlink()
+
+
+def test_the_journal_is_locked_by_a_file_where_the_file_system_has_no_locks(directory, monkeypatch):
+    def no_locks(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(locks.fcntl, "flock", no_locks)
+    found = study(directory)
+    assert found.take() is not None
+    assert not list(directory.glob(".*.soft"))  # they are let go
+    soft = directory / ".study.journal.lock.soft"
+    soft.write_text("")
+    assert not done_within(0.3, found.take)
+    soft.unlink()
+
+
+def test_a_journal_that_a_power_cut_tore_goes_on(directory):
+    found = study(directory)
+    assert found.take() is not None
+    journal = directory / "study.journal"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code": 5, "work')
+    second = study(directory)
+    assert second.take() is not None
+    assert [record["place"] for record in study(directory).records()] == ["0000", "0001"]
+    lines = journal.read_bytes().splitlines()
+    assert all(json.loads(line) for line in lines)
+    journal.write_bytes(b"nonsense\n" + whole)
+    with pytest.raises(RunError, match=r"study\.journal is damaged; move it away"):
+        study(directory)
+
+
+@pytest.mark.parametrize("content", ["", '{"na', "[]", '{"name": 3}', None])
+def test_a_damaged_study_json_is_made_anew_from_the_journal(directory, content):
+    found = study(directory)
+    name = found._study.study_name
+    path = directory / "study.json"
+    path.unlink() if content is None else path.write_text(content)
+    assert study(directory)._study.study_name == name
+    assert json.loads(path.read_text()) == {"name": name}
+
+
+def test_a_damaged_study_json_is_not_guessed_at_in_a_storage_of_others(directory, tmp_path):
+    storage = f"sqlite:///{tmp_path}/studies.db"
+    name = study(directory, storage=storage)._study.study_name
+    (directory / "study.json").write_text("")
+    with pytest.raises(RunError, match=rf"study\.json is damaged.*{name}"):
+        study(directory, storage=storage)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"host": 1, "pid": 1}', '{"host": "a", "pid": 1e400}', '{"pid": 2}'],
+)
+def test_a_setting_whose_worker_json_is_damaged_is_taken_over(directory, content):
+    found = study(directory, "optimizer.learning_rate=[0.1]")
+    trial = found.take()
+    assert trial is not None
+    (trial.directory / "worker.json").write_text(content)
+    again = found.take()
+    assert again is not None
+    assert again.place == trial.place

@@ -1,8 +1,11 @@
 """What the study takes from Optuna: storage, sampler, pruners and distributions."""
 
+import contextlib
+import os
 import pathlib
 from typing import Any
 
+from cnn_jax import locks
 from cnn_jax.errors import UsageError
 from cnn_jax.studies.sweep.dimension import Dimension
 
@@ -27,8 +30,53 @@ def storage(address: str | None, journal: pathlib.Path) -> Any:
     """Returns the storage at an address, or in a journal file where there is no address."""
     if address is not None:
         return address
-    storages = optuna().storages
-    return storages.JournalStorage(storages.journal.JournalFileBackend(str(journal)))
+    return optuna().storages.JournalStorage(_journal(journal))
+
+
+def journal_lock(journal: pathlib.Path) -> pathlib.Path:
+    """Returns the lock file of a journal."""
+    return journal.with_name(f".{journal.name}.lock")
+
+
+def _journal(path: pathlib.Path) -> Any:
+    """Returns Optuna's journal in a file, with another lock, and mended after a power cut.
+
+    Optuna's own lock is a symbolic link to the journal. A worker that is killed leaves it behind,
+    and where its target is gone, as in a directory that was moved, Optuna waits for it without end.
+    """
+    module = optuna().storages.journal
+    lock = locks.FileLock(journal_lock(path), f"waiting for another worker to write {path}")
+
+    class Lock:
+        def acquire(self) -> bool:
+            lock.__enter__()
+            return True
+
+        def release(self) -> None:
+            lock.__exit__()
+
+    class Journal(module.JournalFileBackend):
+        def append_logs(self, logs: list[dict[str, Any]]) -> None:
+            with lock:
+                _cut_torn_line(path)
+                super().append_logs(logs)
+
+    return Journal(str(path), Lock())
+
+
+def _cut_torn_line(path: pathlib.Path) -> None:
+    """Removes a last line that a power cut left without its end: the next would continue it."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb+") as file:
+        size = end = file.seek(0, os.SEEK_END)
+        while end:
+            start = max(0, end - 4096)
+            file.seek(start)
+            if (place := file.read(end - start).rfind(b"\n")) >= 0:
+                end = start + place + 1
+                break
+            end = start
+        if end < size:
+            file.truncate(end)
 
 
 def distribution(dimension: Dimension) -> Any:

@@ -14,10 +14,13 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from cnn_jax import files, locks
+from absl import logging
+
+from cnn_jax import files, locks, text
 from cnn_jax.errors import RunError
 from cnn_jax.experiment import Experiment
 from cnn_jax.options import Sweep
+from cnn_jax.studies import sides
 from cnn_jax.studies.collapse import COLLAPSED
 from cnn_jax.studies.sweep import search
 from cnn_jax.studies.sweep.dimension import Dimension
@@ -25,7 +28,9 @@ from cnn_jax.studies.sweep.trial import Trial, worker_file
 
 # What a study keeps in the sweep's directory.
 _LOCK, _JOURNAL, _NAME = ".sweep.lock", "study.journal", "study.json"
-OWN_FILES = {_LOCK, f"{_LOCK}.soft", _JOURNAL, f"{_JOURNAL}.lock", _NAME}
+_LOCKS = (_LOCK, search.journal_lock(pathlib.Path(_JOURNAL)).name)
+# The last is the lock that Optuna makes itself, in a sweep of an older version.
+OWN_FILES = {*_LOCKS, *(f"{lock}.soft" for lock in _LOCKS), _JOURNAL, _NAME, f"{_JOURNAL}.lock"}
 # States of settings that have not ended.
 OPEN = ("waiting", "running", "interrupted")
 # A worker that has been silent for this long is taken for dead.
@@ -78,9 +83,10 @@ class Study:
     def _open(self, seed: int) -> Any:
         module = search.optuna()
         try:
+            storage = search.storage(self.options.storage, self.directory / _JOURNAL)
             study = module.create_study(
-                storage=search.storage(self.options.storage, self.directory / _JOURNAL),
-                study_name=self._name(),
+                storage=storage,
+                study_name=self._name(storage),
                 pruner=search.pruner(self.options.prune),
                 direction="maximize",
                 load_if_exists=True,
@@ -90,17 +96,49 @@ class Study:
             study.set_user_attr("workers", worker + 1)
             study.sampler = module.samplers.TPESampler(seed=seed + worker, constant_liar=True)
             return study
+        except RunError:
+            raise
+        except OSError as error:
+            where = f"{text.shown(pathlib.Path(error.filename))}: " if error.filename else ""
+            raise RunError(
+                f"the sweep's storage cannot be opened: {where}{error.strerror or error}"
+            ) from error
         except Exception as error:
+            if self.options.storage is None and isinstance(error, ValueError | LookupError):
+                raise RunError(
+                    f"{text.shown(self.directory / _JOURNAL)} is damaged; move it away, and the "
+                    "same command begins the search again and keeps the runs that it needs once "
+                    "more"
+                ) from error
             reason = " ".join(str(error).split())[:200]
             raise RunError(f"the sweep's storage cannot be opened: {reason}") from error
 
-    def _name(self) -> str:
-        """Returns the study's name, which no other sweep in the same storage has."""
+    def _name(self, storage: Any) -> str:
+        """Returns the study's name, which no other sweep in the same storage has.
+
+        Where the file with it is lost or damaged, the sweep's own journal knows it.
+
+        Raises:
+            RunError: the file is damaged, and a shared storage has studies that it may have named.
+        """
         path = self.directory / _NAME
-        if not path.exists():
+        named = sides.value_in(path, "study")
+        if named is not None:
+            return named["name"]
+        known = search.optuna().get_all_study_names(storage)
+        if self.options.storage is None and known:
+            logging.warning("%s is lost or damaged: the journal's is used", text.shown(path))
+            name = known[-1]
+        elif path.exists() and known:
+            raise RunError(
+                f"{text.shown(path)} is damaged, and the storage has the studies "
+                f"{', '.join(known[:5])}{', ...' if len(known) > 5 else ''}; write the one of this "
+                'sweep into it, as {"name": "NAME"}, or give another --workdir'
+            )
+        else:
             name = f"{self.directory.name}-{secrets.token_hex(4)}"
-            files.write_json(path, {"name": name})
-        return files.read_json(path)["name"]
+        files.write_json(path, {"name": name})
+        return name
 
     def locked(self) -> AbstractContextManager[Any]:
         """Returns a context in which no other worker plans, takes or gives back."""
@@ -186,10 +224,12 @@ class Study:
             started = trial.datetime_start
             return started is None or time.time() - started.timestamp() > LOST_SECONDS
         path = worker_file(self.directory, place)
+        worker = sides.value_in(path, "worker")
         try:
-            worker = files.read_json(path)
             age = time.time() - path.stat().st_mtime
-        except (OSError, RunError):
+        except OSError:
+            return True
+        if worker is None:
             return True
         if worker["host"] == socket.gethostname() and not _alive(worker["pid"]):
             return True

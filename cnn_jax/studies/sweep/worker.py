@@ -188,12 +188,12 @@ def _record(trial: Trial, directories: Sequence[RunDirectory], pruned: bool) -> 
         if status == "diverged":
             trial.diverge(seconds)
             return "diverged"
-        if status != "finished":
+        history = directory.read("history", [])
+        if status != "finished" or not history:
             reason = directory.read("status", {}).get("error", f"status {status}")
             again = trial.fail(str(reason))
             tip = "will be tried again" if again else "given up, after the last attempt"
             return f"crashed, {tip}: see {text.shown(_log(trial))}"
-        history = directory.read("history")
         values.append(history[-1]["validation_accuracy"])
         counts = collapse.validation_counts(directory.read("data", {}))
         collapsed += collapse.has_collapsed(history, counts)
