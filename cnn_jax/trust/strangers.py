@@ -1,0 +1,103 @@
+"""Strangers: how unlike the training images an image is, with the false alarms held.
+
+The distance to the k-th nearest of some training images, in pooled features of length one (deep
+nearest neighbours, Sun et al. 2022, arXiv:2204.06507), becomes a p-value by images that the network
+has not seen: the share of them that are as strange. Of ordinary images at most 1 % then have a
+p-value of 1 % or less, on average over those images (conformal p-values, Bates et al. 2023,
+arXiv:2104.08279). What share of strange images is noticed nobody can promise.
+"""
+
+import dataclasses
+
+import numpy as np
+
+MOST = 2000  # training images that are kept, the first ones by the hash of their ids
+_NEIGHBOURS = 50
+_SHARE = 0.02  # of the images kept, at most
+_CHUNK = 2048
+
+
+@dataclasses.dataclass(frozen=True)
+class Bank:
+    """Features of training images, to measure distances to.
+
+    Attributes:
+        features: float16 [m, channels], of length one.
+        neighbours: k, which of the nearest counts.
+    """
+
+    features: np.ndarray
+    neighbours: int
+
+    @classmethod
+    def of(cls, features: np.ndarray) -> "Bank":
+        """Returns the bank of features [m, channels] of training images.
+
+        Half precision moves a distance by less than 0.001.
+        """
+        k = max(1, min(_NEIGHBOURS, round(_SHARE * len(features))))
+        return cls(unit(features).astype(np.float16), k)
+
+    def distances(self, features: np.ndarray) -> np.ndarray:
+        """Returns the distance to the k-th nearest, float64 [n], within 0..2.
+
+        Args:
+            features: float [n, channels].
+        """
+        bank = self.features.astype(np.float32).T
+        found = []
+        for start in range(0, len(features), _CHUNK):
+            near = unit(features[start : start + _CHUNK]) @ bank
+            kth = np.partition(near, near.shape[1] - self.neighbours, axis=1)
+            found.append(kth[:, near.shape[1] - self.neighbours])
+        nearest = np.concatenate(found) if found else np.zeros(0)
+        return np.sqrt(np.maximum(2 - 2 * nearest.astype(np.float64), 0.0))
+
+
+def unit(features: np.ndarray) -> np.ndarray:
+    """Returns features of length one, float32; what is 0 or not finite stays 0."""
+    features = np.nan_to_num(np.asarray(features, np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    largest = np.abs(features).max(axis=1, keepdims=True, initial=0.0)
+    features = features / np.maximum(largest, 1e-30)
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-30)
+
+
+def p_values(held_out: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Returns (1 + how many held-out scores are at least as large) / (1 + their number).
+
+    Args:
+        held_out: float [m], of images that are as new to the network as those to come; sorted or
+            not.
+        scores: float [n]; large is strange.
+
+    Returns:
+        float64 [n], no smaller than uniform for images like the held-out ones.
+    """
+    ordered = np.sort(held_out)
+    above = len(ordered) - np.searchsorted(ordered, scores, side="left")
+    return (1 + above) / (1 + len(ordered))
+
+
+def least_images(false_alarms: float) -> int:
+    """Returns how many held-out images it takes for a p-value that small: 1 / alarms - 1."""
+    return int(np.ceil(1 / false_alarms - 1 - 1e-9))
+
+
+def detection(
+    ordinary: np.ndarray, strange: np.ndarray, false_alarms: float
+) -> tuple[float, float]:
+    """Returns (AUROC, share of strange ones noticed) at a share of false alarms on these images.
+
+    Args:
+        ordinary: float [m] scores; large is strange.
+        strange: float [n].
+        false_alarms: the share of ordinary ones at or above the threshold, at most.
+    """
+    from cnn_jax.evaluation import ranking
+
+    both = np.concatenate([ordinary, strange])
+    is_strange = np.arange(len(both)) >= len(ordinary)
+    k = int(np.floor(false_alarms * len(ordinary) + 1e-9))
+    ordered = np.sort(ordinary)[::-1]
+    limit = ordered[k] if k < len(ordered) else -np.inf
+    return ranking.auc(both, is_strange), float((strange > limit).mean())
