@@ -203,7 +203,13 @@ def create_model(name: str, num_outputs: int, **options: Any) -> Any:
 
 
 def batches(
-    split: Split | Data, batch_size: int, *, seed: int | None = 0, epochs: int = 1, start: int = 0
+    split: Split | Data,
+    batch_size: int,
+    *,
+    seed: int | None = 0,
+    epochs: int = 1,
+    start: int = 0,
+    balanced: bool = False,
 ) -> Iterator[Batch | Picked]:
     """Returns the batches of some epochs, one by one, in the order in which `train` takes them.
 
@@ -216,6 +222,7 @@ def batches(
         seed: of the order, which is a function of seed and epoch; None: in the order they are in.
         epochs: passes over the split.
         start: steps to leave out, of a run that goes on.
+        balanced: whether an epoch draws equally many examples of each class.
 
     Raises:
         UsageError: a number is out of its range, or the batch cannot be split over the devices.
@@ -225,10 +232,13 @@ def batches(
         raise UsageError(f"give a Split such as data.train, not {type(split).__name__}")
     if batch_size < 1 or epochs < 1 or start < 0:
         raise UsageError("batch_size and epochs are 1 or more, and start is 0 or more")
+    if balanced and seed is None:
+        raise UsageError("balanced batches are drawn by chance: give a seed")
     mesh = distributed.make_mesh()
     distributed.check_batch_size("batch_size", batch_size, mesh)
     count = epochs * steps_per_epoch(len(split), batch_size) - start
-    indices = train_batches(seed, len(split), batch_size, start)
+    labels = split.labels if balanced else None
+    indices = train_batches(seed, len(split), batch_size, start, balance=labels)
     feed = Feed(split, mesh, _RESIDENT_LIMIT)
     return feed.batches(index for index, _ in zip(indices, range(count), strict=False))
 

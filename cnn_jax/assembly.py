@@ -69,7 +69,7 @@ def assemble(
     """
     about = about_weights or {}
     classes = len(info.class_names)
-    chosen_loss = losses.find(config.train.loss if loss is None else loss)
+    chosen_loss = losses.find(config.train.loss if loss is None else loss, config.train.focal_gamma)
     if chosen_loss is losses.binary_cross_entropy and classes != 2:
         raise UsageError(
             f"--train.loss=binary_cross_entropy needs two classes, {info.name} has {classes}; "

@@ -9,10 +9,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from cnn_jax import patterns, places, settings, text
+from cnn_jax import combinations, places, settings, text
 from cnn_jax.errors import UsageError
 from cnn_jax.sections import (
-    TABLE_SETTINGS,
     Checkpoint,
     Dataset,
     Logging,
@@ -80,7 +79,7 @@ class Experiment:
             object.__setattr__(self, field.name, value)
         for path, field in fields():
             check_value(path, field, get(self, path))
-        _check_combinations(self)
+        combinations.check(self)
 
     def replace(self, changes: Mapping[str, Any] | None = None, /, **more: Any) -> "Experiment":
         """Returns the experiment with the values at dotted paths replaced.
@@ -95,97 +94,6 @@ class Experiment:
         if not isinstance(changes, Mapping | None):
             raise UsageError(f"settings are given as {{dotted path: value}}, not {changes!r}")
         return replace(self, {**(changes or {}), **more})
-
-
-def _check_combinations(e: Experiment) -> None:
-    """Refuses settings that are legal alone and not together."""
-    d, o, t, x = e.dataset, e.optimizer, e.train, e.transfer
-    unfreeze = patterns.parse_unfreeze(x.unfreeze)
-    patterns.parse_lr_scale(x.lr_scale)
-    patterns.matches(x.freeze, "")
-    patterns.parse_shares(o.milestones)
-    wrong = [
-        (
-            d.name not in ("folder", "table", "npz") and d.path is not None,
-            f"--dataset.path belongs to --dataset.name=folder, table or npz, not to {d.name!r}",
-        ),
-        *(
-            (
-                d.name != "table" and getattr(d, name) is not None,
-                f"--dataset.{name} belongs to --dataset.name=table, not to {d.name!r}",
-            )
-            for name in TABLE_SETTINGS
-        ),
-        (
-            d.label_column is not None and d.label_columns is not None,
-            "--dataset.label_column and --dataset.label_columns exclude each other: give one",
-        ),
-        (
-            d.name != "folder" and d.label is not None,
-            f"--dataset.label belongs to --dataset.name=folder, not to {d.name!r}",
-        ),
-        (
-            d.validation_fraction + d.test_fraction >= 1,
-            "--dataset.validation_fraction and --dataset.test_fraction leave nothing to train on",
-        ),
-        (
-            d.validation_split == "train",
-            "--dataset.validation_split=train would validate on the images trained on; "
-            "leave it out to hold out a part of 'train'",
-        ),
-        (
-            o.warmup_epochs >= t.epochs,
-            f"--optimizer.warmup_epochs={o.warmup_epochs:g} must be less than "
-            f"--train.epochs={t.epochs}",
-        ),
-        (
-            o.name == "adam" and o.weight_decay > 0,
-            "--optimizer.weight_decay has no effect with adam; use --optimizer.name=adamw",
-        ),
-        (
-            o.schedule == "constant" and o.warmup_epochs > 0,
-            "--optimizer.warmup_epochs needs --optimizer.schedule=cosine, triangular or step",
-        ),
-        (
-            o.schedule != "step" and o.milestones is not None,
-            "--optimizer.milestones needs --optimizer.schedule=step",
-        ),
-        (
-            t.loss != "cross_entropy" and t.label_smoothing > 0,
-            "--train.label_smoothing is defined for --train.loss=cross_entropy only",
-        ),
-        (
-            x.include is not None and x.weights is None,
-            "--transfer.include needs --transfer.weights",
-        ),
-        (
-            bool(unfreeze) and x.freeze == "none",
-            "--transfer.unfreeze needs --transfer.freeze=backbone or a pattern",
-        ),
-        (
-            bool(unfreeze) and unfreeze[-1][0] > t.epochs,
-            f"--transfer.unfreeze={x.unfreeze} goes beyond --train.epochs={t.epochs}",
-        ),
-        (
-            d.flip and d.alternate_flip,
-            "--dataset.flip and --dataset.alternate_flip are two ways to mirror: give one of them",
-        ),
-        (
-            x.cache_views > 0 and not d.augments,
-            "--transfer.cache_views needs augmentation (--dataset.flip, crop_padding or cutout)",
-        ),
-        (
-            x.cache_views > 0 and d.alternate_flip,
-            "--transfer.cache_views mirrors by chance: use --dataset.flip, not alternate_flip",
-        ),
-        (
-            x.cache_views > 0 and (x.freeze == "none" or not x.cache_features),
-            "--transfer.cache_views needs --transfer.freeze and --transfer.cache_features",
-        ),
-    ]
-    for is_wrong, message in wrong:
-        if is_wrong:
-            raise UsageError(message)
 
 
 def fields() -> list[tuple[str, dataclasses.Field]]:

@@ -65,6 +65,32 @@ def parse_shares(text: str | None) -> tuple[float, ...]:
     return tuple(shares)
 
 
+def parse_class_weights(text: str) -> dict[str, float]:
+    """Returns {class: weight} for a text like "cat:1,dog:2.5"; none for "none" and "balanced".
+
+    Raises:
+        UsageError: the text does not have this form.
+    """
+    if text in ("none", "balanced"):
+        return {}
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, colon, weight = part.rpartition(":")
+        try:
+            value = float(weight)
+        except ValueError:
+            value = -1.0
+        if not colon or not name.strip() or not 1e-6 <= value <= 1e6:
+            raise UsageError(
+                "--train.class_weights is none, balanced or NAME:W,... with weights of 1e-6 to "
+                f"1e6, not {part!r}; for example benign:1,malignant:10"
+            )
+        if name.strip() in weights:
+            raise UsageError(f"--train.class_weights gives {name.strip()!r} two weights")
+        weights[name.strip()] = value
+    return weights
+
+
 def parse_lr_scale(text: str | None) -> list[tuple[str, float]]:
     """Returns [(pattern, factor)] for a text like "block5:0.1,block4:0.01", in its order.
 

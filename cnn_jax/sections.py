@@ -296,8 +296,25 @@ class Train:
     epochs: int = setting(5, "passes over the training split", minimum=1, maximum=1_000_000)
     loss: str = setting(
         "cross_entropy",
-        "cross_entropy, binary_cross_entropy (two classes, one logit), or the name of a registered "
-        "loss; all from logits",
+        "cross_entropy, binary_cross_entropy (two classes, one logit), focal (examples classified "
+        "well count less), or the name of a registered loss; all from logits",
+    )
+    focal_gamma: float | None = setting(
+        None,
+        "of --train.loss=focal: how much less examples count that are classified well; none: 2",
+        minimum=0,
+        maximum=20,
+    )
+    class_weights: str = setting(
+        "none",
+        "weights of the loss by class: none; balanced: images / (classes * images of the class); "
+        "or NAME:W,..., where classes that are not named have 1. They are scaled so that their "
+        "mean over the training images is 1; curves and validation show the loss without them",
+    )
+    sampling: Literal["natural", "balanced"] = setting(
+        "natural",
+        "natural: an epoch takes every training image once; balanced: an epoch of as many steps "
+        "draws equally many of each class, and repeats those of small ones",
     )
     label_smoothing: float = setting(
         0.0, "share of the target spread evenly over all classes", minimum=0, below=1

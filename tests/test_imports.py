@@ -25,7 +25,7 @@ ROOMS = [
     ["layers", "losses"],
     ["cpu"],
     ["data"],
-    ["experiment", "sections", "options", "settings", "patterns"],
+    ["experiment", "combinations", "sections", "options", "settings", "patterns"],
     [
         "_version",
         "runtime",

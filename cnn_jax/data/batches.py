@@ -4,11 +4,8 @@ The order is a pure function of (seed, epoch, step), computed on the host. The i
 devices, or are streamed from disk if they are too many.
 """
 
-import contextlib
 import itertools
 import math
-import queue
-import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -16,11 +13,18 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cnn_jax import distributed
+from cnn_jax.data import sampling
+from cnn_jax.data.ahead import ahead
 from cnn_jax.data.splits import Split
 
 
 def train_batches(
-    seed: int | None, num_examples: int, batch_size: int, start: int = 0, views: int = 0
+    seed: int | None,
+    num_examples: int,
+    batch_size: int,
+    start: int = 0,
+    views: int = 0,
+    balance: np.ndarray | None = None,
 ) -> Iterator["BatchIndices"]:
     """Yields the batches of training from a step on, epoch after epoch, without end.
 
@@ -31,11 +35,15 @@ def train_batches(
         start: the number of steps done before.
         views: the number of cached views of each example, view v of example i at
             v * num_examples + i; epoch e takes view e mod views. 0: there are none.
+        balance: the labels, int [num_examples], of classes that an epoch draws equally often;
+            None: it takes every example once.
     """
     per_epoch = steps_per_epoch(num_examples, batch_size)
     for epoch in itertools.count(start // per_epoch):
         if seed is None:
             order = np.arange(num_examples, dtype=np.int32)
+        elif balance is not None:
+            order = sampling.balanced_order(seed, epoch, balance)
         else:
             order = epoch_order(seed, epoch, num_examples)
         if views:
@@ -164,7 +172,7 @@ class Feed:
     def batches(self, indices: Iterable[BatchIndices]) -> Iterator[Batch | Picked]:
         """Yields the batches on the devices, as `fetch` takes them."""
         if self._resident is None:
-            yield from _ahead(map(self._read, indices))
+            yield from ahead(map(self._read, indices))
             return
         for batch in indices:
             yield Picked(*self._resident, *distributed.put(tuple(batch), self._sharding))
@@ -176,35 +184,3 @@ class Feed:
         images[order] = stored[batch.positions[order]]
         host = Batch(images, self._split.labels[batch.positions], batch.weights, batch.positions)
         return distributed.put(host, self._sharding)
-
-
-def _ahead(items: Iterator[Any], depth: int = 2) -> Iterator[Any]:
-    """Yields the items, which a thread computes `depth` ahead; its exceptions are raised here."""
-    buffer: queue.Queue[Any] = queue.Queue(depth)
-    stop = threading.Event()
-    end = object()
-
-    def put(item: Any) -> None:
-        while not stop.is_set():
-            with contextlib.suppress(queue.Full):
-                buffer.put(item, timeout=0.1)
-                return
-
-    def produce() -> None:
-        try:
-            for item in items:
-                put(item)
-                if stop.is_set():
-                    return
-            put(end)
-        except BaseException as error:
-            put(error)
-
-    threading.Thread(target=produce, daemon=True).start()
-    try:
-        while (item := buffer.get()) is not end:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()

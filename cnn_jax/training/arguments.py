@@ -123,7 +123,9 @@ def name_values(
         sections["model"] = experiment.Model(name=type(model).__name__)
     if loss is not None:
         name = getattr(loss, "__name__", type(loss).__name__)
-        sections["train"] = dataclasses.replace(config.train, loss=name, label_smoothing=0.0)
+        sections["train"] = dataclasses.replace(
+            config.train, loss=name, label_smoothing=0.0, focal_gamma=None
+        )
     if optimizer is not None:
         kept = {name: getattr(config.optimizer, name) for name in _AROUND_AN_OPTIMIZER}
         sections["optimizer"] = experiment.Optimizer(name="own", **kept)

@@ -101,8 +101,14 @@ def train(
     began, seconds_before = time.monotonic(), meta["seconds"]
     step = last_good = int(state.step)
     last_point = (began, step)
-    views = plan.cached_views
-    order = batches.train_batches(seed, plan.num_examples, plan.batch_size, step, views)
+    order = batches.train_batches(
+        seed,
+        plan.num_examples,
+        plan.batch_size,
+        step,
+        plan.cached_views,
+        splits["train"].labels if plan.balanced else None,
+    )
     given = feeds["train"].batches(order)
     train_step = jit_step(make_train_step(plan, phase), mesh)
 

@@ -3,7 +3,7 @@
 from cnn_jax import cpu, runtime, text
 from cnn_jax.evaluation import two_classes
 from cnn_jax.runs.directory import RunDirectory
-from cnn_jax.training import costs
+from cnn_jax.training import balance, costs
 from cnn_jax.training.parts import Parts, Say
 
 # With fewer images to validate on, one of them moves the accuracy by more than 2 points.
@@ -28,6 +28,8 @@ def tell(say: Say, parts: Parts, directory: RunDirectory | None) -> None:
     say(f"images     {sizes}; {info.image_shape} each")
     for note in [*info.notes, *_few(info.sizes["validation"])]:
         say(f"           {note}")
+    for line in balance.hints(config.train, info):
+        say(line)
     positive = two_classes.positive_class(config.dataset.positive, info.class_names)
     if positive is not None:
         say(f"positive   {info.class_names[positive]} (--dataset.positive)")

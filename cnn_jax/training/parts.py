@@ -20,7 +20,7 @@ from cnn_jax.pretrained.weights import Weights, merge
 from cnn_jax.runs import changes, stored
 from cnn_jax.runs import weights as run_weights
 from cnn_jax.runs.directory import RunDirectory
-from cnn_jax.training import features
+from cnn_jax.training import balance, features
 from cnn_jax.training.plan import Plan, make_plan
 from cnn_jax.training.state import TrainState, initial_state
 from cnn_jax.training.steps import Hyperparameters
@@ -62,6 +62,8 @@ class Parts(NamedTuple):
         entry = models.REGISTRY.get(self.config.model.name)
         if entry is None or entry.defined_in:  # Linen's own dropout takes a number, no array
             hyper = hyper._replace(dropout_rate=None)
+        weights = balance.class_weights(self.config.train.class_weights, self.data.info)
+        hyper = hyper._replace(class_weights=weights)
         numbers = jax.tree.map(np.asarray, hyper)
         return distributed.put(numbers, distributed.replicated(self.mesh))
 
@@ -102,6 +104,7 @@ def prepare(
         )
     elif directory is not None and directory.exists():
         changes.check_same_data(directory, data.info)
+    balance.class_weights(config.train.class_weights, data.info)  # refuses now an unknown class
     two_classes.positive_class(config.dataset.positive, data.info.class_names)
     weights, about = _find_weights(config, directory)
     assembly = assemble(config, data.info, about, model=model, loss=loss)

@@ -33,6 +33,7 @@ class Plan:
             output is computed once; 0: every step runs the whole network.
         cached_views: augmented views of each image in that cache; 0: it holds the images alone.
         alternate_flip: whether images are mirrored in every other epoch.
+        balanced: whether an epoch draws equally many examples of each class.
     """
 
     assembly: Assembly
@@ -45,6 +46,7 @@ class Plan:
     cached_stages: int
     cached_views: int
     alternate_flip: bool
+    balanced: bool
 
     @property
     def steps_per_epoch(self) -> int:
@@ -139,4 +141,5 @@ def make_plan(
         cached_stages=cached,
         cached_views=transfer.cache_views if cached else 0,
         alternate_flip=dataset.alternate_flip,
+        balanced=config.train.sampling == "balanced",
     )

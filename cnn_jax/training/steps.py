@@ -11,7 +11,7 @@ from cnn_jax import experiment, losses, models
 from cnn_jax.data import augment
 from cnn_jax.data.batches import Batch, Picked, fetch
 from cnn_jax.evaluation import metrics
-from cnn_jax.training import freezing
+from cnn_jax.training import balance, freezing
 from cnn_jax.training.plan import Plan
 from cnn_jax.training.state import TrainState
 from cnn_jax.trees import unflatten
@@ -25,12 +25,14 @@ class Hyperparameters(NamedTuple):
         weight_decay: float32 [].
         label_smoothing: float32 [].
         dropout_rate: float32 [], or None for the model as it was assembled.
+        class_weights: float32 [classes], of the loss; None: all count alike.
     """
 
     learning_rate: jax.Array
     weight_decay: jax.Array
     label_smoothing: jax.Array
     dropout_rate: jax.Array | None = None
+    class_weights: jax.Array | None = None
 
     @classmethod
     def of(cls, config: experiment.Experiment) -> "Hyperparameters":
@@ -95,6 +97,8 @@ def make_train_step(plan: Plan, phase: int = 0) -> TrainStep:
             total = values
             for auxiliary in jax.tree.leaves(updated.get("auxiliary", {})):
                 total += models.AUXILIARY_WEIGHT * loss_of(auxiliary)
+            if hyper.class_weights is not None:
+                total *= balance.of_labels(hyper.class_weights, batch.labels)
             mean = jnp.sum(total * batch.weights) / jnp.maximum(jnp.sum(batch.weights), 1)
             return mean, (metrics.batch_sums(values, logits, batch), updated)
 

@@ -47,7 +47,22 @@ def test_binary_cross_entropy_is_its_definition(logits):
     np.testing.assert_allclose(q, np.stack([1 - p, p], axis=1), atol=1e-6)
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_the_focal_loss_is_its_definition(logits, gamma):
+    p = np.asarray(jax.nn.softmax(logits.astype(np.float64)))[np.arange(9), LABELS]
+    got = losses.find("focal", gamma)(jnp.asarray(logits), jnp.asarray(LABELS))
+    np.testing.assert_allclose(got, -((1 - p) ** gamma) * np.log(p), rtol=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "focal"])
+def test_a_loss_of_shares_is_the_mean_over_the_classes(logits, loss):
+    of, x = losses.find(loss), jnp.asarray(logits)
+    first, second = (of(x, jnp.asarray((LABELS + i) % 5)) for i in (0, 1))
+    shares = 0.25 * jax.nn.one_hot(LABELS, 5) + 0.75 * jax.nn.one_hot((LABELS + 1) % 5, 5)
+    np.testing.assert_allclose(of(x, shares), 0.25 * first + 0.75 * second, rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy", "focal"])
 def test_losses_of_very_sure_logits_are_finite(loss):
     columns = 1 if loss == "binary_cross_entropy" else 2
     for value in (1e4, -1e4):

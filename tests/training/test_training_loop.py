@@ -21,14 +21,15 @@ from cnn_jax.training.signals import Interrupted
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 # Everything that a resume could get wrong: augmentation, dropout, a moving average, a schedule, and
-# parameters that are set free in the second epoch. Ten steps an epoch, the last one padded.
+# parameters that are set free in the second epoch; classes that are drawn equally often. Ten steps
+# an epoch, the last one padded.
 CONFIG = experiment.Experiment(
     seed=3,
     dataset=experiment.Dataset(batch_size=32, flip=True, crop_padding=1, cutout=2),
     model=experiment.Model(name="mlp", dropout_rate=0.2),
     transfer=experiment.Transfer(freeze="backbone", unfreeze="2:backbone"),
     optimizer=experiment.Optimizer(schedule="triangular", warmup_epochs=0.5, ema_decay=0.9),
-    train=experiment.Train(epochs=3),
+    train=experiment.Train(epochs=3, sampling="balanced", loss="focal"),
     checkpoint=experiment.Checkpoint(every_steps=3, keep=3),
 )
 STEPS = 30
