@@ -8,7 +8,7 @@ import textwrap
 from cnn_jax import text
 from cnn_jax.cli import flags
 from cnn_jax.cli.invocation import Invocation
-from cnn_jax.studies import compare
+from cnn_jax.studies import compare, mcnemar
 
 
 def run_command(invocation: Invocation) -> int:
@@ -33,7 +33,8 @@ def run_command(invocation: Invocation) -> int:
         width = _width()
         print(compare.table(comparison, invocation.format == "markdown", width))
         explanation = [compare.EXPLANATION] if comparison.judged else []
-        if lines := [*compare.levels(comparison), *explanation]:
+        tests = mcnemar.lines(mcnemar.compared(comparison.groups))
+        if lines := [*compare.levels(comparison), *explanation, *tests]:
             print("", *(textwrap.fill(line, width) for line in lines), sep="\n")
     if invocation.output is not None:
         output = pathlib.Path(invocation.output)

@@ -6,17 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import logging
 
 from cnn_jax import text
 from cnn_jax.cli import console
 from cnn_jax.cli.invocation import Invocation
-from cnn_jax.data import Split, outside
+from cnn_jax.data import Split, duplicates, outside
 from cnn_jax.errors import UsageError, UserError
 from cnn_jax.evaluation import records, shares, two_classes
 from cnn_jax.evaluation.evaluator import Evaluation
 from cnn_jax.reporting import evaluations, order
-from cnn_jax.runs import figures, loading, predictions, recorder
+from cnn_jax.runs import evaluation_figures, loading, predictions, recorder
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.trained import Run
 
@@ -86,6 +87,10 @@ def run_command(invocation: Invocation) -> int:
         print(text.one_line(f"positive   {record['positive']} (--dataset.positive): {rates}"))
     if "operating_point" in record:
         print(_operating_line(record["operating_point"]))
+    for line in evaluations.group_lines(record):
+        print(text.one_line(line))
+    for line in _worst_lines(run, split, found, invocation.worst):
+        print(text.one_line(line))
     try:
         recorder.add_evaluation(directory, name, record)
         print(f"written    {text.shown(directory.path / 'result.json')}")
@@ -93,7 +98,16 @@ def run_command(invocation: Invocation) -> int:
         name += "" if best in (None, run.step) else f"_step{run.step}"
         table = predictions.save(directory.path, name, found, split, run.data_info)
         print(f"           {text.shown(table)}")
-        saved = figures.save_evaluation(name, found, split, run.data_info, run.history, directory)
+        saved = evaluation_figures.save(
+            name,
+            found,
+            split,
+            run.data_info,
+            run.history,
+            directory,
+            record,
+            invocation.worst,
+        )
         for path in saved:
             print(f"figure     {text.shown(path)}")
     except OSError as error:  # a colleague's run, an archive, a full disk: the figures stand above
@@ -140,7 +154,22 @@ def _examples(
     stem = re.sub(r"[^\w-]+", "_", Path(where).name) or "data"
     part = f"_{invocation.split}" if invocation.split else ""
     said = f"not the data of training: {len(split):,} images of {text.shown(Path(where))}"
-    return directory, run, split, f"outside_{stem}{part}", (*notes, said)
+    return directory, run, split, f"outside_{stem}{part}", (*notes, said, _trained_on(run, split))
+
+
+def _trained_on(run: Run, split: Split) -> str:
+    """Returns a line on images from elsewhere that the run was trained on."""
+    try:
+        train = run.split("train")
+    except UserError:
+        return "the data of training are not here, so nobody can say whether it had images of these"
+    both = duplicates.pairs(split, train)
+    if not both:
+        return f"none of them is equal to one of the {len(train):,} images of training"
+    named = ", ".join(f"{one} = {other}" for one, other in both[:3])
+    more = f" and {len(both) - 3} more" if len(both) > 3 else ""
+    verb = "was" if len(both) == 1 else "were"
+    return f"{text.plural(len(both), 'image')} of them {verb} trained on: {named}{more}"
 
 
 def _operating_point(
@@ -163,6 +192,10 @@ def _operating_point(
         point["threshold"] = two_classes.threshold(scores, is_positive, rate, value)
         point |= {"chosen_on": "validation", "chosen_by": len(validation)}
     said = found.probabilities[:, positive] >= point["threshold"]
+    predicted = np.where(said, positive, 1 - positive)
+    matrix = np.zeros((2, 2), int)
+    np.add.at(matrix, (split.labels, predicted), 1)
+    point["confusion_matrix"] = matrix.tolist()
     return point | two_classes.rates(said, split.labels == positive, split.groups)
 
 
@@ -191,3 +224,14 @@ def _operating_line(point: dict[str, Any]) -> str:
         by = f" by {point['rule']} of {point['chosen_by']:,} validation images"
     rates = evaluations.named(point, two_classes.RATES, point["rate_intervals"])
     return f"threshold  {point['threshold']:.4g}{by}: {rates}"
+
+
+def _worst_lines(run: Run, split: Split, found: Evaluation, count: int) -> list[str]:
+    """Returns a line for each of the errors that the network is surest of."""
+    lines = []
+    for i in evaluation_figures.surest_errors(found, split, count):
+        p, names = found.probabilities[i], run.class_names
+        said, true = names[int(p.argmax())], names[int(split.labels[i])]
+        start = "          " if lines else "surest    "
+        lines.append(f"{start} {split.ids[int(i)]}: {said} {p.max():.4f}, is {true}")
+    return lines

@@ -174,6 +174,10 @@ class _RunFlagParser(absl_flags.ArgumentParser):
             if not re.fullmatch("[0-9]{1,18}", argument):
                 raise UsageError(f"--checkpoint is best, last or a step, not {argument!r}")
             return int(argument)
+        if flag.kind == "int":
+            if not re.fullmatch("[0-9]{1,3}", argument) or int(argument) > 100:
+                raise UsageError(f"--{flag.name} is a number from 0 to 100, not {argument!r}")
+            return int(argument)
         if flag.name == "code" and not argument.endswith(".py"):
             raise UsageError(f"--code takes a Python file (.py), not {argument!r}")
         if flag.name == "profile":
@@ -198,7 +202,7 @@ def _check_text(name: str, text: str) -> None:
 def _read(flag_values: absl_flags.FlagValues, argv: list[str]) -> list[str]:
     """Sets the flags and returns the positional arguments."""
     try:
-        args = flag_values.read_flags_from_files(argv)
+        args = [_short(arg) for arg in flag_values.read_flags_from_files(argv)]
         # --undefok would have absl drop misspelt flags silently.
         for arg in args[: args.index("--")] if "--" in args else args:
             if re.match("--?undefok(=|$)", arg):
@@ -215,6 +219,14 @@ def _read(flag_values: absl_flags.FlagValues, argv: list[str]) -> list[str]:
         text = one_line(error)
         missing = re.fullmatch(r"Missing value for flag -*(\S+)", text)
         raise UsageError(f"--{missing[1]} misses its value" if missing else text) from None
+
+
+def _short(argument: str) -> str:
+    """Returns --evaluate.NAME, which looks like the flags of sweep and advise, as --NAME."""
+    for flag in RUN_FLAGS:
+        if flag.commands == ("evaluate",) and re.match(rf"--evaluate\.{flag.name}(=|$)", argument):
+            return f"--{argument.removeprefix('--evaluate.')}"
+    return argument
 
 
 def _command(positionals: list[str]) -> tuple[Command, list[str]]:

@@ -160,6 +160,7 @@ class Invocation:
         split: the split to evaluate; None for the data's own default.
         views: a value of `options.VIEWS`.
         operating_point: the rule of a threshold, such as "sensitivity:0.95", or None.
+        worst: how many of the surest errors are named and drawn.
         format: "table", "json", "markdown" or "csv".
         profile: the first and the last step to trace; None: no trace.
         layers: whether every layer is printed, however many there are.
@@ -187,6 +188,7 @@ class Invocation:
     split: str | None = None
     views: str = "one"
     operating_point: str | None = None
+    worst: int = 12
     format: str = "table"
     profile: tuple[int, int] | None = None
     layers: bool = False

@@ -105,6 +105,13 @@ RUN_FLAGS = (
         commands=("evaluate",),
     ),
     RunFlag(
+        "worst",
+        "int",
+        "name and draw this number of errors, those that the network is surest of; at most 100",
+        12,
+        commands=("evaluate",),
+    ),
+    RunFlag(
         "format",
         "str",
         "how results are printed; predict has no markdown",

@@ -64,6 +64,18 @@ def find(parts: dict[str, Split]) -> list[list[Member]]:
     ]
 
 
+def pairs(split: Split, others: Split) -> list[tuple[str, str]]:
+    """Returns (id, id of an equal image among the others) of the examples that have one."""
+    if split.images.shape[1:] != others.images.shape[1:]:
+        return []
+    found = []
+    for group in find({"these": split, "others": others}):
+        known = next((each.id for each in group if each.split == "others"), None)
+        if known is not None:
+            found += [(each.id, known) for each in group if each.split == "these"]
+    return found
+
+
 def _fingerprints(images: np.ndarray) -> np.ndarray:
     """Returns uint64 [n], equal for equal images and hardly ever for others."""
     height = images.shape[1]

@@ -125,3 +125,26 @@ def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
         NaN where there are no positives.
     """
     return float(Curves.of(scores, positive).areas(np.ones((1, len(scores))))[1][0])
+
+
+def mean_areas(
+    probabilities: np.ndarray, labels: np.ndarray, positive: int | None = None
+) -> dict[str, float]:
+    """Returns `auc` and `average_precision`, of a class or as means over the classes.
+
+    Args:
+        probabilities: float [n, classes].
+        labels: int [n].
+        positive: the class; None: every class against the rest, as far as there are both.
+
+    Returns:
+        {} where there is nothing to rank.
+    """
+    classes = range(probabilities.shape[1]) if positive is None else [positive]
+    chosen = [c for c in classes if 0 < (labels == c).sum() < len(labels)]
+    if not chosen:
+        return {}
+    ones = np.ones((1, len(labels)))
+    areas = [Curves.of(probabilities[:, c], labels == c).areas(ones) for c in chosen]
+    values = np.mean(areas, axis=0)[:, 0]
+    return {"auc": float(values[0]), "average_precision": float(values[1])}

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from cnn_jax.data import DataInfo, Split
-from cnn_jax.evaluation import confusion, measures, shares, two_classes
+from cnn_jax.evaluation import confusion, measures, per_group, shares, two_classes
 from cnn_jax.evaluation.evaluator import Evaluation
 
 
@@ -23,6 +23,7 @@ def record(
     It has what `measures.measure` finds, with the confusion matrix (see `confusion.to_record`),
     `per_class_accuracy`, the step of the checkpoint, the share of the largest class and the classes
     that are never predicted; of two classes also the rates at a probability of 1/2.
+    Where groups have several images, `per_group` holds what `per_group.measure` finds.
 
     Args:
         found: the evaluation.
@@ -58,4 +59,14 @@ def record(
         said = found.probabilities.argmax(axis=1) == positive
         made["positive"] = info.class_names[positive]
         made |= two_classes.rates(said, split.labels == positive, split.groups)
+    if split.groups is not None:
+        judged = per_group.measure(
+            found.probabilities,
+            split.labels,
+            split.groups,
+            info.class_names,
+            positive=positive,
+            ordered=ordered,
+        )
+        made |= {} if judged is None else {"per_group": judged}
     return made

@@ -7,6 +7,7 @@ from cnn_jax.reporting import tables
 
 _MOST_ROWS, _ROWS = 100, 30  # of the table of classes, and of that of more classes
 _WORDS = {
+    "accuracy": "accuracy",
     "balanced_accuracy": "balanced",
     "macro_f1": "macro F1",
     "auc": "AUC",
@@ -51,6 +52,24 @@ def lines(record: Mapping[str, Any]) -> list[str]:
         found.append(f"ranking    {areas} ({of})")
     if record.get("quadratic_kappa") is not None:
         found.append(f"grades     {named(record, ('quadratic_kappa',), ends)}")
+    return found
+
+
+def group_lines(record: Mapping[str, Any]) -> list[str]:
+    """Returns the figures of groups, each judged by the mean over its images, as lines."""
+    judged = record.get("per_group")
+    if judged is None:
+        return []
+    left_out = ""
+    if judged["left_out"]:
+        left_out = f"; {judged['left_out']:,} left out, whose images are of several classes"
+    found = [f"by group   {judged['groups']:,} groups, each by the mean over its images{left_out}"]
+    names = ("accuracy", "balanced_accuracy", "macro_f1")
+    rows = [(names, "intervals"), (("auc", "average_precision", "quadratic_kappa"), "intervals")]
+    rows.append((tuple(_WORDS)[-4:], "rate_intervals"))
+    for names, ends in rows:
+        if line := named(judged, names, judged.get(ends, {})):
+            found.append(f"           {line}")
     return found
 
 

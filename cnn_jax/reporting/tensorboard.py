@@ -101,6 +101,19 @@ class EventWriter:
 
         self._write(step, summary=summary.image(tag, to_array(figure), dataformats="HWC"))
 
+    def precision_recall(
+        self, step: int, tag: str, positive: np.ndarray, scores: np.ndarray
+    ) -> None:
+        """Writes a precision-recall curve at 127 thresholds, for the tab PR CURVES.
+
+        Args:
+            step: the training steps made so far.
+            tag: its name.
+            positive: bool [n], which examples are of the class.
+            scores: float [n], the probability of the class.
+        """
+        self._write(step, summary=summary.pr_curve(tag, positive, scores.astype(np.float64)))
+
     def text(self, step: int, tag: str, text: str) -> None:
         """Writes a text, which TensorBoard shows as Markdown."""
         self._write(step, summary=summary.text(tag, printable(text)))

@@ -1,4 +1,4 @@
-"""Figures of the data before training, of an epoch, and of an evaluation.
+"""Figures of the data before training and of an epoch.
 
 The functions import `reporting.figures` themselves, since Matplotlib takes half a second to load.
 """
@@ -13,15 +13,17 @@ import numpy as np
 
 from cnn_jax import experiment, text
 from cnn_jax.data import Data, DataInfo, Split, batches
+from cnn_jax.evaluation import ranking, two_classes
 from cnn_jax.evaluation.evaluator import Evaluation
 from cnn_jax.reporting import order as class_order
 from cnn_jax.reporting.tensorboard import EventWriter
-from cnn_jax.runs.directory import RunDirectory
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DRAWN = 25  # images in one figure
+_MOST_CURVES = 20
+_MOST_RANKED = 2_000_000  # more scores would take seconds to sort in every epoch
 
 
 def write_texts(
@@ -123,6 +125,40 @@ def write_figures(
         events.figure(step, "filters/first_convolution", figures.filters(kernel))
 
 
+def write_ranking(
+    step: int,
+    found: Evaluation,
+    split: Split,
+    info: DataInfo,
+    positive: str | None,
+    events: EventWriter,
+    with_curves: bool,
+) -> None:
+    """Writes AUC and average precision of a validation to TensorBoard, and its PR CURVES.
+
+    Args:
+        step: the training steps made so far.
+        found: the result of the validation.
+        split: the examples that were validated on.
+        info: the data set's class names.
+        positive: `dataset.positive`.
+        events: the event file.
+        with_curves: whether to write the curves, of the positive one of two classes or of the first
+            20 classes.
+    """
+    p, labels = found.probabilities, split.labels
+    if p.size > _MOST_RANKED:
+        return
+    chosen = two_classes.positive_class(positive, info.class_names)
+    areas = ranking.mean_areas(p, labels, chosen)
+    events.scalars(step, {f"validation/{name}": value for name, value in areas.items()})
+    names = info.class_names if with_curves else ()
+    for label in [chosen] if chosen is not None else range(min(len(names), _MOST_CURVES)):
+        if with_curves and (labels == label).any():
+            tag = f"validation/{text.printable(names[label])}"
+            events.precision_recall(step, tag, labels == label, p[:, label])
+
+
 def first_kernel(params: Any) -> np.ndarray | None:
     """Returns the first convolution's kernel [height, width, in, out], or None."""
     for leaf in jax.tree.leaves(params):
@@ -181,39 +217,6 @@ def save_training_curves(history: Sequence[Mapping[str, Any]], folder: pathlib.P
     from cnn_jax.reporting import figures
 
     figures.save(figures.training_curves(history), folder / "training_curves.png")
-
-
-def save_evaluation(
-    name: str,
-    found: Evaluation,
-    split: Split,
-    info: DataInfo,
-    history: Sequence[Mapping[str, Any]],
-    directory: RunDirectory,
-) -> list[pathlib.Path]:
-    """Draws an evaluation, and the training curves once more; returns the files.
-
-    Args:
-        name: what the names of the files begin with: the split, and its views.
-        found: the result of the evaluation.
-        split: the examples that were evaluated, as images.
-        info: the data set's class names.
-        history: one record an epoch; where it is empty no curves are drawn.
-        directory: the run directory, whose figures/ receives the files.
-    """
-    from cnn_jax.reporting import figures
-
-    drawn = {
-        f"{name}_confusion_matrix": figures.confusion_matrix(found.confusion, info.class_names),
-        f"{name}_predictions": predictions_figure(found, split, info),
-    }
-    if history:
-        drawn["training_curves"] = figures.training_curves(history)
-    paths = []
-    for stem, figure in drawn.items():
-        paths.append(directory.figures / f"{stem}.png")
-        figures.save(figure, paths[-1])
-    return paths
 
 
 def projector_columns(

@@ -189,9 +189,13 @@ class Recorder:
     def epoch_figures(
         self, step: int, epoch: int, last: bool, params: Any, found: Evaluation, split: Split
     ) -> None:
-        """Writes the figures of an epoch, where the settings ask for them."""
-        every = self._config.logging.figures_every
-        if self._events is not None and every is not None and (epoch % every == 0 or last):
+        """Writes AUC, and the figures of an epoch where the settings ask for them."""
+        if self._events is None:
+            return
+        every, positive = self._config.logging.figures_every, self._config.dataset.positive
+        is_due = every is not None and (epoch % every == 0 or last)
+        figures.write_ranking(step, found, split, self._info, positive, self._events, is_due)
+        if is_due:
             figures.write_figures(step, params, found, split, self._info, self._events)
 
     def add_result(self, key: str, value: Any) -> None:

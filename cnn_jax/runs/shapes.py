@@ -62,11 +62,21 @@ def _record(needed: dict[str, Check], known: dict[str, Check] | None = None) -> 
     return check
 
 
+def _ends(value: Any) -> bool:
+    """Returns whether a value is the two ends of an interval."""
+    return isinstance(value, list) and len(value) == 2 and all(map(is_number, value))
+
+
 def _is_evaluation(value: Any) -> bool:
     known = {
         "loss": is_number,
         "examples": _count,
         "checkpoint_step": _count,
+        "auc": _maybe(is_number),
+        "average_precision": _maybe(is_number),
+        "quadratic_kappa": _maybe(is_number),
+        "positive": _string,
+        "intervals": _named(_maybe(_ends)),
         "class_names": _each(_string),
         "per_class_accuracy": _each(_maybe(is_number)),
         "confusion_matrix": _each(_each(_count)),

@@ -14,7 +14,7 @@ from typing import Any
 
 from cnn_jax.errors import UsageError
 from cnn_jax.reporting import figures, tables
-from cnn_jax.studies import collapse, summaries
+from cnn_jax.studies import collapse, mcnemar, summaries
 from cnn_jax.studies.comparison import gigaflops
 from cnn_jax.studies.groups import HARMLESS, Group, differing, group, keep, rank
 from cnn_jax.studies.judging import by_images, judge
@@ -121,6 +121,11 @@ def levels(comparison: Comparison) -> list[str]:
 def json_text(comparison: Comparison) -> str:
     """Returns the comparison as JSON: a list with one object per group."""
     records = [_record(each, comparison.settings) for each in comparison.groups]
+    tests = mcnemar.compared(comparison.groups)
+    for each, record in zip(comparison.groups, records, strict=True):
+        paths = {run.path for run in each.runs}
+        if of_group := [test.record() for test in tests if test.second in paths]:
+            record["mcnemar"] = of_group
     return json.dumps(records, indent=2)
 
 

@@ -19,6 +19,8 @@ _FIGURES = (
     "training_curves",
     "test_confusion_matrix",
     "validation_confusion_matrix",
+    "test_roc",
+    "validation_roc",
     "test_predictions",
     "validation_predictions",
     "data_images",

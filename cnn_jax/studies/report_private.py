@@ -15,7 +15,7 @@ _FILES = (".py", ".json", ".h5", ".hdf5", ".keras", ".pth", ".pt", ".npz", ".saf
 def is_shown(figure: str) -> bool:
     """Returns whether a figure of this name has neither images nor names of files in it."""
     drawn = ("sweep", "advise", "training_curves", "data_classes")
-    return figure in drawn or figure.endswith("confusion_matrix")
+    return figure in drawn or figure.endswith(("confusion_matrix", "_roc"))
 
 
 def value(name: str, value: Any) -> Any:

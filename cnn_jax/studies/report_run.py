@@ -8,7 +8,7 @@ import numpy as np
 
 from cnn_jax import text
 from cnn_jax.evaluation import confusion, shares
-from cnn_jax.reporting import charts, counts, page
+from cnn_jax.reporting import charts, counts, evaluations, page
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.evaluations import best_of
 from cnn_jax.studies import collapse, report_parts, report_private
@@ -44,12 +44,12 @@ def page_of(directory: RunDirectory, question: str | None, images: bool = True) 
     drawn = bool(history) and all(record.keys() >= _CURVES for record in history)
     if drawn:
         parts += [page.heading("Training"), *_curves(history)]
-    evaluations = {
+    measured = {
         split: record
         for split, record in result.get("evaluation", {}).items()
         if record.keys() >= _EVALUATION and confusion.is_in(record)
     }
-    for split, evaluation in evaluations.items():
+    for split, evaluation in measured.items():
         parts += _evaluation(split, evaluation)
     parts += _others(history, result)
     if probe := result.get("probe"):
@@ -59,7 +59,7 @@ def page_of(directory: RunDirectory, question: str | None, images: bool = True) 
                 f"accuracy of {probe['accuracy']:.4f}."
             )
         )
-    parts += _data(data, evaluations, images)
+    parts += _data(data, measured, images)
     parts += report_parts.settings(config, images)
     parts += _reproduce(directory, images)
     drawn_above = ("training_curves",) if drawn else ()
@@ -146,9 +146,20 @@ def _evaluation(split: str, evaluation: dict[str, Any]) -> list[str]:
             f"{evaluation['checkpoint_step']}."
         ),
         *_worth(matrix, names),
+        *_areas(evaluation),
         page.table(rows, ["class", "examples", "accuracy"]),
         *_bounded(len(names)),
     ]
+
+
+def _areas(evaluation: dict[str, Any]) -> list[str]:
+    """Returns AUC, average precision and kappa with their intervals, where they are known."""
+    names = ("auc", "average_precision", "quadratic_kappa")
+    said = evaluations.named(evaluation, names, evaluation.get("intervals", {}))
+    if not said:
+        return []
+    of = f"of {evaluation['positive']}" if "positive" in evaluation else "over all classes"
+    return [page.paragraph(f"With intervals of 95 %, {of}: {said}.")]
 
 
 def _worth(matrix: np.ndarray, names: Sequence[str]) -> list[str]:
@@ -169,18 +180,18 @@ def _bounded(classes: int) -> list[str]:
     return [page.paragraph(sentence, soft=True)]
 
 
-def _data(data: dict[str, Any], evaluations: dict[str, Any], images: bool) -> list[str]:
+def _data(data: dict[str, Any], measured: dict[str, Any], images: bool) -> list[str]:
     """Returns sizes and classes of all splits; that of the test split is known by its evaluation.
 
     Args:
         data: data.json.
-        evaluations: {split and views: record of an evaluation}.
+        measured: {split and views: record of an evaluation}.
         images: whether notes, which may name files, are shown.
     """
     if not data:
         return []
     names, classes = data["class_names"], dict(data["class_counts"])
-    for split, record in evaluations.items():
+    for split, record in measured.items():
         examples = confusion.of_record(record).sum(axis=1)
         if split in ("validation", "test") and len(examples) == len(names):
             classes.setdefault(split, examples)

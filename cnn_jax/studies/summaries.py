@@ -10,6 +10,7 @@ from cnn_jax.errors import RunError, UsageError
 from cnn_jax.runs import evaluations
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.evaluations import best_of, best_step
+from cnn_jax.runs.shapes import is_number
 from cnn_jax.studies import collapse
 
 # What runs are measured by: {key: (title, whether more is better)}.
@@ -19,6 +20,7 @@ METRICS = {
     "test_accuracy": ("test (best)", True),
     "validation_accuracy": ("validation (last)", True),
     "last_test_accuracy": ("test (last)", True),
+    "test_auc": ("test AUC (best)", True),
     "seconds": ("seconds", False),
     "flops": ("GFLOPs", False),
     "peak_memory": ("peak GiB", False),
@@ -99,7 +101,11 @@ def _read(directory: RunDirectory, left_out: Callable[[str], None]) -> RunSummar
         metrics["seconds"] = directory.trained_seconds() + features
         metrics |= _test_accuracies(directory, history, result, left_out)
         last, best = history[-1].get("step"), best_step(history)
-        at = {key: last if key in _OF_LAST else best for key in metrics if "accuracy" in key}
+        at = {
+            key: last if key in _OF_LAST else best
+            for key in metrics
+            if key.endswith(("accuracy", "auc"))
+        }
         steps = {key: step for key, step in at.items() if step is not None}
     for key, source in (("flops", "flops"), ("peak_memory", "peak_memory_bytes")):
         if source in training:
@@ -127,13 +133,20 @@ def _test_accuracies(
     result: dict[str, Any],
     left_out: Callable[[str], None],
 ) -> dict[str, float]:
-    """Returns the test accuracies of the best and of the last checkpoint, where they are known."""
+    """Returns what is known of test: accuracy of the best and last checkpoint, AUC of the best.
+
+    The AUC is that of the positive one of two classes, or the mean over all classes.
+    """
     test = result.get("evaluation", {}).get("test")
     if test is not None and "checkpoint_step" not in test:
         return {"test_accuracy": test["accuracy"]}
-    steps = {"test_accuracy": best_step(history), "last_test_accuracy": history[-1].get("step")}
+    best = best_step(history)
+    steps = {"test_accuracy": best, "last_test_accuracy": history[-1].get("step")}
     found = {key: evaluations.of_step(result, "test", step) for key, step in steps.items()}
     known = {key: record["accuracy"] for key, record in found.items() if record is not None}
+    measured = evaluations.of_step(result, "test", best) or {}
+    if is_number(measured.get("auc")):
+        known["test_auc"] = measured["auc"]
     others = evaluations.steps(result, "test")
     if others and not known:
         left_out(

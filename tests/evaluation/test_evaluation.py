@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -201,10 +202,29 @@ def test_the_positive_class_is_printed_and_stored(main, tmp_path, capsys):
     assert f" by {rule} of 4 validation images: sensitivity " in capsys.readouterr().out
     point = json.loads((tmp_path / "run" / "result.json").read_text())["evaluation"]["test"]
     assert point["operating_point"]["chosen_by"] == 4
+    figures = {path.stem for path in (tmp_path / "run" / "figures").glob("test_*.png")}
+    assert {"test_roc", "test_operating_point_confusion_matrix"} <= figures
+    matrix = np.array(point["operating_point"]["confusion_matrix"])
+    assert matrix[0, 0] / matrix[0].sum() == point["operating_point"]["sensitivity"]
+    assert ("test_worst" in figures) == (record["accuracy"] < 1)
     assert main("evaluate", "--workdir=run", "--operating_point=recall:2") == 2
     assert "give sensitivity:0.95" in capsys.readouterr().err
     assert main("train", "--workdir=other", *data, *train, "--dataset.positive=sick") == 2
     assert "the classes are healthy and ill" in capsys.readouterr().err
+
+    # Images that were trained on are told where the training data are there.
+    (tmp_path / "mine" / "ill").mkdir(parents=True)
+    for i in range(20):
+        shutil.copy(tmp_path / "photos" / "ill" / f"{i}.png", tmp_path / "mine" / "ill")
+    capsys.readouterr()
+    given = ("--dataset.name=folder", "--dataset.path=mine", "--dataset.label=none")
+    assert main("evaluate", "--workdir=run", *given, "--evaluate.worst=0") == 0
+    out = capsys.readouterr().out
+    ill = sum(each.startswith("ill/") for each in cnn_jax.load("run").split("train").ids)
+    assert f"{ill} images of them were trained on: ill/" in out
+    assert "surest" not in out
+    assert main("evaluate", "--workdir=run", "--evaluate.worst=many") == 2
+    assert "--worst is a number from 0 to 100" in capsys.readouterr().err
 
     # Images from elsewhere, of one class alone, where the training data are gone.
     own = [np.asarray(Image.open(tmp_path / "photos" / "ill" / f"{i}.png")) for i in range(20)]
@@ -216,9 +236,10 @@ def test_the_positive_class_is_printed_and_stored(main, tmp_path, capsys):
     assert main("evaluate", "--workdir=run", "--dataset.path=else where") == 0
     out = capsys.readouterr().out
     assert "not the data of training: 6 images of" in out
+    assert "the data of training are not here" in out
     assert "outside_else_where accuracy" in out
     records = json.loads((tmp_path / "run" / "result.json").read_text())["evaluation"]
-    assert (records["outside_else_where"]["examples"], len(records)) == (6, 2)
+    assert (records["outside_else_where"]["examples"], len(records)) == (6, 3)
     predictions = cnn_jax.load(tmp_path / "run").predict(np.stack([255 - x // 2 for x in own[:6]]))
     assert np.mean(predictions.labels == 1) == records["outside_else_where"]["accuracy"]
     (tmp_path / "else where" / "ill").rename(tmp_path / "else where" / "i11")

@@ -12,6 +12,7 @@ from cnn_jax.reporting.figures.classes import class_counts, confusion_matrix
 from cnn_jax.reporting.figures.comparisons import Compared, comparison
 from cnn_jax.reporting.figures.curves import learning_curves, training_curves
 from cnn_jax.reporting.figures.images import filters, image_grid, prediction_grid
+from cnn_jax.reporting.figures.rankings import ranking
 from cnn_jax.reporting.figures.sweeps import sweep
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "image_grid",
     "learning_curves",
     "prediction_grid",
+    "ranking",
     "save",
     "sweep",
     "to_array",

@@ -71,7 +71,9 @@ def class_counts(
     return figure
 
 
-def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
+def confusion_matrix(
+    matrix: np.ndarray, class_names: Sequence[str], heading: str | None = None
+) -> Figure:
     """Draws the confusion matrix: colour is the share of the true class, numbers are counts.
 
     Of more than 100 classes the 30 that are most often mistaken, for others or others for them,
@@ -80,9 +82,11 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
     Args:
         matrix: int `[classes, classes]`; rows are true classes, columns predicted ones.
         class_names: the name of each class; with more than 20 the cells have no numbers.
+        heading: a line above the accuracy, or None.
     """
     total = int(matrix.sum())
-    title = f"Accuracy {np.trace(matrix) / max(total, 1):.1%} on {total:,} examples"
+    title = f"{words.shorten(heading, 60)}\n" if heading else ""
+    title += f"Accuracy {np.trace(matrix) / max(total, 1):.1%} on {total:,} examples"
     by_name = order.shown(class_names)
     matrix = matrix[np.ix_(by_name, by_name)]
     totals = matrix.sum(axis=1, keepdims=True)
@@ -112,7 +116,7 @@ def confusion_matrix(matrix: np.ndarray, class_names: Sequence[str]) -> Figure:
     axes.set_yticks(where, names, **style)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_title(title, fontsize=13)
+    axes.set_title(title, fontsize=13, **words.style([title.replace("\n", "")]))
     if classes <= 20:
         for row, column in np.ndindex(*matrix.shape):
             axes.text(

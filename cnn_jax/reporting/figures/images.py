@@ -15,6 +15,7 @@ from cnn_jax.reporting.figures import canvas, words
 Cell = tuple[float, float, float]
 _LINE = 0.18  # inches that a line of text is high
 _MOST_PIXELS = 500  # that are drawn of a side of an image
+_MOST = 25  # images that are drawn, unless more are asked for
 _FILE = 27  # letters of the name of a file
 
 
@@ -32,7 +33,7 @@ def image_grid(
         class_names: the name of each class.
         title: a line above the images.
     """
-    figure, cells = _grid(len(images), title_lines=1, title=title)
+    figure, cells = _grid(min(len(images), _MOST), title_lines=1, title=title)
     axes = figure.axes[0]
     names = words.distinct(class_names, 16)
     for cell, image, label in zip(cells, images, labels, strict=False):
@@ -51,24 +52,28 @@ def prediction_grid(
     class_names: Sequence[str],
     ids: Sequence[str] | None = None,
     title: str | None = None,
+    most: int = _MOST,
 ) -> Figure:
-    """Draws the first 25 images, each under its predicted and its true class.
+    """Draws the first images, each under its predicted and its true class.
 
     A right prediction has a green tick, a wrong one a red cross and a bold title.
 
     Args:
-        images: uint8 `[n, height, width, channels]` with 1 or 3 channels; n may be below 25.
+        images: uint8 `[n, height, width, channels]` with 1 or 3 channels.
         labels: int `[n]`, the true classes.
         predicted: int `[n]`, the predicted classes.
         probabilities: float `[n]` in 0..1, the probability of the predicted class.
         class_names: the name of each class.
         ids: n names of examples, such as paths of files, written above the images.
         title: a line above the images; None: how many of them are right.
+        most: how many images are drawn at most.
     """
     if title is None:
-        correct = int(np.sum(np.asarray(labels[:25]) == np.asarray(predicted[:25])))
-        title = f"Predictions: {correct} of {min(len(images), 25)} right"
-    figure, cells = _grid(len(images), title_lines=2 if ids is None else 2.75, title=title)
+        correct = int(np.sum(np.asarray(labels[:most]) == np.asarray(predicted[:most])))
+        title = f"Predictions: {correct} of {min(len(images), most)} right"
+    figure, cells = _grid(
+        min(len(images), most), title_lines=2 if ids is None else 2.75, title=title
+    )
     axes = figure.axes[0]
     names = words.distinct(class_names, 11)
     rows = zip(images, labels, predicted, probabilities, ids or labels, strict=True)
@@ -143,7 +148,7 @@ def filters(kernel: np.ndarray) -> Figure:
 
 
 def _grid(count: int, title_lines: float, title: str) -> tuple[Figure, list[Cell]]:
-    """Returns a figure of rows of five, and the cells of its first `count` images, at most 25.
+    """Returns a figure of rows of five, and the cells of `count` images.
 
     Its only axes cover the page and measure it in inches: 25 axes take ten times as long to draw.
 
@@ -153,7 +158,6 @@ def _grid(count: int, title_lines: float, title: str) -> tuple[Figure, list[Cell
         title: a line at the top of the page, or "".
     """
     side, gap, above = 1.65, 0.13, 0.35 if title else 0.0
-    count = min(count, 25)
     high = side + gap + title_lines * _LINE
     page_width, page_height = 5 * (side + gap) + gap, max(1, math.ceil(count / 5)) * high + gap
     figure = Figure(figsize=(page_width, page_height + above))

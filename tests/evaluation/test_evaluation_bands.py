@@ -1,0 +1,75 @@
+"""ROC and precision-recall curves, their bands, and figures of whole groups."""
+
+import numpy as np
+from sklearn import metrics as reference
+
+from cnn_jax.evaluation import bands, measures, per_group
+
+
+def scores(random: np.random.Generator, n: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns probabilities [n, 2] whose logits are normal, apart by `shift`; and labels."""
+    labels = np.arange(n) % 2
+    p = 1 / (1 + np.exp(-random.normal(shift * labels, 1)))
+    return np.stack([1 - p, p], axis=1), labels
+
+
+def test_curves_are_scikit_learns_where_they_are_read():
+    p, labels = scores(np.random.default_rng(0), 300, 1.0)
+    p = np.round(p, 2)  # with ties
+    roc, precision = bands.curves(p, labels, [1], with_band=False)
+    assert roc.band is None
+    false, true, _ = reference.roc_curve(labels, p[:, 1], drop_intermediate=False)
+    np.testing.assert_allclose(roc.y, np.interp(bands.GRID, false, true), atol=1e-12)
+    exact, recall, _ = reference.precision_recall_curve(labels, p[:, 1])
+    for at, value in zip(bands.GRID[1:], precision.y[1:], strict=True):
+        reached = recall >= at - 1e-9  # the highest threshold that reaches a recall
+        assert value == exact[reached][recall[reached].argmin()] or value in exact[reached]
+
+
+def test_a_mean_curve_is_the_mean_over_the_classes():
+    random = np.random.default_rng(1)
+    p, labels = random.dirichlet((1, 1, 1), 60), random.integers(0, 3, 60)
+    each = [bands.curves(p, labels, [c], with_band=False) for c in range(3)]
+    for part, whole in enumerate(bands.curves(p, labels, range(3), with_band=False)):
+        np.testing.assert_allclose(whole.y, np.mean([one[part].y for one in each], axis=0))
+
+
+def test_a_band_holds_the_true_curve_in_about_95_of_100_samples():
+    random = np.random.default_rng(2)
+    at, hits = 40, 0  # a false positive rate of 0.2
+    many, truth = scores(random, 400_000, 1.2)
+    false, true, _ = reference.roc_curve(truth, many[:, 1])
+    expected = np.interp(bands.GRID[at], false, true)
+    for _ in range(60):
+        low, high = bands.curves(*scores(random, 160, 1.2), [1])[0].band or (None, None)
+        assert low is not None
+        hits += low[at] <= expected <= high[at]
+    assert 52 <= hits <= 60
+
+
+def test_a_band_of_groups_is_wider_than_one_of_images():
+    p, labels = scores(np.random.default_rng(3), 60, 1.0)
+    p, labels = np.repeat(p, 6, axis=0), np.repeat(labels, 6)
+    groups = [str(i) for i in np.repeat(np.arange(60), 6)]
+    widths = []
+    for own in (None, groups):
+        low, high = bands.curves(p, labels, [1], own)[0].band or (None, None)
+        widths.append(np.mean(high - low))
+    assert widths[1] > 2 * widths[0]
+
+
+def test_groups_are_judged_by_the_mean_over_their_images():
+    p = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.4, 0.6], [0.1, 0.9], [0.6, 0.4]])
+    labels = np.array([0, 0, 1, 1, 1, 0])
+    groups = ["a", "a", "b", "b", "mixed", "mixed"]
+    found = per_group.measure(p, labels, groups, ("no", "yes"), positive=1) or {}
+    assert (found["groups"], found["left_out"]) == (2, 1)
+    assert found["accuracy"] == 1  # of the images of these 0.75
+    assert (found["sensitivity"], found["auc"]) == (1, 1)
+    means = np.array([[0.55, 0.45], [0.35, 0.65]])
+    want = measures.measure(means, np.array([0, 1]), ("no", "yes"), positive=1)
+    assert {k: v for k, v in found.items() if k in want and k != "groups"} == {
+        k: v for k, v in want.items() if k != "per_class"
+    }
+    assert per_group.measure(p, labels, list("abcdef"), ("no", "yes")) is None
+    assert per_group.measure(p, labels, ["a"] * 6, ("no", "yes")) == {"groups": 0, "left_out": 1}
