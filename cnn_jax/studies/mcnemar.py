@@ -154,14 +154,14 @@ def lines(results: Sequence[Result]) -> list[str]:
     best = results[0]
     groups = ", by groups" if any(each.groups is not None for each in results) else ""
     found = [
-        f"McNemar's test on the same {best.images:,} images of {best.split}{groups}: images that "
-        f"only one of {text.shown(best.first)} and another run has right."
+        f"McNemar's test against {text.shown(best.first)}, on the same {best.images:,} images of "
+        f"{best.split}{groups}:"
     ]
     for each in results[:_MOST_LINES]:
         tie = " (a tie)" if each.p >= SIGNIFICANCE else ""
         found.append(
-            f"  {text.shown(each.second)}: {each.only_first:,} only that, {each.only_second:,} "
-            f"only this, p = {each.p:.2g}{tie}"
+            f"  {text.shown(each.second)}: right where that is wrong {each.only_second:,} times, "
+            f"wrong where that is right {each.only_first:,} times, p = {each.p:.2g}{tie}"
         )
     if len(results) > _MOST_LINES:
         found.append(f"  and {len(results) - _MOST_LINES} more (--format=json)")

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator, plugin_event_accumulator
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
+from tensorboard.util import tensor_util
 
 from cnn_jax import experiment
 from cnn_jax.reporting.tensorboard import EventWriter, write_sweep
@@ -205,3 +206,17 @@ def test_a_closed_writer_refuses(tmp_path):
     writer.close()
     with pytest.raises(ValueError, match="closed"):
         writer.scalars(1, {"loss": 1.0})
+
+
+def test_a_precision_recall_curve_goes_to_its_own_tab(tmp_path):
+    positive, scores = np.array([True, False, True, False]), np.array([0.9, 0.6, 0.4, 0.1])
+    with EventWriter(tmp_path, SETTINGS) as writer:
+        writer.precision_recall(3, "validation/cat", positive, scores.astype(np.float32))
+    found = read(tmp_path)
+    assert found.PluginTagToContent("pr_curves").keys() == {"validation/cat"}
+    (event,) = found.Tensors("validation/cat")
+    rows = tensor_util.make_ndarray(event.tensor_proto)  # true, false, ... precision, recall
+    assert (event.step, rows.shape) == (3, (6, 127))
+    half = 127 // 2
+    assert rows[:4, half].tolist() == [1, 1, 1, 1]
+    assert rows[4:, half].tolist() == [0.5, 0.5]
