@@ -131,14 +131,13 @@ def with_absolute_paths(experiment: Experiment) -> Experiment:
         UsageError: a path can be none on this machine.
     """
     given = {path: get(experiment, path) for path in PATHS}
-    return replace(
-        experiment,
-        {
-            path: str(places.place(value, f"--{path}").absolute())
-            for path, value in given.items()
-            if value and value != "imagenet"
-        },
-    )
+    return replace(experiment, {path: absolute(path, v) for path, v in given.items() if v})
+
+
+def absolute(path: str, value: str) -> str:
+    """Returns the value of one of PATHS so that it also holds in another working directory."""
+    names_file = value not in ("imagenet", "none")
+    return str(places.place(value, f"--{path}").absolute()) if names_file else value
 
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:

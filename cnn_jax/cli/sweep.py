@@ -4,6 +4,7 @@ Started again, on this machine or on another that sees the directory, the same c
 goes on.
 """
 
+import dataclasses
 import shlex
 import signal
 import sys
@@ -82,17 +83,20 @@ def _open(invocation: Invocation) -> tuple[RunDirectory, Experiment, Sweep]:
     """
     if invocation.workdir is None:
         base = presets.resolve(invocation)
-        return new_directory(f"{base.name}-sweep"), base, presets.resolve_sweep(invocation)
+        options = plan.with_absolute_paths(presets.resolve_sweep(invocation))
+        return new_directory(f"{base.name}-sweep"), base, options
     directory = RunDirectory(invocation.workdir)
     # A preset may register the code that the plan needs.
     preset = None if invocation.config is None else presets.resolve(invocation)
     started = plan.read(directory, is_given="space" in invocation.sweep)
     if started is None:
-        return directory, preset or presets.resolve(invocation), presets.resolve_sweep(invocation)
+        options = plan.with_absolute_paths(presets.resolve_sweep(invocation))
+        return directory, preset or presets.resolve(invocation), options
     base = preset or experiment.replace(started.base, invocation.overrides)
     options = presets.resolve_sweep(invocation, otherwise=started.options)
     plan.check_unchanged(directory, started, Plan(base, options))
-    return directory, started.base, options
+    # The settings that were tried already have their values as the plan has them.
+    return directory, started.base, dataclasses.replace(options, space=started.options.space)
 
 
 def _go_on(study: Study, code_flags: list[str]) -> str:

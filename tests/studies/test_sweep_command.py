@@ -172,3 +172,25 @@ def test_settings_on_different_images_are_said_to_be(main, instant, capsys):
     assert main("sweep", "--workdir=r", "--sweep.method=grid", space) == 0
     output = capsys.readouterr().out
     assert "differ in dataset.validation_fraction are validated on different images" in output
+
+
+def test_paths_in_a_space_hold_from_another_directory(main, instant, monkeypatch):
+    words = ["--config=folder_cnn", "--sweep.method=grid", "--dataset.path=a"]
+    words.append("--sweep.space=dataset.path=[a,b] optimizer.learning_rate=[0.1]")
+    here = Path.cwd()
+    assert main("sweep", *words, "--workdir=r") == 0
+    paths = [
+        each["setting"]["dataset.path"] for each in json.loads(Path("r/sweep.json").read_text())
+    ]
+    assert paths == [f"{here}/a", f"{here}/b"]
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert main("sweep", f"--workdir={here}/r") == 0
+    monkeypatch.chdir(here)
+    assert main("sweep", *words, "--workdir=r") == 0  # the same words once more
+    # A sweep of an older version keeps its paths as they were written.
+    plan = json.loads(Path("r/plan.json").read_text())
+    plan["sweep"]["space"] = plan["sweep"]["space"].replace(f"{here}/", "")
+    Path("r/plan.json").write_text(json.dumps(plan))
+    assert main("sweep", *words, "--workdir=r") == 0
+    assert "=[a,b]" in json.loads(Path("r/plan.json").read_text())["sweep"]["space"]

@@ -127,3 +127,19 @@ def test_the_points_of_a_grid_belong_to_a_grid(method):
     with pytest.raises(UsageError, match=r"\(0.0001,0.1,4\) has the points of a grid"):
         space.planned(options, dimensions, BASE)
     assert len(space.planned(Sweep(method="grid"), dimensions, BASE)) == 4
+
+
+def test_paths_of_a_space_hold_in_another_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = """dataset.path=[a, "b, c", 'd "e"'] optimizer.learning_rate=log(1e-4,1e-1,4)"""
+    found = space.with_absolute_paths(f"{text} transfer.weights=[imagenet,none,w.h5]")
+    monkeypatch.chdir("/")
+    base = Experiment(dataset=Dataset(name="folder", path="a"))
+    path, rate, weights = space.parse(found, base)
+    assert path.choices == (f"{tmp_path}/a", f"{tmp_path}/b, c", f'{tmp_path}/d "e"')
+    assert (rate.low, rate.points) == (1e-4, 4)
+    assert weights.choices == ("imagenet", None, f"{tmp_path}/w.h5")
+    assert space.with_absolute_paths(found) == found
+    assert space.with_absolute_paths("dataset.path=[a] nonsense").endswith("/a] nonsense")
+    with pytest.raises(UsageError, match="only folders and files of this machine"):
+        space.with_absolute_paths("dataset.path=[gs://bucket/a]")

@@ -82,12 +82,12 @@ def check_unchanged(directory: RunDirectory, old: Plan, new: Plan) -> None:
             f"the sweep in {text.shown(directory.path)} has --sweep.trials={old.options.trials}, "
             f"which can become more and not {new.options.trials}; leave it out to go on"
         )
+    a, b = with_absolute_paths(old.options), with_absolute_paths(new.options)
     changed = [
         f"--sweep.{field.name}={getattr(old.options, field.name)}, "
         f"not {getattr(new.options, field.name)}"
         for field in dataclasses.fields(Sweep)
-        if not field.metadata["resumable"]
-        and getattr(old.options, field.name) != getattr(new.options, field.name)
+        if not field.metadata["resumable"] and getattr(a, field.name) != getattr(b, field.name)
     ]
     absolute = map(experiment.with_absolute_paths, (old.base, new.base))
     changed += [f"another --{path}" for path in experiment.difference(*absolute) if path != "name"]
@@ -96,6 +96,17 @@ def check_unchanged(directory: RunDirectory, old: Plan, new: Plan) -> None:
             f"the sweep in {text.shown(directory.path)} was started with {changed[0]}; leave it "
             "out to go on, or give another --workdir"
         )
+
+
+def with_absolute_paths(options: Sweep) -> Sweep:
+    """Returns the options of a sweep so that they also hold in another working directory.
+
+    Raises:
+        UsageError: a path in the space can be none on this machine.
+    """
+    if options.space is None:
+        return options
+    return dataclasses.replace(options, space=space.with_absolute_paths(options.space))
 
 
 def start(

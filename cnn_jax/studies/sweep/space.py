@@ -122,6 +122,33 @@ def _choice(name: str, field: dataclasses.Field, text: str) -> Dimension:
     return Dimension(name, "choice", choices=values)
 
 
+def with_absolute_paths(text: str) -> str:
+    """Returns a space in which paths also hold in another working directory.
+
+    What is no such space is returned as it is, for `parse` to refuse.
+
+    Raises:
+        UsageError: a path can be none on this machine.
+    """
+    found, rest = [], text.strip()
+    while match := _ITEM.match(rest):
+        name, _, _, choices = match.groups()
+        item = match.group()
+        if name in experiment.PATHS and choices is not None:
+            words = (experiment.absolute(name, word) for word in _words(choices))
+            item = f"{name}=[{','.join(map(_quoted, words))}]"
+        found.append(item)
+        rest = rest[match.end() :].lstrip()
+    return " ".join([*found, rest] if rest else found)
+
+
+def _quoted(word: str) -> str:
+    """Returns a value as an item of a space takes it, in quotes where it needs them."""
+    if re.fullmatch(r"[\w./:+-]+", word):
+        return word
+    return "'\"'".join(f'"{part}"' if part else "" for part in word.split('"'))
+
+
 def _words(text: str) -> list[str]:
     """Returns the values between the commas; a value in quotes may have commas of its own."""
     split = shlex.shlex(text, posix=True)
