@@ -155,6 +155,26 @@ def test_a_finished_run_says_so_and_changes_nothing(main, finished, capsys):
     assert contents(finished) == before
 
 
+def test_the_end_of_a_finished_run_is_trained_again_where_its_checkpoint_is_damaged(
+    main, finished, capsys, caplog
+):
+    sha256, history = final_sha256(finished), read(finished / "history.json")
+    state = finished / "checkpoints" / str(STEPS) / "state"
+    largest = max(state.rglob("*"), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    largest.write_bytes(content)
+    assert main("train", f"--workdir={finished}", "--quiet") == 0
+    assert f"checkpoint {finished}/checkpoints/{STEPS} is damaged" in caplog.text
+    assert final_sha256(finished) == sha256
+    assert without_seconds(read(finished / "history.json")) == without_seconds(history)
+    assert read(finished / "status.json")["status"] == "finished"
+    before = contents(finished)
+    assert main("train", f"--workdir={finished}") == 0  # and nothing is left to do
+    assert "is finished (3 epochs)" in capsys.readouterr().out
+    assert contents(finished) == before
+
+
 def test_a_changed_configuration_is_refused_with_the_difference(main, finished, capsys):
     before = contents(finished)
     changes = ["--optimizer.learning_rate=0.5", "--dataset.cutout=0", "--train.epochs=2"]

@@ -54,7 +54,7 @@ def run_command(invocation: Invocation) -> int:
         f"{best['epoch']}; {time.monotonic() - began:.0f} s"
     )
     counts, never = run.data_info.class_counts["validation"], best.get("never_predicted", [])
-    for line in shares.lines(counts, never, run.class_names):
+    for line in shares.lines(counts, never, run.class_names, shares.never_count(best)):
         say(line)
     if probe := directory.read("result", {}).get("probe"):
         say(f"the probe on the same frozen features had {probe['accuracy']:.4f}")

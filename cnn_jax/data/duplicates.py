@@ -104,6 +104,8 @@ def check(
 ) -> None:
     """Notes equal images in two splits, and warns of those in test or in two classes.
 
+    It warns also where every image of validation is in train, too.
+
     Args:
         name: the data set's, for messages.
         parts: the splits.
@@ -137,7 +139,9 @@ def check(
                     f"{text.plural(count, 'image')} of {other} also in {one}: "
                     f"{_named(chosen, 'split')}"
                 )
-                if "test" in (one, other):  # evaluation shows no notes
+                if count == len(parts[other]):
+                    notes[-1] += f"; the accuracy on {other} says nothing of new images"
+                if "test" in (one, other) or count == len(parts[other]):  # not all show notes
                     logging.warning("%s: %s", name, notes[-1])
 
 

@@ -1,5 +1,7 @@
 """Going on with a run: which settings may change, and whether its data are the same."""
 
+import contextlib
+
 from absl import logging
 
 from cnn_jax import data, experiment, text
@@ -89,6 +91,19 @@ def check_same_data(directory: RunDirectory, info: DataInfo) -> None:
 
 
 def is_finished(directory: RunDirectory, config: Experiment) -> bool:
-    """Returns whether a run has trained all epochs of an experiment."""
+    """Returns whether a run has trained all epochs of an experiment, and its end is not damaged.
+
+    Where the checkpoint of the last epoch is damaged, what comes after the one before it is to be
+    trained again, to the same bits.
+    """
     history = directory.read("history", [])
-    return directory.status() == "finished" and len(history) >= config.train.epochs
+    if directory.status() != "finished" or len(history) < config.train.epochs:
+        return False
+    last = directory.checkpoints / str(history[-1].get("step"))
+    with contextlib.suppress(RunError, OSError):  # it may be whole, and not be read here
+        if last in stored.step_folders(directory.checkpoints):
+            try:
+                stored.read(last, directory.config())
+            except stored.DamageError:
+                return False
+    return True

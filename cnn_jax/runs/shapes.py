@@ -149,6 +149,7 @@ CHECKS: dict[str, Check] = {
                 "validation_loss": is_number,
                 "learning_rate": _maybe(is_number),
                 "never_predicted": _each(_count),
+                "never_predicted_count": _count,
             },
         )
     ),

@@ -25,9 +25,9 @@ def has_collapsed(history: Sequence[Mapping[str, Any]], counts: Sequence[int]) -
         history: the records of the run's epochs.
         counts: the validation examples of each class.
     """
-    never = history[-1].get("never_predicted") if history else None
+    never = shares.never_count(history[-1]) if history else None
     there = sum(count > 0 for count in counts)
-    return isinstance(never, list) and there > 1 and there - len(never) <= 1
+    return never is not None and there > 1 and there - never <= 1
 
 
 def validation_counts(data: Mapping[str, Any]) -> list[int]:

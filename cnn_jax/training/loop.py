@@ -226,7 +226,7 @@ def _end_epoch(
         "train_accuracy": train["accuracy"],
         "validation_loss": found.loss,
         "validation_accuracy": found.accuracy,
-        "never_predicted": shares.never_predicted(found.confusion),
+        **shares.never_record(found.confusion),
         "learning_rate": plan.learning_rate(step - 1),
     }
     recorder.point(

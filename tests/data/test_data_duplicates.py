@@ -75,6 +75,22 @@ def test_evaluation_is_warned_of_a_test_split_that_was_trained_on(folder, caplog
     assert notes(folder)[0] in caplog.text
 
 
+def test_validation_on_the_images_that_are_trained_on_is_a_warning(folder, caplog):
+    shutil.rmtree(folder / "validation")
+    shutil.copytree(folder / "train", folder / "validation")
+    (note,) = notes(folder)
+    assert note.startswith("8 images of validation also in train: ")
+    assert note.endswith("; the accuracy on validation says nothing of new images")
+    assert note in caplog.text
+    caplog.clear()
+    images, labels = RNG.integers(256, size=(8, 5, 5, 1), dtype=np.uint8), np.arange(8) % 2
+    data = from_arrays(images, labels, validation=(images, labels))
+    (note,) = [note for note in data.info.notes if " also in " in note]
+    assert note.startswith("8 images of validation also in train: train 0 = validation 0")
+    assert note.endswith("; the accuracy on validation says nothing of new images")
+    assert note in caplog.text
+
+
 def test_copies_within_a_class_of_a_split_are_nobodys_business(folder):
     shutil.copy(folder / "train/cat/1.png", folder / "train/cat/again.png")
     assert notes(folder) == []
@@ -91,7 +107,8 @@ def test_arrays(dtype, caplog):
     images = RNG.integers(256, size=(40, 5, 5, 1)).astype(dtype)
     images[3] = images[4] = images[10]  # labels 1, 0, 0
     images[5:8, :4] = 0  # alike, but for one line
-    data = from_arrays(images, np.arange(40) % 2, validation=(images[20:22], np.array([0, 1])))
+    others = np.concatenate([images[20:22], images[:1] + 1])
+    data = from_arrays(images, np.arange(40) % 2, validation=(others, np.array([0, 1, 0])))
     found = [note for note in data.info.notes if " also in " in note or "two classes" in note]
     assert found == [
         "1 image in two classes (of '0', '1'): train 3 = train 4",
