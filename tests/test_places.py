@@ -104,7 +104,8 @@ def test_a_command_is_printed_through_a_link_of_any_name_and_for_any_directory(
     assert line == "python 'my program/launch.py' evaluate '--workdir=./~run'"
     assert places.place("./~run", "--workdir").resolve() == tmp_path / "~run"
     own = {"model": {"file": "/a b.py"}, "loss": {"file": "/a b.py"}, "dataset": {"file": ""}}
-    assert code.go_on(tmp_path / "run", own).endswith(" train --workdir=run '--code=/a b.py'")
+    words = " evaluate --workdir=run '--code=/a b.py'"
+    assert code.command_line("evaluate", tmp_path / "run", own).endswith(words)
 
 
 @pytest.mark.parametrize("command", [("evaluate",), ("predict", "a.png")])

@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from PIL import Image
 
 import cnn_jax
+from tests.studies.test_own_code import OWN
 
 ROOT = Path(__file__).resolve().parent.parent
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
@@ -184,11 +186,32 @@ def test_packages_of_development_are_out_of_reach(run):
     assert "None" not in run("python", "-c", code, "jax", "optax", "tensorboardX")
 
 
-def test_a_run_its_evaluation_and_its_report(run, tmp_path):
-    out = run("cnn-jax", *SETTINGS, "--workdir=run")
-    printed = {line[:10].strip(): line[10:].strip() for line in out.splitlines()}
-    assert "evaluate --workdir=run" in printed["evaluate"]
-    assert "test accuracy" in run(*shlex.split(printed["evaluate"]))
+def pasted(run: Callable[..., str], out: str, label: str, **filled: str) -> str:
+    """Runs the command that stands behind a label, with its placeholders filled."""
+    (line,) = (line for line in out.splitlines() if line.startswith(f"{label} "))
+    words = [filled.get(word, word) for word in shlex.split(line.removeprefix(label))]
+    return run(*words)
+
+
+def test_commands_that_are_printed_work_when_pasted(run, tmp_path):
+    """Also with a model, a loss and a data set of the user's own."""
+    (tmp_path / "own.py").write_text(OWN)
+    settings = ("--train.epochs=4", "--optimizer.learning_rate=1e-2")
+    out = run("cnn-jax", "--config=own.py", *settings, "--workdir=a run")
+    evaluated = pasted(run, out, "evaluate")
+    assert "test accuracy" in evaluated
+    Image.new("L", (8, 8), 90).save(tmp_path / "an image.png")
+    assert "an image.png" in pasted(run, evaluated, "predict", **{"IMAGE...": "an image.png"})
+    weights = ["--transfer.weights=a run", "--advise.budget=epochs"]
+    options = ["--advise.strategies=everything", "--advise.examples=all", "--advise.seeds=1"]
+    asked = ("--config=own.py", *settings, *weights, *options, "--workdir=advice")
+    advice = run("python", "-m", "cnn_jax", "advise", *asked)
+    pasted(run, advice, "train it")
+    assert (tmp_path / "advice/recommended/result.json").exists()
+
+
+def test_a_run_and_its_report(run, tmp_path):
+    run("cnn-jax", *SETTINGS, "--workdir=run")
     run("python", "-m", "cnn_jax", "report", "run")
     page = (tmp_path / "run" / "report.html").read_text()
     assert "<style>" in page

@@ -81,7 +81,8 @@ def prepare(name: str, place: Path, others: Sequence[Path] = ()) -> Path:
     elif builder.name != "digits" and importlib.util.find_spec("tensorflow") is None:
         raise RunError(
             f"{name} is not prepared in {path}, and preparing it needs TensorFlow: install the "
-            "`tf` extra (pip install -e '.[tf]'), or put a directory prepared as array_record there"
+            "`tf` extra (pip install 'cnn_jax[tf]'), or put a directory prepared as array_record "
+            "there"
         )
     for url, info in (builder.url_infos or {}).items():
         _preflight(name, url, info, path, place / "downloads")

@@ -48,10 +48,10 @@ def _entry(name: str, file: str, given: bool) -> dict[str, Any]:
     return {"name": name, "file": file, "sha256": digest, "given": given}
 
 
-def go_on(directory: Path, code: dict[str, Any]) -> str:
-    """Returns the command that goes on with a run, with the files that its code.json names."""
+def command_line(command: str, directory: Path, code: dict[str, Any]) -> str:
+    """Returns the command line for a run, with the files that its code.json names."""
     needed = dict.fromkeys(entry["file"] for entry in code.values() if entry["file"])
-    return text.command_line("train", directory, code=needed)
+    return text.command_line(command, directory, code=needed)
 
 
 def check(

@@ -284,7 +284,9 @@ class Recorder:
                 return
             if isinstance(error, KeyboardInterrupt):
                 set_status(self.directory, "interrupted")
-                go_on = code.go_on(self.directory.path, self.directory.read("code", {}))
+                go_on = code.command_line(
+                    "train", self.directory.path, self.directory.read("code", {})
+                )
                 print(f"go on with: {go_on}", file=sys.stderr)
             else:
                 reason = getattr(error, "for_command_line", str(error))

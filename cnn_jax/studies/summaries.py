@@ -7,7 +7,7 @@ from typing import Any
 
 from cnn_jax import experiment, places, text
 from cnn_jax.errors import RunError, UsageError
-from cnn_jax.runs import evaluations
+from cnn_jax.runs import code, evaluations
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.evaluations import best_of, best_step
 from cnn_jax.runs.shapes import is_number
@@ -152,6 +152,6 @@ def _test_accuracies(
         left_out(
             f"the test accuracy of {text.shown(directory.path)}, which is of step {others[-1]}, "
             "neither its best nor its last checkpoint; to have that of the best: "
-            f"{text.command_line('evaluate', directory.path)}"
+            f"{code.command_line('evaluate', directory.path, directory.read('code', {}))}"
         )
     return known
