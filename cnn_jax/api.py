@@ -145,7 +145,7 @@ def train(
         progress: whether a bar shows how training goes on, in a notebook too.
 
     Returns:
-        The run, with the variables that had the best validation accuracy.
+        The run, with the variables of the best epoch by validation.
 
     Raises:
         UsageError: the arguments do not fit together; the message names the setting.

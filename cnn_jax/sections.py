@@ -316,6 +316,17 @@ class Train:
         "natural: an epoch takes every training image once; balanced: an epoch of as many steps "
         "draws equally many of each class, and repeats those of small ones",
     )
+    select: Literal["accuracy", "loss", "balanced_accuracy", "auc", "macro_f1", "kappa"] = setting(
+        "accuracy",
+        "the metric on the validation images by which the best checkpoint, sweeps, advise and "
+        "compare choose; auc: the mean over the classes, each against the rest; kappa: quadratic "
+        "with --dataset.ordered, else Cohen's",
+    )
+    patience: int | None = setting(
+        None,
+        "stop after this number of epochs without a better --train.select; none: train all epochs",
+        minimum=1,
+    )
     label_smoothing: float = setting(
         0.0, "share of the target spread evenly over all classes", minimum=0, below=1
     )

@@ -70,7 +70,7 @@ def _print(advice: Advice, directory: RunDirectory, code_flags: list[str]) -> No
     for budget, cells in advice.cells.items():
         strategy, reason = advice.sentence(budget)
         print(f"\n{advise_results.TITLES[budget]}")
-        print(advise_results.table(cells, advice.largest_share))
+        print(advise_results.table(cells, advice.largest_share, metric=advice.metric))
         if meaning := advise_results.meaning(cells):
             print(meaning)
         print(f"recommended: {strategy}. {reason}")

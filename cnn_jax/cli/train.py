@@ -6,10 +6,10 @@ from cnn_jax import experiment, text
 from cnn_jax.cli import console, presets
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.errors import UsageError
-from cnn_jax.evaluation import shares
+from cnn_jax.evaluation import selection, shares
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import projector
-from cnn_jax.runs import changes, evaluations, recorder
+from cnn_jax.runs import changes, recorder
 from cnn_jax.runs.directory import RunDirectory, new_directory
 from cnn_jax.training import start
 from cnn_jax.training.signals import Interrupted
@@ -47,12 +47,16 @@ def run_command(invocation: Invocation) -> int:
     if was_finished:
         _say_finished(invocation, directory, len(run.history))
         return 0
-    best, last = evaluations.best_of(run.history), run.history[-1]
+    best, last = selection.best_of(run.history), run.history[-1]
     say(
         f"validation accuracy {last['validation_accuracy']:.4f} after "
         f"{text.plural(len(run.history), 'epoch')}, best {best['validation_accuracy']:.4f} after "
         f"{best['epoch']}; {time.monotonic() - began:.0f} s"
     )
+    if selection.metric_of(best) != "accuracy":
+        say(f"chosen by  {selection.said(best)} on validation (--train.select)")
+    if reason := directory.read("status", {}).get("reason"):
+        say(reason)
     counts, never = run.data_info.class_counts["validation"], best.get("never_predicted", [])
     for line in shares.lines(counts, never, run.class_names, shares.never_count(best)):
         say(line)
@@ -80,7 +84,10 @@ def _say_finished(invocation: Invocation, directory: RunDirectory, epochs: int) 
     say = console.speaker(invocation.quiet)
     say(f"the run in {text.shown(directory.path)} is finished ({text.plural(epochs, 'epoch')})")
     say(f"evaluate it: {console.command_line(invocation, 'evaluate', directory.path)}")
-    more = f"--train.epochs={epochs + 5}"
-    say(f"train on:    {console.command_line(invocation, 'train', directory.path, more)}")
+    if reason := directory.read("status", {}).get("reason"):
+        say(reason)
+    else:
+        more = f"--train.epochs={epochs + 5}"
+        say(f"train on:    {console.command_line(invocation, 'train', directory.path, more)}")
     if invocation.profile is not None:
         say("profile    no trace: there is no step left to make")

@@ -7,6 +7,7 @@ from absl import logging
 from cnn_jax import data, experiment, text
 from cnn_jax.data import Data, DataInfo
 from cnn_jax.errors import RunError, UsageError
+from cnn_jax.evaluation import selection
 from cnn_jax.experiment import Dataset, Experiment
 from cnn_jax.runs import stored
 from cnn_jax.runs.belonging import differences, shown
@@ -91,13 +92,14 @@ def check_same_data(directory: RunDirectory, info: DataInfo) -> None:
 
 
 def is_finished(directory: RunDirectory, config: Experiment) -> bool:
-    """Returns whether a run has trained all epochs of an experiment, and its end is not damaged.
+    """Returns whether a run is through, all epochs or stopped early, and its end is not damaged.
 
     Where the checkpoint of the last epoch is damaged, what comes after the one before it is to be
     trained again, to the same bits.
     """
     history = directory.read("history", [])
-    if directory.status() != "finished" or len(history) < config.train.epochs:
+    enough = len(history) >= config.train.epochs or selection.Rule.of(config).is_over(history)
+    if directory.status() != "finished" or not enough:
         return False
     last = directory.checkpoints / str(history[-1].get("step"))
     with contextlib.suppress(RunError, OSError):  # it may be whole, and not be read here

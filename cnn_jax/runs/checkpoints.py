@@ -34,7 +34,7 @@ class Checkpoints:
 
     Args:
         directory: `checkpoints/` of the run.
-        keep: how many of the newest are kept, besides the best by validation accuracy.
+        keep: how many of the newest are kept, besides the best by validation.
         config: that of the run; a checkpoint of another run counts as damaged. None: none does.
         untrained: the paths of the parameters that no phase of the run trains: they are written
             once, for all checkpoints.
@@ -133,8 +133,8 @@ class Checkpoints:
         Args:
             step: the state's step, the checkpoint's name.
             state: a TrainState.
-            meta: JSON values to go with it. `validation_accuracy` is what "best" is judged by;
-                None or no value where the state was not validated.
+            meta: JSON values to go with it. "best" is judged by the last record of `history`;
+                `validation_accuracy` is None or missing where the state was not validated.
 
         Raises:
             RunError: this or the save before it did not reach the disk.
@@ -198,7 +198,7 @@ def _abstract(abstract_state: Callable[[dict[str, Any]], Any], meta: dict[str, A
 
 
 class _NewestAndBest:
-    """Orbax's policy of what to keep: the newest `keep`, and the best by validation accuracy."""
+    """Orbax's policy of what to keep: the newest `keep`, and the best by validation."""
 
     def __init__(self, directory: pathlib.Path, keep: int, config: Experiment | None):
         self._directory, self._keep, self._config = directory, keep, config

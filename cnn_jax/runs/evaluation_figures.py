@@ -14,7 +14,7 @@ from cnn_jax.evaluation import bands
 from cnn_jax.evaluation.evaluator import Evaluation
 from cnn_jax.reporting.evaluations import with_interval
 from cnn_jax.runs.directory import RunDirectory
-from cnn_jax.runs.figures import as_pixels, predictions_figure
+from cnn_jax.runs.figures import as_pixels, predictions_figure, training_curves
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,7 +57,7 @@ def save(
             matrix, info.class_names, title
         )
     if history:
-        drawn["training_curves"] = figures.training_curves(history)
+        drawn["training_curves"] = training_curves(history)
     paths = []
     for stem, figure in drawn.items():
         if figure is not None:

@@ -8,7 +8,7 @@ step, those of others. In a run of an older version the last one that was made s
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cnn_jax.runs import stored
+from cnn_jax.evaluation import selection
 
 _BEST, _OTHERS, _STEP = "evaluation", "other_checkpoints", "checkpoint_step"
 
@@ -59,15 +59,5 @@ def steps(result: Mapping[str, Any], split: str) -> list[int]:
 
 
 def best_step(history: Sequence[dict[str, Any]]) -> int | None:
-    """Returns the step of the epoch with the best validation accuracy, or None."""
-    return best_of(history).get("step") if history else None
-
-
-def best_of(history: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Returns the record of the best epoch, by the same `rank` as the best checkpoint."""
-
-    def rank(numbered: tuple[int, dict[str, Any]]) -> tuple[float, float, int]:
-        number, record = numbered
-        return stored.rank(record["validation_accuracy"], record.get("validation_loss"), number)
-
-    return max(enumerate(history), key=rank)[1]
+    """Returns the step of the best epoch, by the same rank as the best checkpoint, or None."""
+    return selection.best_of(history).get("step") if history else None

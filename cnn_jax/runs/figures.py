@@ -13,7 +13,7 @@ import numpy as np
 
 from cnn_jax import experiment, text
 from cnn_jax.data import Data, DataInfo, Split, batches
-from cnn_jax.evaluation import ranking, two_classes
+from cnn_jax.evaluation import ranking, selection, two_classes
 from cnn_jax.evaluation.evaluator import Evaluation
 from cnn_jax.reporting import order as class_order
 from cnn_jax.reporting.tensorboard import EventWriter
@@ -216,7 +216,20 @@ def save_training_curves(history: Sequence[Mapping[str, Any]], folder: pathlib.P
     """Draws loss and accuracy of every epoch as training_curves.png."""
     from cnn_jax.reporting import figures
 
-    figures.save(figures.training_curves(history), folder / "training_curves.png")
+    figures.save(training_curves(history), folder / "training_curves.png")
+
+
+def training_curves(history: Sequence[Mapping[str, Any]]) -> Any:
+    """Returns the curves of a run, with that of the metric that chose its best epoch."""
+    from cnn_jax.reporting import figures
+
+    best = selection.best_of(history)
+    metric = selection.metric_of(best)
+    return figures.training_curves(
+        history,
+        [record is best for record in history].index(True),
+        {} if metric in ("accuracy", "loss") else {metric: selection.METRICS[metric].title},
+    )
 
 
 def projector_columns(

@@ -14,13 +14,14 @@ from jax.sharding import NamedSharding
 from cnn_jax import distributed, experiment, runtime, text
 from cnn_jax.data import Data, DataInfo, Split
 from cnn_jax.errors import RunError
+from cnn_jax.evaluation import selection
 from cnn_jax.evaluation.evaluator import Evaluation
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import projector, tensorboard
 from cnn_jax.runs import code, environment, evaluations, figures, stored
 from cnn_jax.runs.checkpoints import Checkpoints
 from cnn_jax.runs.directory import RunDirectory, Status
-from cnn_jax.runs.evaluations import best_of, best_step
+from cnn_jax.runs.evaluations import best_step
 
 # (meta of a checkpoint) -> the shapes of the state that was saved with it.
 AbstractState = Callable[[dict[str, Any]], Any]
@@ -233,13 +234,13 @@ class Recorder:
             projector.write(self.directory.path, features, images, columns)
 
     def finish(self, history: list[dict[str, Any]], flops: int) -> None:
-        """Writes the result: result.json, the curves as a figure, and the status."""
+        """Writes result.json, the curves as a figure, and the status, with why it stopped early."""
         self._saved.wait()
         if self._events is not None:
             self._events.close("finished")
         if not self.writes:
             return
-        last, best = history[-1], best_of(history)
+        last, best = history[-1], selection.best_of(history)
         self.add_result(
             "training",
             {
@@ -254,7 +255,9 @@ class Recorder:
             },
         )
         figures.save_training_curves(history, self.directory.figures)
-        set_status(self.directory, "finished", step=last["step"], steps=last["step"])
+        reason = selection.Rule.of(self._config).reason(history)
+        details = {"step": last["step"], "steps": last["step"]}
+        set_status(self.directory, "finished", **details, **({"reason": reason} if reason else {}))
 
     def interrupted(self, step: int, total_steps: int) -> None:
         """Records that the run was asked to stop; its state is on disk when this returns."""

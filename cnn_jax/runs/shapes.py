@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from cnn_jax.data import DataInfo
 from cnn_jax.data.fitting import Resize
+from cnn_jax.evaluation import selection
 
 Check = Callable[[Any], bool]
 
@@ -135,7 +136,7 @@ def _is_data(value: Any) -> bool:
 CHECKS: dict[str, Check] = {
     "status": _record(
         {"status": lambda value: value in _STATES},
-        {"step": _count, "steps": _count, "epochs": _count, "error": _string},
+        {"step": _count, "steps": _count, "epochs": _count, "error": _string, "reason": _string},
     ),
     "history": _each(
         _record(
@@ -150,6 +151,8 @@ CHECKS: dict[str, Check] = {
                 "learning_rate": _maybe(is_number),
                 "never_predicted": _each(_count),
                 "never_predicted_count": _count,
+                "select": lambda value: value in selection.METRICS,
+                **{f"validation_{name}": _maybe(is_number) for name in selection.METRICS},
             },
         )
     ),

@@ -8,7 +8,6 @@ epoch, the history, the configuration, and what data.json, weights.json and code
 import contextlib
 import json
 import logging as python_logging
-import math
 import os
 import pathlib
 import sys
@@ -21,6 +20,7 @@ from absl import logging
 from flax import traverse_util
 
 from cnn_jax.errors import RunError, UsageError
+from cnn_jax.evaluation import selection
 from cnn_jax.experiment import Experiment
 from cnn_jax.runs import belonging, frozen
 from cnn_jax.runs.damage import DamageError, damage, machine_reason
@@ -136,25 +136,18 @@ def _read_state(folder: pathlib.Path) -> Leaves:
         return leaves_of(handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=to_host)))
 
 
-def rank(accuracy: float, loss: float | None, step: int) -> tuple[float, float, int]:
-    """Returns what "best" goes by: the accuracy, of equals the loss, of equals the later step.
-
-    Few images have many ties, and the first of them is the state that has learnt least.
-    """
-    return accuracy, -math.inf if loss is None or math.isnan(loss) else -loss, step
-
-
 def rank_of(meta: dict[str, Any], step: int) -> tuple[float, float, int] | None:
-    """Returns the rank of what was saved at a step; None where it was not validated."""
+    """Returns the `selection.rank` of what was saved at a step; None: it was not validated."""
     accuracy = meta.get("validation_accuracy")
     if not isinstance(accuracy, int | float):
         return None
     last = (meta.get("history") or [{}])[-1]
-    return rank(accuracy, last.get("validation_loss") if last.get("step") == step else None, step)
+    known = last if last.get("step") == step else {}
+    return selection.rank({**known, "validation_accuracy": accuracy}, step)
 
 
 def best_step(directory: pathlib.Path, config: Experiment | None = None) -> int | None:
-    """Returns the step of the best checkpoint of a run, by `rank`; None: none was validated."""
+    """Returns the step of the best checkpoint of a run, by `rank_of`; None: none was validated."""
     ranks = []
     for folder in step_folders(directory):
         with contextlib.suppress(OSError, LookupError, TypeError, AttributeError, DamageError):

@@ -12,7 +12,7 @@ from cnn_jax.runs import stored
 class Unrecorded:
     """Stands in for a recorder where a run has no directory: it writes nothing.
 
-    It keeps the best variables, by `stored.rank`, in memory, and the last ones.
+    It keeps the best variables, by `stored.rank_of`, in memory, and the last ones.
     """
 
     writes = False

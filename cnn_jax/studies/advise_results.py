@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cnn_jax import files
+from cnn_jax.evaluation import selection
 from cnn_jax.reporting import figures, tables
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.studies import collapse
@@ -15,8 +16,13 @@ from cnn_jax.studies.comparison import Cell, Recommendation, gigaflops, named, r
 TITLES = {"epochs": "Equal epochs", "flops": "Equal FLOPs"}
 FILES = ("advise.md", "advise.json", "figures/advise.png")
 
-_HEADERS = ["strategy", "images", "epochs", "validation accuracy", "GFLOPs", "seconds"]
 _ALIGN = "lrrlrr"
+
+
+def headers(metric: str) -> list[str]:
+    """Returns the titles of the columns where a metric is compared."""
+    title = f"validation {selection.METRICS[metric].title}"
+    return ["strategy", "images", "epochs", title, "GFLOPs", "seconds"]
 
 
 class Outcome(NamedTuple):
@@ -24,6 +30,7 @@ class Outcome(NamedTuple):
 
     Attributes:
         accuracy: the validation accuracy after the last epoch; None where the run diverged.
+        metric: what `accuracy` is where --train.select is another, a key of `selection.METRICS`.
         collapsed: whether the network says one class only.
         training_seconds: the seconds of steps, evaluations and checkpoints.
         feature_seconds: the seconds of computing the frozen features; next to 0 where they were in
@@ -34,6 +41,7 @@ class Outcome(NamedTuple):
     training_seconds: float
     feature_seconds: float
     collapsed: bool = False
+    metric: str = "accuracy"
 
     @property
     def is_lost(self) -> bool:
@@ -46,7 +54,7 @@ class Outcome(NamedTuple):
         if self.accuracy is None:
             return "diverged"
         note = ", collapsed: says one class only" if self.collapsed else ""
-        return f"validation accuracy {self.accuracy:.4f}{note}"
+        return f"validation {selection.METRICS[self.metric].title} {self.accuracy:.4f}{note}"
 
     @property
     def seconds(self) -> float:
@@ -60,12 +68,15 @@ class Advice(NamedTuple):
     Attributes:
         cells: {budget: one cell for each strategy and size}.
         recommendations: {budget: the recommendation at the largest size}.
-        largest_share: the largest class's share of the validation images.
+        largest_share: the largest class's share of the validation images, where accuracy is
+            compared.
+        metric: what is compared, a key of `selection.METRICS`.
     """
 
     cells: dict[str, list[Cell]]
     recommendations: dict[str, Recommendation]
     largest_share: float | None
+    metric: str = "accuracy"
 
     @property
     def recommended(self) -> Cell | None:
@@ -94,7 +105,8 @@ def read_outcome(directory: RunDirectory, validation_counts: Sequence[int]) -> O
     history = directory.read("history", [])
     diverged = directory.status() == "diverged"
     return Outcome(
-        accuracy=None if diverged else history[-1]["validation_accuracy"],
+        accuracy=None if diverged else selection.value_of(history[-1]),
+        metric="accuracy" if diverged else selection.metric_of(history[-1]),
         training_seconds=directory.trained_seconds(),
         feature_seconds=directory.read("result", {}).get("features", {}).get("seconds", 0.0),
         collapsed=not diverged and collapse.has_collapsed(history, validation_counts),
@@ -128,16 +140,18 @@ def summarise(
         cells[budget] = [
             _cell(kind, costs[kind.images], outcomes) for kind in kinds if kind.kind in trained
         ]
-    share = collapse.largest_share(validation_counts)
+    metric = next((run.metric for run in outcomes.values() if run.accuracy is not None), "accuracy")
+    share = collapse.largest_share(validation_counts) if metric == "accuracy" else None
     recommendations = {
         budget: recommend(
             [cell for cell in found if cell.images == max(epochs[budget])],
             sum(validation_counts),
             share,
+            metric,
         )
         for budget, found in cells.items()
     }
-    return Advice(cells, recommendations, share)
+    return Advice(cells, recommendations, share, metric)
 
 
 def _cell(kind: Trial, costs: Mapping[str, Cost], outcomes: Mapping[Trial, Outcome]) -> Cell:
@@ -160,7 +174,12 @@ def _cell(kind: Trial, costs: Mapping[str, Cost], outcomes: Mapping[Trial, Outco
     )
 
 
-def table(cells: Sequence[Cell], largest_share: float | None = None, markdown: bool = False) -> str:
+def table(
+    cells: Sequence[Cell],
+    largest_share: float | None = None,
+    markdown: bool = False,
+    metric: str = "accuracy",
+) -> str:
     """Returns the cells of a budget, and the largest class's share, as plain text or Markdown."""
     rows = [
         [
@@ -175,7 +194,7 @@ def table(cells: Sequence[Cell], largest_share: float | None = None, markdown: b
     ]
     if largest_share is not None:
         rows.append(["largest class alone", "", "", f"{largest_share:.4f}", "", ""])
-    return (tables.markdown if markdown else tables.table)(rows, _HEADERS, _ALIGN)
+    return (tables.markdown if markdown else tables.table)(rows, headers(metric), _ALIGN)
 
 
 def write(
@@ -200,7 +219,9 @@ def write(
     page = _markdown(advice, notes, preset, subject)
     files.write_whole(directory.path / "advise.md", lambda file: file.write(page.encode()))
     panels = {TITLES[budget]: _lines(cells) for budget, cells in advice.cells.items()}
-    figure = figures.learning_curves(panels, advice.largest_share)
+    figure = figures.learning_curves(
+        panels, advice.largest_share, selection.METRICS[advice.metric].title
+    )
     figures.save(figure, directory.figures / "advise.png")
 
 
@@ -223,6 +244,7 @@ def _record(
     return {
         "notes": list(notes),
         "largest_class_share": advice.largest_share,
+        "metric": advice.metric,
         "budgets": budgets,
         "runs": runs,
     }
@@ -230,20 +252,21 @@ def _record(
 
 def _markdown(advice: Advice, notes: Sequence[str], preset: str, subject: str) -> str:
     """Returns the text of advise.md."""
+    title = selection.METRICS[advice.metric].title
     paragraphs = [
         f"# Freeze or fine-tune? {subject}",
-        f"Preset `{preset}`. Validation accuracy is that after the last epoch, mean ± sample "
+        f"Preset `{preset}`. Validation {title} is that after the last epoch, mean ± sample "
         "standard deviation over the seeds. GFLOPs are of one run: the cached stages once for "
         "every training image, then the steps. Seconds are of this machine, evaluations included; "
         "features that were in the cache before cost none.",
         *notes,
-        "![Validation accuracy against training images](figures/advise.png)",
+        f"![Validation {title} against training images](figures/advise.png)",
     ]
     for budget, cells in advice.cells.items():
         strategy, reason = advice.sentence(budget)
         paragraphs += [
             f"## {TITLES[budget]}",
-            table(cells, advice.largest_share, markdown=True),
+            table(cells, advice.largest_share, True, advice.metric),
             *filter(None, [meaning(cells)]),
             f"**Recommended: {strategy}.** {reason}",
         ]

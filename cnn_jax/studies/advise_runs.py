@@ -26,6 +26,7 @@ _LEAN = {
     "checkpoint.keep": 1,
     "logging.figures_every": None,
     "logging.projector_images": 0,
+    "train.patience": None,  # the budgets say how long each run is
 }
 
 

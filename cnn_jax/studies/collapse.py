@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cnn_jax.evaluation import shares
+from cnn_jax.evaluation import selection, shares
 from cnn_jax.runs.directory import RunDirectory
 
 COLLAPSED = "collapsed"
@@ -19,12 +19,15 @@ def has_collapsed(history: Sequence[Mapping[str, Any]], counts: Sequence[int]) -
 
     An accuracy that is the share of the largest class proves nothing; the classes that it says are
     counted, among those that validation has examples of. Runs of older versions did not count
-    them: of these it returns False.
+    them: of these it returns False. Where AUC or loss choose, a network may rank the images of a
+    rare class well and yet never say it: they show by themselves what it has learnt.
 
     Args:
         history: the records of the run's epochs.
         counts: the validation examples of each class.
     """
+    if history and selection.metric_of(history[-1]) in ("auc", "loss"):
+        return False
     never = shares.never_count(history[-1]) if history else None
     there = sum(count > 0 for count in counts)
     return never is not None and there > 1 and there - never <= 1

@@ -13,22 +13,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from cnn_jax.errors import UsageError
+from cnn_jax.evaluation import selection
 from cnn_jax.reporting import figures, tables
 from cnn_jax.studies import collapse, mcnemar, summaries
 from cnn_jax.studies.comparison import gigaflops
 from cnn_jax.studies.groups import HARMLESS, Group, differing, group, keep, rank
-from cnn_jax.studies.judging import by_images, judge
-from cnn_jax.studies.summaries import METRICS
+from cnn_jax.studies.judging import by_images, judge, judged_by
+from cnn_jax.studies.summaries import CHOSEN_BY, METRICS
 from cnn_jax.studies.ttest import SIGNIFICANCE
 
 EXPLANATION = (
     "Accuracies are means ± sample standard deviations over n seeds, by the best checkpoint or by "
-    "that of the last epoch. The validation accuracy of the best checkpoint is judged: a tie is a "
+    "that of the last epoch. What chose the best checkpoint (accuracy, unless all runs have "
+    "another --train.select) is judged on validation: a tie is a "
     f"t-test with p >= {SIGNIFICANCE:g}, paired where the seeds are the same, else Welch's. Runs "
     "that have not finished are not judged."
 )
-# What groups are judged and drawn by: the accuracy of the checkpoint that `evaluate` takes.
-JUDGED_BY = "best_validation_accuracy"
+_ACCURACY = "best_validation_accuracy"
 # The words of a sweep for the statuses that it calls otherwise.
 _STATES = {"finished": "complete", "failed": "fail"}
 WIDTH = 120  # columns of the table
@@ -72,7 +73,10 @@ def compare(
         RunError: a path has a config.json that is not of a run.
     """
     everything = group(summaries.find(paths, left_out))
-    groups = judge(rank(keep(everything, where), sort), JUDGED_BY)
+    groups = keep(everything, where)
+    if groups:
+        metric = judged_by(groups)
+        groups = judge(rank(groups, sort or metric), metric)
     if not groups:
         raise UsageError(f"--where={where} leaves none of {len(everything)} groups of runs")
     return Comparison(tuple(groups), tuple(differing(groups)))
@@ -98,7 +102,7 @@ def table(comparison: Comparison, markdown: bool = False, width: int = WIDTH) ->
     headers = [*(["name"] if names else []), *paths, *titles]
     if markdown:
         return tables.markdown(rows, headers)
-    of_best = [METRICS[key][0] for key in (JUDGED_BY, "test_accuracy")]
+    of_best = [METRICS[key][0] for key in (judged_by(groups), "test_accuracy")]
     return tables.fitting(rows, headers, width, ["name", "n", "epochs", *of_best, *_LAST, *paths])
 
 
@@ -137,13 +141,16 @@ def csv_text(comparison: Comparison) -> str:
     harmless = [p for p in HARMLESS if len({str(run.settings[p]) for run in runs}) > 1]
     paths = [*comparison.settings, *harmless]
     steps = ["best_step", "last_step"]
+    columns = [
+        key for key in METRICS if key not in CHOSEN_BY or any(key in r.metrics for r in runs)
+    ]
     writer.writerow(
-        ["run", "name", "seed", *paths, "status", "epochs", *steps, *METRICS, "against_the_best"]
+        ["run", "name", "seed", *paths, "status", "epochs", *steps, *columns, "against_the_best"]
     )
     for each in comparison.groups:
         for run in each.runs:
             values = [run.settings[path] for path in paths]
-            metrics = [run.metrics.get(key, "") for key in METRICS]
+            metrics = [run.metrics.get(key, "") for key in columns]
             head = [run.path, run.settings["name"], run.settings["seed"]]
             at = [run.steps.get(f"{which}validation_accuracy", "") for which in ("best_", "")]
             writer.writerow([*head, *values, run.status, run.epochs, *at, *metrics, each.note])
@@ -166,8 +173,9 @@ def draw(comparison: Comparison, output: pathlib.Path) -> None:
 def _compared(same: Sequence[Group]) -> figures.Compared:
     """Returns what is drawn of groups that were validated on the same images."""
     records = []
-    for each in rank(same, None):
-        spread = each.spread(JUDGED_BY)
+    metric = judged_by(same)
+    for each in rank(same, metric):
+        spread = each.spread(metric)
         state = _STATES.get(each.status, each.status)
         records.append(
             {
@@ -185,7 +193,8 @@ def _compared(same: Sequence[Group]) -> figures.Compared:
         title=first["dataset.name"] if path is None else f"{first['dataset.name']} {path}",
         records=records,
         paths=differing(same),
-        largest_share=shares.pop() if len(shares) == 1 else None,
+        largest_share=shares.pop() if len(shares) == 1 and metric == _ACCURACY else None,
+        metric=selection.METRICS[metric.removeprefix("best_validation_")].title,
     )
 
 

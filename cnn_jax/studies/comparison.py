@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from cnn_jax.evaluation import selection
 from cnn_jax.studies import seeds
 from cnn_jax.studies.collapse import COLLAPSED
 from cnn_jax.studies.ttest import SIGNIFICANCE, welch
@@ -99,9 +100,12 @@ def named(strategy: str, rate: float) -> str:
 
 
 def recommend(
-    cells: Sequence[Cell], validation_images: int, largest_share: float | None = None
+    cells: Sequence[Cell],
+    validation_images: int,
+    largest_share: float | None = None,
+    metric: str = "accuracy",
 ) -> Recommendation:
-    """Returns the cheapest of the strategies that cannot be told from the most accurate one.
+    """Returns the cheapest of the strategies that cannot be told from the best one.
 
     Where a seed diverged or its network says one class only, the strategy is not compared.
 
@@ -110,21 +114,23 @@ def recommend(
             training set.
         validation_images: the number of images that the accuracies were measured on.
         largest_share: the largest class's share of them, where it is known.
+        metric: what the accuracies are where another metric chooses, a key of `selection.METRICS`.
     """
+    title, sign, _ = selection.METRICS[metric]
     lost = [f"{cell.name} ({_REASONS[cell.lost]})" for cell in cells if cell.lost]
     left = [cell for cell in cells if not cell.lost]
     sentences = [f"Not compared: {', '.join(lost)}."] if lost else []
     if not left:
         sentences.append("No strategy is left: try a lower --optimizer.learning_rate.")
         return Recommendation(None, (), " ".join(sentences))
-    best = max(left, key=lambda cell: (cell.mean, -cell.flops))
+    best = max(left, key=lambda cell: (sign * cell.mean, -cell.flops))
     runs = len(best.accuracies)
     compared = []
     tied = [best]
     for cell in left:
         if cell is best:
             continue
-        difference = best.mean - cell.mean
+        difference = sign * (best.mean - cell.mean)
         if runs == 1:
             same, p = difference == 0, ""
         else:
@@ -134,7 +140,8 @@ def recommend(
         if same:
             tied.append(cell)
     chosen = min(tied, key=lambda cell: (cell.flops, cell.seconds))
-    sentences.append(f"Most accurate at {best.images:,} images: {best.name}, {best.text}.")
+    said = "Most accurate" if metric == "accuracy" else f"Best by {title}"
+    sentences.append(f"{said} at {best.images:,} images: {best.name}, {best.text}.")
     if largest_share is not None and best.mean <= largest_share:
         sentences.append(
             f"That is no more than the share of the largest class, {largest_share:.4f}, which a "
@@ -155,6 +162,11 @@ def recommend(
         sentences.append(
             "With one seed nothing can be said about noise: another seed may turn this around "
             "(--advise.seeds=3)."
+        )
+    if metric != "accuracy":
+        sentences.append(f"All were measured on the same {validation_images:,} validation images.")
+        return Recommendation(
+            chosen.strategy, tuple(cell.name for cell in tied), " ".join(sentences), chosen.rate
         )
     error = 1.96 * math.sqrt(max(best.mean * (1 - best.mean), 0) / validation_images)
     sentences.append(

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 
 from cnn_jax.studies.groups import Group
+from cnn_jax.studies.summaries import METRICS
 from cnn_jax.studies.ttest import SIGNIFICANCE, paired, welch
 
 # Runs that differ in one of these were validated on different images.
@@ -26,19 +27,28 @@ VALIDATION_SETTINGS = (
 
 
 def judge(groups: Sequence[Group], metric: str) -> list[Group]:
-    """Returns the groups with a note on how each compares to the most accurate of the same data.
+    """Returns the groups with a note on how each compares to the best of the same data.
 
     Only groups whose runs are all finished are judged. The test is the paired t-test where two
     groups have the same seeds, else Welch's.
 
     Args:
         groups: the groups.
-        metric: the key of METRICS that they are judged by, an accuracy on the validation images.
+        metric: the key of METRICS that they are judged by, on the validation images.
     """
     notes: dict[int, str] = {}
     for same in by_images(groups):
         notes |= _notes(same, metric)
     return [dataclasses.replace(group, note=notes.get(id(group), "")) for group in groups]
+
+
+def judged_by(groups: Sequence[Group]) -> str:
+    """Returns the key of METRICS that groups are judged by: of the checkpoint that is evaluated.
+
+    It is the metric that all of them were chosen by, or the accuracy.
+    """
+    chosen = {group.settings.get("train.select", "accuracy") for group in groups}
+    return f"best_validation_{chosen.pop() if len(chosen) == 1 else 'accuracy'}"
 
 
 def by_images(groups: Sequence[Group]) -> list[list[Group]]:
@@ -59,7 +69,8 @@ def _notes(groups: Sequence[Group], metric: str) -> dict[int, str]:
     judged = [group for group in groups if group.status == "finished" and group.values(metric)]
     if len(judged) < 2:
         return {}
-    best = max(judged, key=lambda group: group.spread(metric).mean)
+    sign = 1 if METRICS[metric][1] else -1
+    best = max(judged, key=lambda group: sign * group.spread(metric).mean)
     return {
         id(group): "best" if group is best else _against(best, group, metric) for group in judged
     }

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cnn_jax.errors import RunError
+from cnn_jax.evaluation import selection
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import page
 from cnn_jax.runs.directory import RunDirectory
@@ -39,8 +40,8 @@ def page_of(
     else:
         parts += [page.paragraph(note) for note in found.get("notes", [])]
         for budget, record in found["budgets"].items():
-            parts += _budget(budget, record, found.get("largest_class_share"))
-    parts += _runs(directory, images)
+            parts += _budget(budget, record, found.get("largest_class_share"), base.train.select)
+    parts += _runs(directory, images, base.train.select)
     parts += report_parts.settings(base, images)
     if command := plan.get("command"):
         shown = command if images else report_private.command_text(command)
@@ -48,7 +49,7 @@ def page_of(
     return report_parts.with_figures(title, parts, directory.figures, images)
 
 
-def _budget(budget: str, record: dict[str, Any], share: float | None) -> list[str]:
+def _budget(budget: str, record: dict[str, Any], share: float | None, metric: str) -> list[str]:
     """Returns the recommendation of a budget, and the table that it follows from."""
     recommendation = record["recommendation"]
     strategy = recommendation.get("strategy")
@@ -59,7 +60,7 @@ def _budget(budget: str, record: dict[str, Any], share: float | None) -> list[st
         [cell.name, cell.images, cell.epochs, cell.text, gigaflops(cell.flops), cell.seconds]
         for cell in cells
     ]
-    headers = ["strategy", "images", "epochs", "validation accuracy", "GFLOPs", "seconds"]
+    headers = advise_results.headers(metric)
     meaning = advise_results.meaning(cells)
     level = [] if share is None else [page.paragraph(f"{collapse.level(share)}.")]
     return [
@@ -72,7 +73,7 @@ def _budget(budget: str, record: dict[str, Any], share: float | None) -> list[st
     ]
 
 
-def _runs(directory: RunDirectory, images: bool) -> list[str]:
+def _runs(directory: RunDirectory, images: bool, metric: str) -> list[str]:
     """Returns a table with a row, and a link, for each run that has begun."""
     rows = []
     for path in sorted((directory.path / "runs").glob("*/")):
@@ -86,10 +87,16 @@ def _runs(directory: RunDirectory, images: bool) -> list[str]:
         counts = collapse.validation_counts(run.read("data", {}))
         if status == "finished" and collapse.has_collapsed(history, counts):
             status = collapse.COLLAPSED
-        accuracy = history[-1]["validation_accuracy"] if history else None
+        accuracy = selection.value_of(history[-1]) if history else None
         place = page.Link(path.name, f"runs/{path.name}/") if images else path.name
         rows.append([place, len(history), accuracy, run.trained_seconds(), status])
     if not rows:
         return []
-    headers = ["run", "epochs", "validation accuracy", "seconds", "status"]
+    headers = [
+        "run",
+        "epochs",
+        f"validation {selection.METRICS[metric].title}",
+        "seconds",
+        "status",
+    ]
     return [page.heading("Runs"), page.table(rows, headers)]

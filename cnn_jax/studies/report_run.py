@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from cnn_jax import text
-from cnn_jax.evaluation import confusion, shares
+from cnn_jax.evaluation import confusion, selection, shares
+from cnn_jax.evaluation.selection import best_of
 from cnn_jax.reporting import charts, counts, evaluations, page
 from cnn_jax.runs.directory import RunDirectory
-from cnn_jax.runs.evaluations import best_of
 from cnn_jax.studies import collapse, report_parts, report_private
 from cnn_jax.studies.comparison import gigaflops
 
@@ -75,6 +75,8 @@ def _key_figures(
     figures = {"status": f"{status}, collapsed: says one class only" if collapsed else status}
     if history:
         figures |= _accuracies(history, result)
+        if selection.metric_of(best := best_of(history)) != "accuracy":
+            figures["chosen by"] = f"validation {selection.said(best)}"
         figures["epochs"] = str(len(history))
         figures["seconds"] = f"{directory.trained_seconds():,.0f}"
     training = result.get("training", {})
@@ -118,17 +120,20 @@ def _others(history: Sequence[dict[str, Any]], result: dict[str, Any]) -> list[s
 
 
 def _curves(history: Sequence[dict[str, Any]]) -> list[str]:
-    def series(metric: str) -> dict[str, list[float]]:
-        return {
+    best = best_of(history)
+    chosen = selection.metric_of(best)
+    titles = {"accuracy": "accuracy", "loss": "loss", chosen: selection.METRICS[chosen].title}
+    found = []
+    for metric, title in titles.items():
+        series = {
             part: [record[f"{part}_{metric}"] for record in history]
             for part in ("train", "validation")
+            if all(isinstance(record.get(f"{part}_{metric}"), float | int) for record in history)
         }
-
-    best = best_of(history)
-    found = []
-    for metric in ("accuracy", "loss"):
+        if "validation" not in series:  # no value in some epoch
+            continue
         said = f"best epoch: {best['epoch']} ({best[f'validation_{metric}']:.4f})"
-        found.append(charts.lines(series(metric), "epoch", metric, (best["epoch"], said)))
+        found.append(charts.lines(series, "epoch", title, (best["epoch"], said)))
     return found
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from cnn_jax.evaluation import selection
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import charts, page, tables
 from cnn_jax.runs.directory import RunDirectory
@@ -17,6 +18,7 @@ from cnn_jax.studies import (
     summaries,
 )
 from cnn_jax.studies.collapse import COLLAPSED
+from cnn_jax.studies.sweep import results
 from cnn_jax.studies.sweep.study import OPEN
 
 # The number of settings whose curves are drawn.
@@ -43,14 +45,17 @@ def page_of(
     if not images:
         plan, records = _private(plan), list(map(report_private.settings, records))
     base = sides.experiment_of(directory, plan)
-    complete = sorted((r for r in records if r["state"] == "complete"), key=lambda r: -r["value"])
+    metric = base.train.select
+    complete = results.best_first(records, metric)
+    title_of_metric = f"validation {selection.METRICS[metric].title}"
+    share = collapse.largest_share_of(directory.path) if metric == "accuracy" else None
     title = f"Sweep of {base.name}: {base.model.name} on {base.dataset.name}"
     parts = report_parts.title_and_question(title, plan.get("question") or question(base))
-    parts += _summary(plan, records, complete, collapse.largest_share_of(directory.path))
-    parts += _scatters(complete)
-    parts += _every_setting(records, complete)
-    parts += _best_curves(directory, complete[:_MOST_CURVES], base.seed)
-    parts += _ties(directory)
+    parts += _summary(plan, records, complete, share, title_of_metric)
+    parts += _scatters(complete, title_of_metric)
+    parts += _every_setting(records, complete, title_of_metric)
+    parts += _best_curves(directory, complete[:_MOST_CURVES], base.seed, title_of_metric)
+    parts += _ties(directory, metric)
     parts += report_parts.settings(base, images)
     if "command" in plan:
         parts += [page.heading("Do it again"), page.code(plan["command"])]
@@ -71,6 +76,7 @@ def _summary(
     records: Sequence[dict[str, Any]],
     complete: Sequence[dict[str, Any]],
     share: float | None,
+    metric: str,
 ) -> list[str]:
     """Returns how was searched, and the key figures."""
     options = plan["sweep"]
@@ -84,7 +90,7 @@ def _summary(
             page.paragraph("With one seed each, small differences between settings may be chance.")
         )
     figures = {
-        "best validation accuracy": f"{complete[0]['value']:.4f}" if complete else "-",
+        f"best {metric}": f"{complete[0]['value']:.4f}" if complete else "-",
         "settings": str(ended) if ended == planned else f"{ended} of {planned}",
         "stopped early": str(sum(r["state"] == "pruned" for r in records)),
         "diverged": str(sum(r["state"] == "diverged" for r in records)),
@@ -97,8 +103,8 @@ def _summary(
     return [*parts, page.cards(figures)]
 
 
-def _scatters(complete: Sequence[dict[str, Any]]) -> list[str]:
-    """Returns one picture per setting that varies: accuracy against its value."""
+def _scatters(complete: Sequence[dict[str, Any]], metric: str) -> list[str]:
+    """Returns one picture per setting that varies: the metric against its value."""
     if len(complete) < 2:
         return []
     panels = {}
@@ -107,12 +113,12 @@ def _scatters(complete: Sequence[dict[str, Any]]) -> list[str]:
             (r["setting"][path], r["value"], f"{r['value']:.4f}: {tables.settings(r['setting'])}")
             for r in complete
         ]
-        panels[path] = charts.scatter(points, path, "validation accuracy")
-    return [page.heading("Accuracy against each setting"), page.choice("of", panels)]
+        panels[path] = charts.scatter(points, path, metric)
+    return [page.heading(f"{metric.capitalize()} against each setting"), page.choice("of", panels)]
 
 
 def _every_setting(
-    records: Sequence[dict[str, Any]], complete: Sequence[dict[str, Any]]
+    records: Sequence[dict[str, Any]], complete: Sequence[dict[str, Any]], metric: str
 ) -> list[str]:
     """Returns the table of all settings, the best first."""
     paths = list(records[0]["setting"]) if records else []
@@ -128,7 +134,7 @@ def _every_setting(
         ]
         for r in [*complete, *(r for r in records if r["state"] != "complete")]
     ]
-    headers = ["trial", *paths, "validation accuracy", "std", "epochs", "seconds", "state"]
+    headers = ["trial", *paths, metric, "std", "epochs", "seconds", "state"]
     return [
         page.heading("Every setting"),
         page.paragraph("A click on a column's title sorts by it.", soft=True),
@@ -137,28 +143,28 @@ def _every_setting(
 
 
 def _best_curves(
-    directory: RunDirectory, records: Sequence[dict[str, Any]], seed: int
+    directory: RunDirectory, records: Sequence[dict[str, Any]], seed: int, metric: str
 ) -> list[str]:
-    """Returns validation accuracy over the epochs of the first seed of some settings."""
+    """Returns the metric over the epochs of the first seed of some settings."""
     series = {}
     for record in records:
         first = RunDirectory(directory.path / "trials" / record["place"] / f"seed{seed}")
         history = first.read("history", [])
         if history:
-            series[record["place"]] = [epoch["validation_accuracy"] for epoch in history]
+            series[record["place"]] = [selection.value_of(epoch) for epoch in history]
     if not series:
         return []
-    curves = charts.lines(series, "epoch", "validation accuracy")
+    curves = charts.lines(series, "epoch", metric)
     return [page.heading("Training of the best"), curves]
 
 
-def _ties(directory: RunDirectory) -> list[str]:
+def _ties(directory: RunDirectory, metric: str) -> list[str]:
     """Returns a sentence on the settings that cannot be told from the best one."""
     trials = directory.path / "trials"
     if not any(trials.rglob("config.json")):
         return []
     runs = summaries.find([str(trials)], left_out=lambda _: None)
-    judged = judging.judge(groups.group(runs), "validation_accuracy")  # what a sweep decides by
+    judged = judging.judge(groups.group(runs), f"validation_{metric}")  # what a sweep decides by
     ties = [group for group in judged if group.note.startswith("tie")]
     if not ties:
         return []

@@ -7,25 +7,34 @@ from typing import Any
 
 from cnn_jax import experiment, places, text
 from cnn_jax.errors import RunError, UsageError
+from cnn_jax.evaluation import selection
+from cnn_jax.evaluation.selection import best_of
 from cnn_jax.runs import code, evaluations
 from cnn_jax.runs.directory import RunDirectory
-from cnn_jax.runs.evaluations import best_of, best_step
+from cnn_jax.runs.evaluations import best_step
 from cnn_jax.runs.shapes import is_number
 from cnn_jax.studies import collapse
 
+# The metrics of --train.select besides accuracy, of the best and of the last epoch.
+CHOSEN_BY = {
+    f"{key}validation_{name}": (f"{metric.title} ({which})", metric.sign > 0)
+    for key, which in (("best_", "best"), ("", "last"))
+    for name, metric in selection.METRICS.items()
+    if name != "accuracy"
+}
 # What runs are measured by: {key: (title, whether more is better)}.
 # "last" and "best" name the checkpoint: of the last epoch, of the best one by validation.
 METRICS = {
     "best_validation_accuracy": ("validation (best)", True),
     "test_accuracy": ("test (best)", True),
     "validation_accuracy": ("validation (last)", True),
+    **CHOSEN_BY,
     "last_test_accuracy": ("test (last)", True),
     "test_auc": ("test AUC (best)", True),
     "seconds": ("seconds", False),
     "flops": ("GFLOPs", False),
     "peak_memory": ("peak GiB", False),
 }
-_OF_LAST = ("validation_accuracy", "last_test_accuracy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,14 +106,18 @@ def _read(directory: RunDirectory, left_out: Callable[[str], None]) -> RunSummar
     if history:
         for key, record in (("", history[-1]), ("best_", best_of(history))):
             metrics[f"{key}validation_accuracy"] = record["validation_accuracy"]
+            value = selection.value_of(record)
+            if value is not None:
+                metrics[f"{key}validation_{selection.metric_of(record)}"] = value
         features = result.get("features", {}).get("seconds", 0.0)
         metrics["seconds"] = directory.trained_seconds() + features
         metrics |= _test_accuracies(directory, history, result, left_out)
         last, best = history[-1].get("step"), best_step(history)
+        of_last = ("validation_", "last_")
         at = {
-            key: last if key in _OF_LAST else best
+            key: last if key.startswith(of_last) else best
             for key in metrics
-            if key.endswith(("accuracy", "auc"))
+            if "validation_" in key or key.endswith(("accuracy", "auc"))
         }
         steps = {key: step for key, step in at.items() if step is not None}
     for key, source in (("flops", "flops"), ("peak_memory", "peak_memory_bytes")):

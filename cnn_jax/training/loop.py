@@ -14,7 +14,7 @@ from cnn_jax import cpu, distributed, progress
 from cnn_jax.data import Split, batches
 from cnn_jax.data.batches import Feed
 from cnn_jax.errors import RunError
-from cnn_jax.evaluation import evaluator, metrics, shares
+from cnn_jax.evaluation import evaluator, metrics, selection, shares, validation
 from cnn_jax.runs.recorder import Recorder
 from cnn_jax.runs.unrecorded import Unrecorded
 from cnn_jax.training import freezing, profile
@@ -96,7 +96,7 @@ def train(
         Interrupted: the signal came; the state is saved.
         RunError: a loss or gradient was not finite, or a checkpoint could not be saved.
     """
-    per_epoch, whole = plan.steps_per_epoch, distributed.replicated(mesh)
+    per_epoch, end, whole = plan.steps_per_epoch, plan.total_steps, distributed.replicated(mesh)
     history, phase = list(meta["history"]), meta["phase"]
     began, seconds_before = time.monotonic(), meta["seconds"]
     step = last_good = int(state.step)
@@ -117,7 +117,7 @@ def train(
         if first_bad >= 0:
             raise _diverged(plan, recorder, "loss or gradient", first_bad + 1, last_good)
 
-    while step < plan.total_steps:
+    while step < end:
         now = freezing.phase_of(plan.phases, step // per_epoch)
         if now != phase:
             state, phase = enter_phase(plan, state, now, whole), now
@@ -145,12 +145,17 @@ def train(
             state = state.replace(interval=_zero(whole))
         if ends_epoch:
             with bar.paused():
-                record = _end_epoch(plan, recorder, bar, step, state, splits, feeds, evaluate)
+                record = _end_epoch(
+                    plan, recorder, bar, step, state, splits, feeds, evaluate, history
+                )
             if not math.isfinite(record["validation_loss"]):  # the last update is to blame
                 raise _diverged(plan, recorder, "validation loss", step, last_good)
             record["seconds"] = seconds_before + time.monotonic() - began
             history.append(record)
             accuracy = record["validation_accuracy"]
+            if reason := plan.rule.reason(history):
+                bar.message(reason)
+                end = step
             state = state.replace(epoch=_zero(whole))
             last_point = (time.monotonic(), step)
         stopping = stop_signal()
@@ -166,11 +171,11 @@ def train(
                 "seconds": seconds_before + time.monotonic() - began,
                 "history": history,
             }
-            recorder.save(step, state, meta, plan.total_steps)
+            recorder.save(step, state, meta, end)
             last_good = step
-        if stopping and step < plan.total_steps:
-            recorder.interrupted(step, plan.total_steps)
-            raise Interrupted(stopping, step, plan.total_steps)
+        if stopping and step < end:
+            recorder.interrupted(step, end)
+            raise Interrupted(stopping, step, end)
     return state, history
 
 
@@ -212,8 +217,9 @@ def _end_epoch(
     splits: dict[str, Split],
     feeds: dict[str, Feed],
     evaluate: evaluator.Evaluator,
+    history: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Validates, writes curves and figures, and returns the epoch's record."""
+    """Validates, writes curves and figures, and returns the record to follow those before."""
     began = time.monotonic()
     train = state.epoch.means()
     found = evaluate(state.variables(), feeds["validation"])
@@ -228,22 +234,23 @@ def _end_epoch(
         "validation_accuracy": found.accuracy,
         **shares.never_record(found.confusion),
         "learning_rate": plan.learning_rate(step - 1),
+        **validation.measured(plan.rule, found, splits["validation"].labels),
     }
-    recorder.point(
-        step,
-        {
-            "validation/loss": found.loss,
-            "validation/accuracy": found.accuracy,
-            "validation/images_per_second": rate,
-        },
-    )
-    last = epoch == plan.epochs
+    points = {
+        "validation/loss": found.loss,
+        "validation/accuracy": found.accuracy,
+        f"validation/{plan.rule.metric}": selection.value_of(record),
+        "validation/images_per_second": rate,
+    }
+    recorder.point(step, points)
+    last = epoch == plan.epochs or plan.rule.is_over([*history, record])
     recorder.epoch_figures(step, epoch, last, state.params, found, splits["validation"])
     bar.end_epoch(step, train["loss"], train["accuracy"])
     bar.message(
         f"epoch {epoch}/{plan.epochs}  "
         f"train loss {train['loss']:.4f} accuracy {train['accuracy']:.4f}  "
         f"validation loss {found.loss:.4f} accuracy {found.accuracy:.4f}"
+        + (f" {selection.said(record)}" if plan.rule.metric not in ("accuracy", "loss") else "")
     )
     return record
 

@@ -111,6 +111,7 @@ def prepare(
     if weights is not None:
         merge(assembly.shapes, weights, config.transfer.include)  # refuses now what does not fit
     plan = make_plan(config, assembly, len(data.train), optimizer)
+    plan.rule.check(data.info.class_counts["validation"])
     mesh = distributed.make_mesh()
     distributed.check_batch_size("dataset.batch_size", plan.batch_size, mesh)
     return Parts(config, data, weights, about, plan, mesh)

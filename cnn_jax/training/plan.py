@@ -11,6 +11,7 @@ from cnn_jax import experiment
 from cnn_jax.assembly import Assembly
 from cnn_jax.data import batches
 from cnn_jax.describe.layer_table import LayerRow, layer_table
+from cnn_jax.evaluation import selection
 from cnn_jax.models.classifier import stage_prefixes
 from cnn_jax.training import freezing, limits, optimizers, own_optimizer
 from cnn_jax.training.freezing import Phase
@@ -34,6 +35,7 @@ class Plan:
         cached_views: augmented views of each image in that cache; 0: it holds the images alone.
         alternate_flip: whether images are mirrored in every other epoch.
         balanced: whether an epoch draws equally many examples of each class.
+        rule: which epoch is the best, and when the run stops early.
     """
 
     assembly: Assembly
@@ -47,6 +49,7 @@ class Plan:
     cached_views: int
     alternate_flip: bool
     balanced: bool
+    rule: selection.Rule
 
     @property
     def steps_per_epoch(self) -> int:
@@ -142,4 +145,5 @@ def make_plan(
         cached_views=transfer.cache_views if cached else 0,
         alternate_flip=dataset.alternate_flip,
         balanced=config.train.sampling == "balanced",
+        rule=selection.Rule.of(config),
     )

@@ -55,7 +55,7 @@ def train(
         profile_steps: the first and the last step to trace; None: no trace.
 
     Returns:
-        The trained network, with the variables that had the best validation accuracy.
+        The trained network, with the variables of the best epoch by validation.
 
     Raises:
         UsageError: settings, data, model and weights do not fit together, or the directory holds
@@ -140,7 +140,7 @@ def _train(
     else:
         state, meta = restored
     step = int(state.step)
-    if step >= plan.total_steps:  # killed between the last checkpoint and the end
+    if step >= plan.total_steps or plan.rule.is_over(meta["history"]):  # killed just before the end
         _project(parts, recorder, state, data.splits["validation"], 0)
         return meta["history"]
     if step:

@@ -19,7 +19,8 @@ from etils import epath
 from cnn_jax import distributed, experiment
 from cnn_jax.assembly import assemble
 from cnn_jax.errors import RunError, UsageError
-from cnn_jax.runs import evaluations, leaves, stored
+from cnn_jax.evaluation import selection
+from cnn_jax.runs import leaves, stored
 from cnn_jax.runs.checkpoints import Checkpoints
 from cnn_jax.runs.unrecorded import Unrecorded
 from cnn_jax.training.plan import make_plan
@@ -249,7 +250,7 @@ def test_of_equal_accuracies_the_smaller_loss_is_the_best_then_the_later_step(fi
             saved.save(step, first, meta)
     assert steps(folder) == [4, 5]
     assert stored.best_step(folder) == 4
-    assert evaluations.best_of(history)["step"] == 4
+    assert selection.best_of(history)["step"] == 4
     without = Unrecorded()
     for record in history:
         state = first.replace(step=jnp.asarray(record["step"], jnp.int32))

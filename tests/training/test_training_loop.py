@@ -13,7 +13,7 @@ from cnn_jax import distributed, experiment
 from cnn_jax.data import batches
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.evaluation import evaluator
-from cnn_jax.runs import checkpoints
+from cnn_jax.runs import checkpoints, stored
 from cnn_jax.runs import figures as run_figures
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.training import loop, start
@@ -208,3 +208,44 @@ def test_a_run_ends_with_features_for_the_projector_also_when_killed_right_befor
 def test_no_images_for_the_projector_are_no_files(digits, tmp_path):
     train(plain(1, **{"logging.projector_images": 0}), digits, tmp_path / "run")
     assert not list((tmp_path / "run").glob("projector*"))
+
+
+PATIENT = {"train.select": "auc", "train.patience": 2, "optimizer.learning_rate": 0.1}
+
+
+def test_a_run_that_stops_early_does_so_at_the_same_epoch_after_a_kill(
+    digits, tmp_path, monkeypatch
+):
+    """Its rate is too high for the AUC to rise for long; killed before and after the last save."""
+    config = plain(30, **PATIENT)
+    straight = train(config, digits, tmp_path / "straight")
+    assert 3 <= len(straight) < 30
+    scores = [record["validation_auc"] for record in straight]
+    assert scores.index(max(scores)) == len(scores) - 3
+    assert {record["select"] for record in straight} == {"auc"}
+    directory = RunDirectory(tmp_path / "straight")
+    status = directory.read("status")
+    assert status["status"] == "finished"
+    assert f"stopped early after epoch {len(straight)}: validation AUC" in status["reason"]
+    best = stored.best_step(directory.checkpoints)
+    assert best == straight[-3]["step"]
+
+    save, last = checkpoints.Checkpoints.save, straight[-1]["step"]
+    for step, saves in [(last - 10, True), (last, False), (last, True)]:
+
+        def save_until(self, at, state, meta, step=step, saves=saves):
+            if at != step or saves:
+                save(self, at, state, meta)
+            if at == step:
+                raise Killed
+
+        monkeypatch.setattr(checkpoints.Checkpoints, "save", save_until)
+        with pytest.raises(Killed):
+            train(config, digits, tmp_path / "killed")
+    monkeypatch.setattr(checkpoints.Checkpoints, "save", save)
+    train(config, digits, tmp_path / "killed")
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "straight")
+    # It is finished, and trains no more, whatever the number of epochs.
+    monkeypatch.setattr(loop, "train", None)
+    longer = experiment.replace(config, {"train.epochs": 40})
+    assert len(train(longer, digits, tmp_path / "killed")) == len(straight)

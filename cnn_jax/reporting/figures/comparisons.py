@@ -30,12 +30,14 @@ class Compared:
         records: one record a setting, as `sweeps.sweep` takes them, ranked.
         paths: the dotted names of the settings in which they differ.
         largest_share: the share of the largest class, where it is known.
+        metric: what is compared.
     """
 
     title: str
     records: Sequence[Record]
     paths: Sequence[str]
     largest_share: float | None = None
+    metric: str = "accuracy"
 
 
 def comparison(data_sets: Sequence[Compared]) -> Figure:
@@ -108,7 +110,7 @@ def _draw_row(row: Any, grid: Sequence[Axes], compared: Compared, panels: list[l
         if compared.largest_share is not None:
             canvas.level(axes, compared.largest_share, accuracies)
     if panels:
-        grid[1].set_ylabel("validation accuracy")
+        grid[1].set_ylabel(f"validation {compared.metric}")
     if panels and (others or compared.largest_share is not None):
         handles, names = grid[1].get_legend_handles_labels()
         row.legend(handles, names, loc="outside lower right", ncols=4, fontsize=8, frameon=False)
@@ -163,7 +165,9 @@ def _draw_ranking(axes: Axes, compared: Compared, panels: list[list[str]], norm:
     axes.set_yticks(range(len(names)), names, fontsize=8, **words.style(names))
     axes.set_ylim(len(names) - 0.4, -0.6)
     left = len(compared.records) - len(ranked)
-    axes.set_xlabel("validation accuracy" + (f" ({left} more are not listed)" if left else ""))
+    axes.set_xlabel(
+        f"validation {compared.metric}" + (f" ({left} more are not listed)" if left else "")
+    )
     axes.grid(color="0.9", axis="x")
     canvas.despine(axes)
 

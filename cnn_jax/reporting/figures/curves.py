@@ -22,13 +22,17 @@ _LINES = (
 _MOST_MARKERS = 40
 
 
-def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draws loss and accuracy over epochs, and marks the epoch of the best validation accuracy.
+def training_curves(
+    history: Sequence[Mapping[str, Any]], best: int | None = None, more: Mapping[str, str] = {}
+) -> Figure:
+    """Draws loss and accuracy over epochs, and marks the best epoch.
 
     Args:
         history: a dict for each epoch with `epoch` (counted from 1), `train_loss`,
             `train_accuracy`, `validation_loss` and `validation_accuracy`; a value that is missing,
             None or not finite leaves a gap.
+        best: the index of the best epoch; None: the first with the best validation accuracy.
+        more: {METRIC: its title} of other curves, whose values are at `validation_METRIC`.
     """
 
     def column(key: str) -> np.ndarray:
@@ -36,16 +40,19 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
         array = np.array([math.nan if v is None else v for v in values], dtype=float)
         return np.where(np.isfinite(array), array, math.nan)
 
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    titles = {"loss": "Loss", "accuracy": "Accuracy", **more}
+    figure = Figure(figsize=(4.5 * len(titles), 4.5), layout="constrained")
     epochs = column("epoch")
     accuracy = column("validation_accuracy")
-    best = int(np.nanargmax(accuracy)) if np.isfinite(accuracy).any() else None
-    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    if best is None and np.isfinite(accuracy).any():
+        best = int(np.nanargmax(accuracy))
+    for axes, (metric, title) in zip(figure.subplots(1, len(titles)), titles.items(), strict=True):
         validation = column(f"validation_{metric}")
         # The markers of a long curve would lie upon each other, and hide it.
         style: dict[str, Any] = {"markevery": -(-max(len(epochs), 1) // _MOST_MARKERS)}
         train = column(f"train_{metric}")
-        axes.plot(epochs, train, color=canvas.BLUE, marker="o", label="train", **style)
+        if np.isfinite(train).any() or metric not in more:  # others are of validation alone
+            axes.plot(epochs, train, color=canvas.BLUE, marker="o", label="train", **style)
         style |= {"marker": "s", "label": "validation"}
         axes.plot(epochs, validation, "--", color=canvas.ORANGE, **style)
         if best is not None:
@@ -60,9 +67,9 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
                 linestyle="none",
                 label=f"best epoch: {epochs[best]:.0f} ({validation[best]:.4f})",
             )
-        axes.set_title(metric.capitalize(), fontsize=13)
+        axes.set_title(title, fontsize=13)
         axes.set_xlabel("epoch")
-        axes.set_ylabel(metric)
+        axes.set_ylabel(more.get(metric, metric))
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
         axes.margins(x=0.08, y=0.1)
         axes.grid(color="0.9")
@@ -76,13 +83,15 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
 def learning_curves(
     panels: Mapping[str, Mapping[str, Sequence[tuple[int, float, float]]]],
     largest_share: float | None = None,
+    metric: str = "accuracy",
 ) -> Figure:
-    """Draws accuracy over the number of training images, as lines with a band of ± std.
+    """Draws the metric over the number of training images, as lines with a band of ± std.
 
     Args:
         panels: {title of the panel: {name of the line: (images, mean, std) of each point}}. A line
             has the same colour and marker in all panels.
         largest_share: the share of the largest class, which a level line shows.
+        metric: what is drawn.
     """
     names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
     styles = dict(zip(names, itertools.cycle(_LINES), strict=False))
@@ -109,7 +118,7 @@ def learning_curves(
         axes.set_xlabel("training images (log scale)")
         axes.grid(color="0.9")
         canvas.despine(axes)
-    axes_of[0].set_ylabel("validation accuracy")
+    axes_of[0].set_ylabel(f"validation {metric}")
     handles = {h.get_label(): h for axes in axes_of for h in axes.get_lines() if h.get_label()}
     names += level
     if names:

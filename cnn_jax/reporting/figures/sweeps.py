@@ -22,18 +22,22 @@ Record = Mapping[str, Any]
 
 
 def sweep(
-    records: Sequence[Record], paths: Sequence[str], largest_share: float | None = None
+    records: Sequence[Record],
+    paths: Sequence[str],
+    largest_share: float | None = None,
+    metric: str = "accuracy",
 ) -> Figure:
-    """Draws accuracy over each varied setting, and below it all settings side by side.
+    """Draws the metric over each varied setting, and below it all settings side by side.
 
     A setting that was stopped early, diverged or says one class only has no accuracy to compare: it
     is a mark at the bottom of its panel.
 
     Args:
-        records: one record a setting: "setting" ({path: value}), "state", "value" (its validation
-            accuracy) and "std" (over seeds, or None).
+        records: one record a setting: "setting" ({path: value}), "state", "value" (of the
+            metric on validation) and "std" (over seeds, or None).
         paths: the dotted names of the settings that vary.
         largest_share: the share of the largest class, which a level line shows.
+        metric: what settings are judged by.
     """
     complete = [record for record in records if record["state"] == "complete"]
     others = [record for record in records if record["state"] in MARKERS]
@@ -55,12 +59,12 @@ def sweep(
             canvas.level(axes, largest_share, accuracies)
     for axes in grid[len(paths) :]:
         axes.set_visible(False)
-    grid[0].set_ylabel("validation accuracy")
+    grid[0].set_ylabel(f"validation {metric}")
     if others or largest_share is not None:
         # Below the panels: inside, it would hide points.
         handles, names = grid[0].get_legend_handles_labels()
         upper.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    _draw_side_by_side(lower.subplots(), scales, complete, norm)
+    _draw_side_by_side(lower.subplots(), scales, complete, norm, metric)
     return figure
 
 
@@ -98,9 +102,13 @@ def draw_setting(
 
 
 def _draw_side_by_side(
-    axes: Axes, scales: Mapping[str, Scale], complete: Sequence[Record], norm: Normalize
+    axes: Axes,
+    scales: Mapping[str, Scale],
+    complete: Sequence[Record],
+    norm: Normalize,
+    metric: str,
 ) -> None:
-    """Draws each setting as a line across parallel axes, of which the last is its accuracy."""
+    """Draws each setting as a line across parallel axes, of which the last is its metric."""
     for record in sorted(complete, key=lambda r: r["value"]):
         setting = record["setting"]
         y = [scale.share(scale.place(setting[path])) for path, scale in scales.items()]
@@ -117,7 +125,7 @@ def _draw_side_by_side(
     ticks = round_ticks(float(norm.vmin or 0), float(norm.vmax or 1), _TICKS)
     for tick, text in zip(ticks, labels(ticks), strict=True):
         axes.text(last + 0.02, float(norm(tick)), text, fontsize=8, va="center")
-    titles = [*scales, "accuracy"]
+    titles = [*scales, metric]
     axes.set_xticks(range(last + 1), titles, parse_math=False)
     if sum(map(len, titles)) > 20 * min(3, len(scales)):
         slanted: Any = {"rotation": 20, "ha": "right", "rotation_mode": "anchor", "fontsize": 8}

@@ -1,8 +1,10 @@
 """The results of a sweep: its files, and the table of its best settings."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cnn_jax import experiment
+from cnn_jax.evaluation import selection
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import figures, tables
 from cnn_jax.runs.directory import RunDirectory
@@ -19,14 +21,16 @@ class Results(NamedTuple):
 
     Attributes:
         records: the records of all settings; see `Study.records`.
-        complete: those of settings with an accuracy to compare, the best first.
+        complete: those of settings with a value to compare, the best first.
         largest_share: the largest class's share of the validation images, where it is known and
             the same for all settings.
+        metric: what settings are judged by, a key of `selection.METRICS`.
     """
 
     records: list[dict[str, Any]]
     complete: list[dict[str, Any]]
     largest_share: float | None
+    metric: str = "accuracy"
 
     @property
     def collapsed(self) -> list[dict[str, Any]]:
@@ -51,15 +55,24 @@ def write(study: Study, base: Experiment) -> Results:
     """Writes sweep.json, figures/sweep.png and best.json, and returns the results."""
     directory = RunDirectory(study.directory)
     records = study.write_records()
-    complete = sorted((r for r in records if r["state"] == "complete"), key=lambda r: -r["value"])
-    share = collapse.largest_share_of(study.directory)
+    metric = base.train.select
+    complete = best_first(records, metric)
+    share = collapse.largest_share_of(study.directory) if metric == "accuracy" else None
     if records:
-        figure = figures.sweep(records, list(records[0]["setting"]), share)
+        figure = figures.sweep(
+            records, list(records[0]["setting"]), share, selection.METRICS[metric].title
+        )
         figures.save(figure, directory.figures / "sweep.png")
     if complete:
         best = experiment.replace(base, complete[0]["setting"])
         directory.write("best", experiment.to_dict(best))
-    return Results(records, complete, share)
+    return Results(records, complete, share, metric)
+
+
+def best_first(records: Sequence[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
+    """Returns the records of settings with a value to compare, the best first."""
+    complete = [record for record in records if record["state"] == "complete"]
+    return sorted(complete, key=lambda record: -selection.score(metric, record["value"]))
 
 
 def table(results: Results) -> str:
@@ -77,7 +90,8 @@ def table(results: Results) -> str:
         ]
         for record in shown
     ]
-    headers = ["trial", *paths, "validation accuracy", "± std", "seconds"]
+    title = f"validation {selection.METRICS[results.metric].title}"
+    headers = ["trial", *paths, title, "± std", "seconds"]
     headers += ["state"] if results.collapsed else []
     lines = [tables.table(rows, headers)]
     if len(results.complete) > _MOST_ROWS:

@@ -102,6 +102,8 @@ def _field(name: str) -> dataclasses.Field:
     if name in ("seed", "name"):
         tip = "; --sweep.seeds repeats every setting" if name == "seed" else ""
         raise UsageError(f"--sweep.space: {name} is not a setting to sweep{tip}")
+    if name == "train.select":
+        raise UsageError("--sweep.space: all settings are judged by one --train.select: give it")
     return known[name]
 
 

@@ -18,6 +18,7 @@ from absl import logging
 
 from cnn_jax import files, locks, text
 from cnn_jax.errors import RunError
+from cnn_jax.evaluation import selection
 from cnn_jax.experiment import Experiment
 from cnn_jax.options import Sweep
 from cnn_jax.studies import sides
@@ -66,7 +67,7 @@ class Study:
         base: Experiment,
         settings: Sequence[dict[str, Any]],
     ):
-        self.directory, self.options = directory, options
+        self.directory, self.options, self._metric = directory, options, base.train.select
         self.wanted = len(settings) or options.trials  # "tpe" plans no settings
         self._states = search.optuna().trial.TrialState
         self._distributions = {d.path: search.distribution(d) for d in dimensions}
@@ -159,7 +160,9 @@ class Study:
             asked = self._study.ask(self._distributions)
             place = asked.user_attrs.get("place", f"{asked.number:04d}")
             asked.set_user_attr("place", place)
-            trial = Trial(self._study, asked, self.directory, self._lock, self._end_attempt)
+            trial = Trial(
+                self._study, asked, self.directory, self._lock, self._end_attempt, self._metric
+            )
             trial.directory.mkdir(parents=True, exist_ok=True)
             trial.beat()
             return trial
@@ -176,6 +179,7 @@ class Study:
     def records(self) -> list[dict[str, Any]]:
         """Returns {place, setting, state, value, ...} of every setting, by its last attempt."""
         records: dict[str, dict[str, Any]] = {}
+        sign = selection.METRICS[self._metric].sign  # what is told are scores
         for trial in self._study.get_trials(deepcopy=False):
             place = trial.user_attrs.get("place")
             if place is None:
@@ -188,7 +192,7 @@ class Study:
                 "place": place,
                 "setting": dict(trial.params),
                 "state": state,
-                "value": None if diverged else trial.value,
+                "value": None if diverged or trial.value is None else sign * trial.value,
                 "std": trial.user_attrs.get("std"),
                 "seeds": trial.user_attrs.get("seeds", 0),
                 "epochs": len(trial.intermediate_values),

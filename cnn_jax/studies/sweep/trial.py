@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from cnn_jax import files
+from cnn_jax.evaluation import selection
 from cnn_jax.studies import seeds
 from cnn_jax.studies.sweep import search
 
@@ -32,6 +33,8 @@ class Trial:
         sweep: the sweep's directory.
         lock: the lock under which settings are taken and given back.
         end_attempt: marks an attempt as failed; returns whether its setting is tried again.
+        metric: what settings are judged by, a key of `selection.METRICS`. The study has its scores,
+            of which it seeks the largest.
     """
 
     def __init__(
@@ -41,9 +44,10 @@ class Trial:
         sweep: pathlib.Path,
         lock: AbstractContextManager[Any],
         end_attempt: Callable[[Any], bool],
+        metric: str = "accuracy",
     ):
         self._study, self._asked, self._lock = study, asked, lock
-        self._end_attempt = end_attempt
+        self._end_attempt, self._metric = end_attempt, metric
         self.place: str = asked.user_attrs["place"]
         self.setting: dict[str, Any] = dict(asked.params)
         self._worker_file = worker_file(sweep, self.place)
@@ -54,13 +58,13 @@ class Trial:
         files.write_json(self._worker_file, {"host": socket.gethostname(), "pid": os.getpid()})
 
     def report(self, epoch: int, value: float) -> bool:
-        """Records the validation accuracy after an epoch; returns whether to stop here."""
+        """Records the value of the metric after an epoch; returns whether to stop here."""
         with self._held():
-            self._asked.report(value, epoch)
+            self._asked.report(selection.score(self._metric, value), epoch)
         return bool(self._asked.should_prune())
 
     def finish(self, values: Sequence[float], seconds: float, collapsed: int = 0) -> None:
-        """Records the validation accuracies of all seeds, and their seconds of training.
+        """Records the values of the metric of all seeds, and their seconds of training.
 
         Where the networks of some seeds say one class only, `collapsed` is their number.
         """
@@ -68,12 +72,12 @@ class Trial:
         self._set(std=spread.std, seeds=len(values), seconds=seconds)
         if collapsed:
             self._set(collapsed=collapsed)
-        self._tell(spread.mean)
+        self._tell(selection.score(self._metric, spread.mean))
 
     def diverge(self, seconds: float) -> None:
         """Records that training diverged, which is a result: the lowest there is."""
         self._set(diverged=True, seconds=seconds)
-        self._tell(0.0)
+        self._tell(selection.score(self._metric, selection.METRICS[self._metric].worst))
 
     def prune(self, seconds: float) -> None:
         """Records that the setting was stopped early."""

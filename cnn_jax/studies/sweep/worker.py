@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import math
 import os
 import pathlib
 import shutil
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from cnn_jax import experiment, files, text
 from cnn_jax.errors import RunError, UsageError
+from cnn_jax.evaluation import selection
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import tables
 from cnn_jax.runs import recorder
@@ -75,7 +77,8 @@ class Worker:
                 pruned = self._train(trial, directory, config)
                 if pruned or directory.status() != "finished":
                     break
-            return _record(trial, list(runs), pruned)
+            rule = selection.Rule.of(next(iter(runs.values())))
+            return _record(trial, list(runs), pruned, rule)
         except UsageError as error:  # a combination, or a value that only the data could refuse
             trial.refuse(error.for_command_line)
             return f"left out: {error.for_command_line}"
@@ -120,7 +123,7 @@ class Worker:
         """
         reported = 0
         # The first seed decides whether the setting is worth the others.
-        decides = config.seed == self.base.seed
+        decides, rule = config.seed == self.base.seed, selection.Rule.of(config)
 
         def report() -> bool:
             """Reports the epochs that are new; returns whether to stop here."""
@@ -128,8 +131,9 @@ class Worker:
             history = directory.read("history", []) if decides else []
             for record in history[reported:]:
                 reported += 1
-                last = reported == config.train.epochs
-                if trial.report(record["epoch"], record["validation_accuracy"]) and not last:
+                last = reported == config.train.epochs or rule.is_over(history[:reported])
+                value = selection.value_of(record)
+                if trial.report(record["epoch"], math.nan if value is None else value) and not last:
                     return True
             return False
 
@@ -173,7 +177,9 @@ def wait(study: Study, alive: Callable[[], int], stop: Callable[[], bool]) -> in
     return left
 
 
-def _record(trial: Trial, directories: Sequence[RunDirectory], pruned: bool) -> str:
+def _record(
+    trial: Trial, directories: Sequence[RunDirectory], pruned: bool, rule: selection.Rule
+) -> str:
     """Records the result of a setting, read from its runs; returns it in a few words."""
     seconds = sum(directory.trained_seconds() for directory in directories)
     values: list[float] = []
@@ -194,12 +200,14 @@ def _record(trial: Trial, directories: Sequence[RunDirectory], pruned: bool) -> 
             again = trial.fail(str(reason))
             tip = "will be tried again" if again else "given up, after the last attempt"
             return f"crashed, {tip}: see {text.shown(_log(trial))}"
-        values.append(history[-1]["validation_accuracy"])
+        value = selection.value_of(rule.outcome(history))
+        values.append(selection.METRICS[rule.metric].worst if value is None else value)
         counts = collapse.validation_counts(directory.read("data", {}))
         collapsed += collapse.has_collapsed(history, counts)
     trial.finish(values, seconds, collapsed)
     note = f", {collapsed} of {len(values)} collapsed: says one class only" if collapsed else ""
-    return f"validation accuracy {seeds.fold(values)}, {seconds:.0f} s{note}"
+    title = selection.METRICS[rule.metric].title
+    return f"validation {title} {seeds.fold(values)}, {seconds:.0f} s{note}"
 
 
 def _log(trial: Trial) -> pathlib.Path:
