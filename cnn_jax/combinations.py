@@ -19,6 +19,8 @@ def check(e: Any) -> None:
     patterns.matches(x.freeze, "")
     patterns.parse_shares(o.milestones)
     patterns.parse_class_weights(t.class_weights)
+    if d.fold is not None:
+        patterns.parse_fold(d.fold)
     wrong = [
         (
             d.name not in ("folder", "table", "npz") and d.path is not None,
@@ -42,6 +44,11 @@ def check(e: Any) -> None:
         (
             d.validation_fraction + d.test_fraction >= 1,
             "--dataset.validation_fraction and --dataset.test_fraction leave nothing to train on",
+        ),
+        (
+            d.fold is not None and d.validation_split is not None,
+            f"--dataset.fold={d.fold} validates on a fold of 'train'; leave "
+            "--dataset.validation_split out",
         ),
         (
             d.validation_split == "train",

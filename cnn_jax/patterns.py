@@ -7,6 +7,8 @@ import warnings
 from cnn_jax.errors import UsageError
 from cnn_jax.text import whole_number
 
+MOST_FOLDS = 100
+
 
 def matches(pattern: str, path: str) -> bool:
     """Returns whether a regular expression matches whole neighbouring parts of a path.
@@ -89,6 +91,21 @@ def parse_class_weights(text: str) -> dict[str, float]:
             raise UsageError(f"--train.class_weights gives {name.strip()!r} two weights")
         weights[name.strip()] = value
     return weights
+
+
+def parse_fold(text: str) -> tuple[int, int]:
+    """Returns (which fold, from 1; how many there are) for a text like "2/5".
+
+    Raises:
+        UsageError: the text does not have this form.
+    """
+    number, count = map(whole_number, text.partition("/")[::2])
+    is_written_so = f"{number}/{count}" == text  # a fold has one name: not 02/5
+    if not is_written_so or not number or not count or not max(number, 2) <= count <= MOST_FOLDS:
+        raise UsageError(
+            f"--dataset.fold={text} is not FOLD/FOLDS, such as 2/5, of 2 to {MOST_FOLDS} folds"
+        )
+    return number, count
 
 
 def parse_lr_scale(text: str | None) -> list[tuple[str, float]]:

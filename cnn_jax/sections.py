@@ -92,6 +92,11 @@ class Dataset:
         minimum=0,
         below=1,
     )
+    fold: str | None = setting(
+        None,
+        "cross-validation: 2/5 divides 'train' into five folds, validates on the second and trains "
+        "on the others, the test images left out; none: validate on a split or a share",
+    )
     batch_size: int = setting(64, "examples in one training step, over all devices", minimum=1)
     eval_batch_size: int = setting(
         500, "examples in one evaluation step, over all devices", minimum=1, resumable=True

@@ -211,7 +211,7 @@ def test_flagfile(tmp_path):
         ("--dataset", "--dataset.name?"),
         ("--flip", "--dataset.flip?"),
         ("--noflip", "--dataset.flip?"),
-        ("--nodataset.flp", "--dataset.flip?"),
+        ("--nodataset.flipp", "--dataset.flip?"),
         ("--wokdir=x", "--workdir?"),
         ("--confg=x", "--config?"),
         ("--vesion", "--version?"),

@@ -110,10 +110,10 @@ def in_enough(labels: np.ndarray, groups: Sequence[str], splits: int) -> np.ndar
         groups: n names.
         splits: the number of splits.
     """
-    return (_counts(labels, groups)[2] > 0).sum(axis=0) >= splits
+    return (counts_of(labels, groups)[2] > 0).sum(axis=0) >= splits
 
 
-def _counts(
+def counts_of(
     labels: np.ndarray, groups: Sequence[str], classes: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns (names of the groups, index of each example's, int [groups, classes])."""
@@ -140,7 +140,7 @@ def hold_out(
         needed: bool [classes], the classes that every split is to have.
         later: how many splits are still to be served from what stays.
     """
-    names, inverse, counts = _counts(labels, groups, len(needed))
+    names, inverse, counts = counts_of(labels, groups, len(needed))
     hashes = [hashlib.sha256(str(n).encode(errors="surrogateescape")).digest() for n in names]
     order = sorted(range(len(names)), key=lambda i: (-counts[i].sum(), hashes[i]))
     target = counts.sum(axis=0) * (size / len(labels))

@@ -12,6 +12,7 @@ from cnn_jax.data import (
     catalogue,
     duplicates,
     folder,
+    folds,
     groups,
     images,
     npz,
@@ -33,8 +34,9 @@ def load(
 ) -> Data:
     """Finds, prepares, decodes and splits a data set.
 
-    Validation is the split `config.validation_split`; else the data's own 'validation'; else a
-    share of 'train'. Test is the data's own 'test'; if the data has only 'train', a share of it.
+    Validation is a fold of 'train' where `config.fold` says so; else the split
+    `config.validation_split`; else the data's own 'validation'; else a share of 'train'. Test is
+    the data's own 'test'; if the data has only 'train', a share of it, the same one for every fold.
     What is held out is stratified and depends on nothing but the examples' ids.
 
     Args:
@@ -79,8 +81,11 @@ def load(
     if "validation" not in parts:
         if set(source.splits) == {"train"} and config.test_fraction > 0:
             shares["test"] = config.test_fraction
-        shares["validation"] = config.validation_fraction
+        if config.fold is None:
+            shares["validation"] = config.validation_fraction
     parts |= carve.hold_out(whole, shares, notes, every_class=every_class)
+    if config.fold is not None:
+        parts |= folds.hold_out(parts["train"], config.fold, source.class_names, notes)
     if config.train_examples is not None:
         parts["train"] = _subset(source, parts["train"], config.train_examples, notes)
     names = source.class_names
@@ -129,6 +134,8 @@ def _choose(source: Source, config: experiment.Dataset, notes: list[str]) -> dic
     if "train" not in own:
         raise RunError(f"{source.name} has no 'train' split, only {', '.join(sorted(own))}")
     chosen = {name: name for name in ("train", "validation", "test") if name in own}
+    if config.fold is not None:
+        chosen.pop("validation", None)
     if config.validation_split is not None:
         if config.validation_split not in own:
             raise UsageError(
@@ -141,7 +148,8 @@ def _choose(source: Source, config: experiment.Dataset, notes: list[str]) -> dic
                 "validation is the split 'test': what is selected by it is selected on test images"
             )
     if unused := sorted(set(own) - set(chosen.values())):
-        notes.append(f"not used: the split{'s'[: len(unused) > 1]} {', '.join(unused)}")
+        why = "" if config.fold is None else "; the folds are of 'train'"
+        notes.append(f"not used: the split{'s'[: len(unused) > 1]} {', '.join(unused)}{why}")
     return chosen
 
 
