@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         Train,
         Transfer,
     )
+    from cnn_jax.explain.explaining import explain_images
     from cnn_jax.options import Sweep
     from cnn_jax.runs.trained import Run
 
@@ -67,6 +68,7 @@ _PUBLIC = {
     "batches": "api",
     "create": "api",
     "create_model": "api",
+    "explain_images": "explain.explaining",
     "from_arrays": "api",
     "from_experiment": "api",
     "from_folder": "api",
@@ -98,6 +100,7 @@ __all__ = [
     "cpu",
     "create",
     "create_model",
+    "explain_images",
     "from_arrays",
     "from_experiment",
     "from_folder",

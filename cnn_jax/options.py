@@ -1,4 +1,4 @@
-"""The settings of the commands `advise` and `sweep`, which are no part of an Experiment."""
+"""The settings of `advise`, `sweep` and `explain`, which are no part of an Experiment."""
 
 import dataclasses
 from typing import Literal
@@ -136,3 +136,92 @@ class Sweep:
                 "--sweep.resources has no effect on this machine's own processes; leave it out or "
                 "give --sweep.launcher=slurm or ray"
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class Explain:
+    """What the command `explain` explains, and how.
+
+    Raises:
+        UsageError: a value is outside its range, or has another form.
+    """
+
+    class_: str | None = setting(
+        None, "the class whose evidence is shown; none: the most probable one"
+    )
+    against: str | None = setting(
+        None, "why the class and not this one: maps of the difference of their logits"
+    )
+    methods: str | None = setting(
+        None,
+        "maps, separated by commas: hirescam, gradcam (of a layer), occlusion, ig (integrated "
+        "gradients), smoothgrad (of pixels); none: hirescam where there is a feature map, "
+        "occlusion and ig",
+    )
+    layer: str | None = setting(
+        None,
+        "the feature map of hirescam, gradcam, features and units: a stage, or the path of a "
+        "module; none: the last feature map",
+    )
+    box: str | None = setting(
+        None,
+        "TOP,LEFT,BOTTOM,RIGHT as shares of the image, such as 0.25,0.25,0.75,0.75: how much of "
+        "each map lies there",
+    )
+    worst: int | None = setting(
+        None, "explain this many errors of the split, the most certain first", minimum=1
+    )
+    pair: str | None = setting(
+        None,
+        "explain typical confusions of two classes, such as cat,dog; auto: of the two that are "
+        "confused most",
+    )
+    features: bool = setting(False, "draw the strongest feature maps of the layer for each image")
+    units: str | None = setting(
+        None,
+        "channels of the layer, such as 3,17: the images of the split that excite them most",
+    )
+    maximise: bool = setting(
+        False, "with units: an image that excites each unit, made by gradient ascent"
+    )
+    steps: int = setting(
+        128, "points between the mean image and the image in integrated gradients", minimum=1
+    )
+    draws: int = setting(
+        3, "networks with weights drawn anew that a map of a layer is compared with", minimum=1
+    )
+    output: str | None = setting(
+        None, "the folder of the pictures; none: explanations/ in the run directory"
+    )
+
+    def __post_init__(self) -> None:
+        for path, field in fields(Explain, "explain."):
+            check_value(path, field, getattr(self, field.name))
+        self.region  # noqa: B018  refuses what is no region
+        if self.units is not None and not all(map(whole_number, self.units.split(","))):
+            raise UsageError(f"--explain.units takes numbers such as 3,17, not {self.units!r}")
+        if self.maximise and self.units is None:
+            raise UsageError("--explain.maximise needs --explain.units")
+        if self.pair not in (None, "auto") and len(str(self.pair).split(",")) != 2:
+            raise UsageError(f"--explain.pair takes two classes or auto, not {self.pair!r}")
+
+    @property
+    def region(self) -> tuple[float, float, float, float] | None:
+        """The box as (top, left, bottom, right), or None."""
+        if self.box is None:
+            return None
+        try:
+            top, left, bottom, right = map(float, self.box.split(","))
+        except ValueError:
+            top, left, bottom, right = 1.0, 1.0, 0.0, 0.0
+        if not (0 <= top < bottom <= 1 and 0 <= left < right <= 1):
+            raise UsageError(
+                "--explain.box takes TOP,LEFT,BOTTOM,RIGHT in 0..1, such as 0.25,0.25,0.75,0.75, "
+                f"not {self.box!r}"
+            )
+        return top, left, bottom, right
+
+    @property
+    def chosen(self) -> list[str] | None:
+        """The methods, in the order given; None: they were not."""
+        return None if self.methods is None else self.methods.split(",")

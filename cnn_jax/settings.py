@@ -60,7 +60,7 @@ def fields(cls: type, prefix: str = "") -> list[tuple[str, dataclasses.Field]]:
         if dataclasses.is_dataclass(field.type):
             leaves += fields(typing.cast(type, field.type), f"{prefix}{field.name}.")
         else:
-            leaves.append((prefix + field.name, field))
+            leaves.append((prefix + field.name.rstrip("_"), field))  # `class_` is "class"
     return leaves
 
 

@@ -109,7 +109,7 @@ def _check_belonging(command: Command, given: dict[str, Any]) -> None:
     """Raises UsageError where a flag belongs to another command, or --output to no such file."""
     for flag in RUN_FLAGS:
         if flag.name in given and flag.commands and command.name not in flag.commands:
-            belongs = " and ".join(flag.commands)
+            belongs = " and ".join(filter(None, [", ".join(flag.commands[:-1]), flag.commands[-1]]))
             raise UsageError(f"--{flag.name} belongs to {belongs}, not to {command.name}")
     for name, fields in invocations.SECTION_FIELDS.items():
         wrong = [path for path, _ in fields if path in given and command.name != name]
@@ -128,7 +128,7 @@ def _check_places(command: Command, arguments: list[str], given: dict[str, Any])
         for path in [paths] if isinstance(paths, str) else paths:
             places.place(path, f"--{name}")
     for argument in arguments:
-        places.place(argument, command.arguments.removesuffix("..."))
+        places.place(argument, command.arguments.strip("[.]"))
 
 
 class _FieldParser(absl_flags.ArgumentParser):
@@ -244,7 +244,7 @@ def _command(positionals: list[str]) -> tuple[Command, list[str]]:
         raise UsageError(f"{name} takes no argument, but {arguments[0]!r} was given{tip}")
     if command.arguments == "RUN" and len(arguments) > 1:
         raise UsageError(f"{name} takes one directory, not {len(arguments)}")
-    if command.arguments and not arguments:
+    if command.arguments and not arguments and not command.arguments.startswith("["):
         raise UsageError(f"{name} needs {command.arguments}: which files or directories?")
     return command, arguments
 

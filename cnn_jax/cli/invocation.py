@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cnn_jax import experiment, settings
-from cnn_jax.options import Advise, Sweep
+from cnn_jax.options import Advise, Explain, Sweep
 
 # `Command.settings` of a command that takes them all: every path starts with "".
 EVERY_SETTING = ("",)
@@ -19,7 +19,8 @@ class Command(NamedTuple):
         name: the word that calls it, and the module in `cnn_jax.cli` that runs it.
         help: one line for `--help`.
         example: a command line without the program's name.
-        arguments: the positional arguments, as the help shows them; "" where it takes none.
+        arguments: the positional arguments, as the help shows them, in brackets where it may go
+            without; "" where it takes none.
         settings: the settings of an Experiment that it acts on, by what their paths start with.
         reads_run: whether a setting that is not given has the value it has in the run.
         computes: whether it needs the accelerator; if not, it leaves that to other processes.
@@ -72,6 +73,20 @@ COMMANDS = (
         settings=("dataset.on_error", "dataset.max_megapixels"),
     ),
     Command(
+        "explain",
+        "show why a trained model says what it says of images, with tests of each map",
+        "explain --workdir=runs/cifar10 cat.jpg --explain.against=dog",
+        "[IMAGE...]",
+        settings=(
+            "dataset.path",
+            "dataset.data_dir",
+            "dataset.on_error",
+            "dataset.max_megapixels",
+            "dataset.root",
+        ),
+        reads_run=True,
+    ),
+    Command(
         "describe",
         "print classes, layers, steps, memory and settings without training",
         "describe --config=cifar10_cnn --model.name=resnet20 --output=resnet20.png",
@@ -113,7 +128,7 @@ COMMANDS = (
 
 
 # Sections of flags that belong to the command of that name, and are no part of an Experiment.
-SECTIONS: dict[str, type] = {"advise": Advise, "sweep": Sweep}
+SECTIONS: dict[str, type] = {"advise": Advise, "sweep": Sweep, "explain": Explain}
 
 # (dotted path, field) of everything that is a flag.
 Fields = list[tuple[str, dataclasses.Field]]
@@ -171,6 +186,7 @@ class Invocation:
         sort: the name to sort them by.
         advise: {field of options.Advise: value} of the flags that were given.
         sweep: {field of options.Sweep: value}, likewise.
+        explain: {field of options.Explain: value}, likewise.
     """
 
     command: str = "train"
@@ -199,6 +215,7 @@ class Invocation:
     sort: str | None = None
     advise: dict[str, Any] = dataclasses.field(default_factory=dict)
     sweep: dict[str, Any] = dataclasses.field(default_factory=dict)
+    explain: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def code_flags(self) -> list[str]:

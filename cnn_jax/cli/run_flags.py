@@ -36,7 +36,7 @@ RUN_FLAGS = (
         "config",
         "preset",
         "a preset's name, its .py file, or a run's config.json",
-        without_effect_on=("evaluate", "predict", *_LISTS),
+        without_effect_on=("evaluate", "predict", "explain", *_LISTS),
     ),
     RunFlag("workdir", "directory", "the run directory", without_effect_on=_LISTS),
     RunFlag(
@@ -78,15 +78,15 @@ RUN_FLAGS = (
         "best|last|STEP",
         "which checkpoint: best by validation, the newest, or that of a step",
         "best",
-        commands=("evaluate", "predict"),
+        commands=("evaluate", "predict", "explain"),
     ),
     RunFlag(
         "split",
         "str",
-        "the split to evaluate; none: test where the data has it, else validation",
+        "the split to look at; none: test where the data has it, else validation",
         None,
         ("test", "validation", "train"),
-        ("evaluate",),
+        ("evaluate", "explain"),
     ),
     RunFlag(
         "views",
@@ -117,7 +117,7 @@ RUN_FLAGS = (
         "how results are printed; predict has no markdown",
         "table",
         ("table", "json", "markdown", "csv"),
-        ("predict", "compare"),
+        ("predict", "compare", "explain"),
     ),
     RunFlag(
         "where",

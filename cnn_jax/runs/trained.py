@@ -19,6 +19,7 @@ from cnn_jax.evaluation import metrics
 from cnn_jax.evaluation.evaluator import Evaluation, Evaluator
 from cnn_jax.evaluation.predictions import Images, Predictions, image_batches
 from cnn_jax.experiment import Experiment
+from cnn_jax.models import capture
 from cnn_jax.runs import changes
 from cnn_jax.runs.directory import RunDirectory
 
@@ -38,6 +39,7 @@ class Run:
 
     Attributes:
         experiment: all settings.
+        assembly: the model behind the interface of a Classifier, its preprocessing and its loss.
         data_info: classes, image shape, channel statistics and sizes of the splits.
         history: one record an epoch: losses, accuracies, learning rate, seconds.
         directory: the run directory, or None.
@@ -57,7 +59,7 @@ class Run:
         self.data_info = info
         self.history = history
         self.directory = directory
-        self._assembly, self._load, self._data = assembly, variables, data
+        self.assembly, self._load, self._data = assembly, variables, data
         self._jitted: dict[Any, Any] = {}
 
     def __repr__(self) -> str:
@@ -68,7 +70,7 @@ class Run:
     @property
     def model(self) -> nn.Module:
         """The Linen module: `run.model.apply(run.variables, x)` takes preprocessed images."""
-        return getattr(self._assembly.model, "module", self._assembly.model)
+        return getattr(self.assembly.model, "module", self.assembly.model)
 
     @functools.cached_property
     def _loaded(self) -> tuple[dict[str, Any], int]:
@@ -92,7 +94,7 @@ class Run:
 
     def preprocess(self, images: jax.Array | np.ndarray) -> jax.Array:
         """Scales stored images as the model takes them, without augmentation."""
-        return self._assembly.preprocess(jnp.asarray(images), None)
+        return self.assembly.preprocess(jnp.asarray(images), None)
 
     def logits(self, images: Images) -> np.ndarray:
         """Returns the logits of images, float32 [n, outputs].
@@ -108,7 +110,7 @@ class Run:
         """
 
         def forward(variables: Any, images: jax.Array) -> Any:
-            return self._assembly.model.apply(variables, self.preprocess(images))
+            return self.assembly.model.apply(variables, self.preprocess(images))
 
         return self._map("logits", forward, images)
 
@@ -116,7 +118,7 @@ class Run:
         """Classifies images; see `logits` for the argument and the errors."""
 
         def forward(variables: Any, images: jax.Array) -> Any:
-            logits: Any = self._assembly.model.apply(variables, self.preprocess(images))
+            logits: Any = self.assembly.model.apply(variables, self.preprocess(images))
             return metrics.probabilities(logits)
 
         p = self._map("probabilities", forward, images)
@@ -136,7 +138,7 @@ class Run:
         Raises:
             UsageError: there is no such layer, or as `logits`.
         """
-        model, names = self._assembly.model, self._assembly.model.stage_names
+        model, names = self.assembly.model, self.assembly.model.stage_names
         if layer is None or layer in names:
             stop = None if layer is None else names.index(layer) + 1
 
@@ -149,33 +151,18 @@ class Run:
 
             def forward(variables: Any, images: jax.Array) -> Any:
                 x = self.preprocess(images)
-                return self._captured(variables, x, layer)[layer].astype(jnp.float32)
+                return capture.outputs(model, variables, x)[layer].astype(jnp.float32)
 
-            shape = (1, *self._assembly.image_shape)
-            image = jax.ShapeDtypeStruct(shape, self._assembly.image_dtype)
+            shape = (1, *self.assembly.image_shape)
+            image = jax.ShapeDtypeStruct(shape, self.assembly.image_dtype)
             known = jax.eval_shape(
-                lambda v, x: self._captured(v, self.preprocess(x)), self.variables, image
+                lambda v, x: capture.outputs(model, v, self.preprocess(x)), self.variables, image
             )
             if layer not in known:
                 there = [*filter(None, names), *known]
                 tip = text.did_you_mean(str(layer), there)
                 raise UsageError(f"there is no layer {layer!r}{tip}; there are {', '.join(there)}")
         return self._map(("features", layer), forward, images)
-
-    def _captured(self, variables: Any, x: jax.Array, only: str | None = None) -> dict[str, Any]:
-        """Returns {path: output} of every module that was called, or of one of them."""
-        found: dict[str, Any] = {}
-
-        def record(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-            result = call(*args, **kwargs)
-            path = "/".join(context.module.path)
-            if context.method_name == "__call__" and path and isinstance(result, jax.Array):
-                found[path] = result
-            return result
-
-        with nn.intercept_methods(record):
-            self._assembly.model.apply(variables, x)
-        return found if only is None else {only: found[only]}
 
     def evaluate(
         self,
@@ -221,7 +208,7 @@ class Run:
             raise UsageError(f"batch_size must be at least 1, not {size}")
         key = ("evaluate", size, views)
         if key not in self._jitted:
-            self._jitted[key] = Evaluator(self._assembly, size, mesh, views=views)
+            self._jitted[key] = Evaluator(self.assembly, size, mesh, views=views)
         feed = Feed(chosen, mesh, self.experiment.dataset.resident_limit)
         return self._jitted[key](self.variables, feed)
 
