@@ -132,4 +132,5 @@ def main(places, digits, undrawn, tmp_path, monkeypatch) -> Callable[..., int]:
     for name, value in places.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # an interrupt sets it
     return lambda *arguments: launch.main(list(arguments))

@@ -338,9 +338,17 @@ def test_stops_and_kills_at_any_moment_change_no_bit(start, trained, tmp_path):
         assert curve(directory, tag) == curve(reference, tag)
 
 
+class HalfMade:
+    """What an interrupt in its constructor leaves behind, as an event loop does."""
+
+    def __del__(self) -> None:
+        raise AttributeError("_ssock")
+
+
 def test_an_interrupt_before_training_is_one_line(main, tmp_path, capsys, monkeypatch):
     def interrupted(config, **_):
-        raise KeyboardInterrupt
+        left = HalfMade()
+        raise KeyboardInterrupt(left)
 
     monkeypatch.setattr(data, "load", interrupted)
     assert main("train", "--workdir=new", *SETTINGS) == 130
@@ -716,6 +724,7 @@ def test_a_second_ctrl_c_while_the_first_is_answered_prints_no_traceback(monkeyp
 
     monkeypatch.setattr(program, "main", interrupted)
     monkeypatch.setattr(program.streams, "open_closed", lambda: None)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # it is set; restored here
     with pytest.raises(SystemExit, match="130"):
         program.entry()
 

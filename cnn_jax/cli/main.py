@@ -6,6 +6,7 @@ import importlib
 import logging as python_logging
 import signal
 import sys
+import warnings
 
 from cnn_jax import text
 from cnn_jax._version import __version__
@@ -42,6 +43,7 @@ def _main(argv: list[str]) -> int:
         _say(error.for_command_line)
         return error.exit_code
     except KeyboardInterrupt:
+        _end_silently()
         _say("interrupted")
         return 130
     except OSError as error:  # no space left, no permission, ...
@@ -97,8 +99,15 @@ def entry() -> None:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # the end is Python's own
     except KeyboardInterrupt:  # a second one, while the first was answered
+        _end_silently()
         code = 130
     sys.exit(code)
+
+
+def _end_silently() -> None:
+    """Keeps objects that an interrupt left half-used from complaining as they are destroyed."""
+    sys.unraisablehook = lambda _: None
+    warnings.simplefilter("ignore")
 
 
 def _run(invocation: Invocation) -> int:
