@@ -19,6 +19,7 @@ from cnn_jax.models import capture
 from cnn_jax.runs.trained import Run
 
 BATCH = 32  # images in one call of a compiled function
+_ANEW = 0x0A4E57  # folded into seeds, so that no draw is the one that a run began with
 
 
 class Network:
@@ -82,7 +83,8 @@ class Network:
     def fresh(self, seed: int) -> Any:
         """Returns variables as the model draws them at its start."""
         image = jnp.zeros((1, *self.shape), self.run.assembly.image_dtype)
-        return self._initial(jax.random.key(seed), self.run.preprocess(image))
+        key = jax.random.fold_in(jax.random.key(seed), _ANEW)
+        return self._initial(key, self.run.preprocess(image))
 
     @functools.cached_property
     def _initial(self) -> Any:
