@@ -75,7 +75,9 @@ def from_experiment(dataset: Dataset | Experiment, *, test: bool = True) -> Data
         raise UsageError(f"give cnn_jax.preset(NAME) or a cnn_jax.Dataset(...), not {dataset!r}")
     experiment = dataset if isinstance(dataset, Experiment) else Experiment(dataset=dataset)
     section = experiment.dataset
-    return dataclasses.replace(data_sets.load(section, test=test), section=section)
+    several = experiment.train.loss == "multilabel"
+    loaded = data_sets.load(section, test=test, multilabel=several)
+    return dataclasses.replace(loaded, section=section)
 
 
 def from_folder(

@@ -20,6 +20,13 @@ from cnn_jax.models import own
 Preprocess = Callable[..., jax.Array]
 
 
+_WITH_FINDINGS = "the images have several findings each: use --train.loss=multilabel"
+_WITHOUT_FINDINGS = (
+    "--train.loss=multilabel takes labels of 0 and 1 for each finding: in Python "
+    "cnn_jax.from_arrays(..., multilabel=True)"
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Assembly:
     """The model of an experiment, with all that stands between images and a loss.
@@ -34,6 +41,7 @@ class Assembly:
         normalize: the scaling of the images, never "auto".
         preprocess: maps stored images to what the model takes.
         loss: maps logits and labels to the loss of each example.
+        multilabel: whether an image may have several classes, or none.
     """
 
     model: Any
@@ -44,6 +52,7 @@ class Assembly:
     normalize: str
     preprocess: Preprocess
     loss: Loss
+    multilabel: bool = False
 
 
 def assemble(
@@ -75,6 +84,9 @@ def assemble(
             f"--train.loss=binary_cross_entropy needs two classes, {info.name} has {classes}; "
             "use --train.loss=cross_entropy"
         )
+    is_ours = chosen_loss in losses.OURS_BY_VALUE
+    if is_ours and (chosen_loss is losses.multilabel) != info.multilabel:
+        raise UsageError(_WITHOUT_FINDINGS if chosen_loss is losses.multilabel else _WITH_FINDINGS)
     if model is None:
         outputs = 1 if chosen_loss is losses.binary_cross_entropy else classes
         build, options = _builder(config, info, outputs, about)
@@ -96,6 +108,7 @@ def assemble(
         normalize=normalize,
         preprocess=make_preprocess(config.dataset, config.train.precision, info, normalize),
         loss=chosen_loss,
+        multilabel=info.multilabel,
     )
     entry = models.REGISTRY.get(config.model.name)
     if model is not None or (entry and entry.defined_in) or chosen_loss not in losses.OURS_BY_VALUE:
@@ -182,7 +195,7 @@ def make_preprocess(
 def _check_shapes(assembly: Assembly, classes: int) -> None:
     """Refuses a user's own model or loss whose result has another shape than training needs."""
     images = jax.ShapeDtypeStruct((2, *assembly.image_shape), jnp.float32)
-    labels = jax.ShapeDtypeStruct((2,), jnp.int32)
+    labels = jax.ShapeDtypeStruct((2, classes) if assembly.multilabel else (2,), jnp.int32)
     logits: Any = jax.eval_shape(assembly.model.apply, assembly.shapes, images)
     legal = [(2, classes), (2, 1)] if classes == 2 else [(2, classes)]
     why = "one for each class"

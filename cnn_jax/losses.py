@@ -66,10 +66,23 @@ def binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return -(targets * log_p + (1 - targets) * log_q)
 
 
+def multilabel(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Computes the binary cross-entropy of each finding, and its mean over them, float32 [batch].
+
+    Args:
+        logits: float32 [batch, findings].
+        labels: [batch, findings], 1 for each that an example has, else 0.
+    """
+    targets = labels.astype(logits.dtype)
+    log_p, log_q = jnp.asarray(jax.nn.log_sigmoid(logits)), jnp.asarray(jax.nn.log_sigmoid(-logits))
+    return -jnp.mean(targets * log_p + (1 - targets) * log_q, axis=1)
+
+
 REGISTRY: dict[str, Loss] = {
     "cross_entropy": cross_entropy,
     "binary_cross_entropy": binary_cross_entropy,
     "focal": focal,
+    "multilabel": multilabel,
 }
 OURS = tuple(REGISTRY)
 OURS_BY_VALUE = tuple(REGISTRY.values())

@@ -302,7 +302,8 @@ class Train:
     loss: str = setting(
         "cross_entropy",
         "cross_entropy, binary_cross_entropy (two classes, one logit), focal (examples classified "
-        "well count less), or the name of a registered loss; all from logits",
+        "well count less), multilabel (several findings in one image, or none: a sigmoid for "
+        "each), or the name of a registered loss; all from logits",
     )
     focal_gamma: float | None = setting(
         None,

@@ -25,7 +25,7 @@ def run_command(invocation: Invocation) -> int:
     if invocation.json:
         print(experiment.to_json(config))
         return 0
-    data = data_sets.load(config.dataset)
+    data = data_sets.load(config.dataset, multilabel=config.train.loss == "multilabel")
     directory = None if invocation.workdir is None else RunDirectory(invocation.workdir)
     parts = prepare(config, data, directory)
     _print_data(data.info)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from cnn_jax import text
-from cnn_jax.cli import console
+from cnn_jax.cli import console, findings
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.data import Split, duplicates, outside
 from cnn_jax.errors import UsageError, UserError
@@ -63,6 +63,8 @@ def run_command(invocation: Invocation) -> int:
     found = run.evaluate(split, views=invocation.views)
     if invocation.views != "one":
         name += f"_{invocation.views}"
+    if run.data_info.multilabel:
+        return _findings(invocation, directory, run, split, found, name, notes)
     positive = two_classes.positive_class(run.experiment.dataset.positive, run.class_names)
     ordered = run.experiment.dataset.ordered
     record = records.record(
@@ -91,6 +93,42 @@ def run_command(invocation: Invocation) -> int:
         print(text.one_line(line))
     for line in _worst_lines(run, split, found, invocation.worst):
         print(text.one_line(line))
+    _write(invocation, directory, run, split, found, name, record)
+    return 0
+
+
+def _findings(
+    invocation: Invocation,
+    directory: RunDirectory,
+    run: Run,
+    split: Split,
+    found: Evaluation,
+    name: str,
+    notes: Sequence[str],
+) -> int:
+    """Prints and writes the evaluation of images that may have several findings."""
+    rule = None
+    if invocation.operating_point is not None:
+        rule = _parse_operating_point(str(invocation.operating_point))
+    record = findings.record(invocation, run, split, found, rule)
+    if recorder.is_writer():
+        head = f"{name} loss {found.loss:.4f} on {found.examples:,} examples "
+        for line in [*notes, f"{head}(checkpoint of step {run.step})", *findings.lines(record)]:
+            print(text.one_line(line) if line in notes else text.printable(line))
+        _write(invocation, directory, run, split, found, name, record)
+    return 0
+
+
+def _write(
+    invocation: Invocation,
+    directory: RunDirectory,
+    run: Run,
+    split: Split,
+    found: Evaluation,
+    name: str,
+    record: dict[str, Any],
+) -> None:
+    """Writes result.json, the table of predictions and the figures, and says where they are."""
     try:
         recorder.add_evaluation(directory, name, record)
         print(f"written    {text.shown(directory.path / 'result.json')}")
@@ -114,7 +152,6 @@ def run_command(invocation: Invocation) -> int:
         path = text.one_line(str(error.filename or directory.path))
         logging.warning("%s is not written: %s", path, error.strerror)
     print(f"predict    {console.command_line(invocation, 'predict', directory.path, 'IMAGE...')}")
-    return 0
 
 
 def _examples(

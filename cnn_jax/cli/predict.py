@@ -14,6 +14,7 @@ import numpy as np
 from absl import logging
 
 from cnn_jax import files, text
+from cnn_jax.cli import findings
 from cnn_jax.cli.evaluate import load_run
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.data import cache, images, named
@@ -37,6 +38,9 @@ def run_command(invocation: Invocation) -> int:
     failures: list[dict[str, str]] = []
     for paths, pixels in _read(named.expand(invocation.arguments), run, on_error, failures):
         found = run.predict(pixels)
+        if run.data_info.multilabel:
+            predictions += findings.predicted(paths, found)
+            continue
         for path, row in zip(paths, found.top(len(run.class_names)), strict=True):
             predictions.append({"image": path, "class": row[0][0], "probabilities": dict(row)})
     if recorder.is_writer():
@@ -82,8 +86,10 @@ def _show(
     failures: list[dict[str, str]],
 ) -> None:
     """Prints the predictions, and writes them to the file of --output."""
+    several = run.data_info.multilabel
+    csv_text = findings.csv_text if several else _csv
     if invocation.output is not None:
-        path, content = Path(invocation.output), _csv(predictions, run.class_names)
+        path, content = Path(invocation.output), csv_text(predictions, run.class_names)
         try:
             files.write_whole(path, lambda file: file.write(content.encode()))
         except OSError as error:
@@ -93,9 +99,9 @@ def _show(
         values = {"checkpoint_step": step, "predictions": predictions, "skipped": failures}
         print(json.dumps(values))
     elif invocation.format == "csv":
-        print(_csv(predictions, run.class_names), end="")
+        print(csv_text(predictions, run.class_names), end="")
     elif invocation.output is None:
-        print(_table(predictions, len(run.class_names)))
+        print(findings.table(predictions) if several else _table(predictions, len(run.class_names)))
     if invocation.output is not None:
         stream = sys.stdout if invocation.format == "table" else sys.stderr
         where, count = text.shown(path.resolve()), text.plural(len(predictions), "image")

@@ -58,8 +58,9 @@ def run_command(invocation: Invocation) -> int:
     if reason := directory.read("status", {}).get("reason"):
         say(reason)
     counts, never = run.data_info.class_counts["validation"], best.get("never_predicted", [])
-    for line in shares.lines(counts, never, run.class_names, shares.never_count(best)):
-        say(line)
+    if not run.data_info.multilabel:
+        for line in shares.lines(counts, never, run.class_names, shares.never_count(best)):
+            say(line)
     if probe := directory.read("result", {}).get("probe"):
         say(f"the probe on the same frozen features had {probe['accuracy']:.4f}")
     say(f"figures    {text.shown(directory.figures)}/")

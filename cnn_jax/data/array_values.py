@@ -61,8 +61,11 @@ def as_images(values: Any, prefix: str) -> np.ndarray:
     return images
 
 
-def as_labels(values: Any, count: int, prefix: str) -> np.ndarray:
-    """Returns labels as integers or strings [n]; see `from_arrays` for what is taken."""
+def as_labels(values: Any, count: int, prefix: str, multilabel: bool = False) -> np.ndarray:
+    """Returns labels as integers or strings [n]; see `from_arrays` for what is taken.
+
+    With `multilabel` rows of 0 and 1 are returned as uint8 [n, classes].
+    """
     if np.ma.is_masked(values):
         raise UsageError(f"{prefix}labels have masked values; leave those images out")
     labels = _array(values, f"{prefix}labels")
@@ -80,10 +83,19 @@ def as_labels(values: Any, count: int, prefix: str) -> np.ndarray:
         labels = labels[:, 0]
     elif labels.ndim == 2 and labels.dtype.kind in "biuf" and shape[1] > 1:
         whole = labels.astype(np.float32)
+        if multilabel:
+            if not ((whole == 0) | (whole == 1)).all():
+                raise UsageError(
+                    f"{prefix}labels of several findings are rows of 0 and 1, and some are others"
+                )
+            if len(labels) != count:
+                raise UsageError(f"{prefix}labels are {len(labels)}, for {count} images")
+            return whole.astype(np.uint8)
         if not (((whole == 0) | (whole == 1)).all() and (whole.sum(axis=1) == 1).all()):
             raise UsageError(
                 f"{prefix}labels have shape {shape} and are not one-hot (one 1 in each row, else "
-                "0); give the number of the class of each image, such as labels.argmax(axis=1)"
+                "0); give the number of the class of each image, such as labels.argmax(axis=1); "
+                "several findings in one image are learnt with --train.loss=multilabel"
             )
         labels = whole.argmax(axis=1)
     if labels.ndim != 1:

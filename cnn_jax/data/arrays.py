@@ -28,6 +28,7 @@ def from_arrays(
     test: Examples | float | None = None,
     class_names: Sequence[str] | None = None,
     name: str = NAME,
+    multilabel: bool = False,
 ) -> Data:
     """Makes a data set of arrays.
 
@@ -40,7 +41,8 @@ def from_arrays(
             those of any data set. Floats: kept as float32 in their own units, and not scaled by
             default; of the scalings, "standardize" and "none" take them.
         labels: n integers, each an index into `class_names`; or n strings, the names of classes.
-            Also [n, 1], one-hot rows [n, classes], booleans, and whole numbers as floats.
+            Also [n, 1], one-hot rows [n, classes], booleans, and whole numbers as floats. With
+            `multilabel` rows of 0 and 1, of which several may be 1, or none.
         validation: the examples to validate on: (images, labels) or a `Split`; or the share of the
             images to hold out, between 0 and 1. None: a share of 0.1. What is held out is
             stratified, and depends only on n, the labels and the share.
@@ -48,6 +50,7 @@ def from_arrays(
         class_names: the names of the classes, label i that of class_names[i]. None: "0", "1", ...
             up to the largest label; of labels that are strings, their values in sorted order.
         name: what messages call the data set.
+        multilabel: whether an image may have several classes, or none; for loss="multilabel".
 
     Returns:
         The data. An example's id is its position in the array that it came from, as a string.
@@ -69,7 +72,7 @@ def from_arrays(
             given[split] = _examples(value, split)
     if validation is None:
         shares["validation"] = _HELD_OUT
-    names, parts = check((images, labels), given, class_names)
+    names, parts = check((images, labels), given, class_names, multilabel=multilabel)
     notes = array_values.doubts(parts["train"].images)
     for note in notes:
         logging.warning("%s: %s", name, note)
@@ -94,6 +97,7 @@ def check(
     others: Mapping[str, Examples],
     class_names: Sequence[str] | None,
     where: str = "",
+    multilabel: bool = False,
 ) -> tuple[tuple[str, ...], dict[str, Split]]:
     """Checks arrays and returns (class names, splits).
 
@@ -102,6 +106,7 @@ def check(
         others: the other splits' examples by the splits' names.
         class_names: as `from_arrays` takes them.
         where: what messages begin with.
+        multilabel: whether an image may have several classes, or none.
 
     Raises:
         UsageError: they are not images and labels, or do not belong together.
@@ -111,7 +116,8 @@ def check(
         prefix = where if split == "train" else f"{where}{split} "
         images, labels, ids = _parts(examples)
         images = array_values.as_images(images, prefix)
-        arrays[split] = images, array_values.as_labels(labels, len(images), prefix), ids, prefix
+        labels = array_values.as_labels(labels, len(images), prefix, multilabel)
+        arrays[split] = images, labels, ids, prefix
         first = arrays["train"][0]
         if images.shape[1:] != first.shape[1:] or images.dtype != first.dtype:
             raise UsageError(
@@ -124,9 +130,12 @@ def check(
         ids = list(map(str, range(len(images)))) if ids is None else ids
         if len(ids) != len(images):
             raise UsageError(f"{prefix}ids are {len(ids)}, for {len(images)} images")
-        splits[split] = Split(images, _indices(labels, names, prefix), ids)
+        indices = _indices(labels, names, prefix)
+        if multilabel and indices.ndim == 1:
+            indices = np.eye(len(names), dtype=np.uint8)[indices]
+        splits[split] = Split(images, indices, ids)
     train_labels = splits["train"].labels
-    if train_labels.min() == train_labels.max():
+    if not multilabel and train_labels.min() == train_labels.max():
         raise UsageError(
             f"{where}every label to train on is {names[train_labels[0]]!r}; a network needs images "
             "of two classes at least"
@@ -148,6 +157,8 @@ def _class_names(given: Sequence[str] | None, labels: np.ndarray, where: str) ->
         names = tuple(given)
         if len(set(names)) != len(names):
             raise UsageError(f"{where}class_names has a name twice")
+    elif labels.ndim == 2:
+        names = tuple(map(str, range(labels.shape[1])))
     elif labels.dtype.kind == "U":
         names = tuple(np.unique(labels).tolist())
     else:
@@ -168,7 +179,13 @@ def _class_names(given: Sequence[str] | None, labels: np.ndarray, where: str) ->
 
 
 def _indices(labels: np.ndarray, names: tuple[str, ...], prefix: str) -> np.ndarray:
-    """Returns labels as int32 [n], indices into the names of the classes."""
+    """Returns labels as int32 [n], indices into the names; of several findings as they are."""
+    if labels.ndim == 2:
+        if labels.shape[1] != len(names):
+            raise UsageError(
+                f"{prefix}labels have {labels.shape[1]} columns, for {len(names)} classes"
+            )
+        return labels
     if labels.dtype.kind == "U":
         values, inverse = np.unique(labels, return_inverse=True)
         places = {name: place for place, name in enumerate(names)}
@@ -222,9 +239,8 @@ def make_split(
         UsageError: the images have another shape or type, or a label is no class of it.
     """
     checked = check_images(images, like, prefix)
-    indices = _indices(
-        array_values.as_labels(labels, len(checked), prefix), like.class_names, prefix
-    )
+    values = array_values.as_labels(labels, len(checked), prefix, like.multilabel)
+    indices = _indices(values, like.class_names, prefix)
     ids = [str(i) for i in range(len(checked))] if ids is None else ids
     if len(ids) != len(checked):
         raise UsageError(f"{prefix}ids are {len(ids)}, for {len(checked)} images")

@@ -42,9 +42,10 @@ def hold_out(
     """
     parts = {}
     rest = np.arange(len(train))
-    is_large = np.bincount(train.labels) > len(shares)
+    strata = splits.strata(train.labels)
+    is_large = np.bincount(strata) > len(shares)
     if train.groups is not None:
-        is_large = groups.in_enough(train.labels, train.groups, len(shares) + 1)
+        is_large = groups.in_enough(strata, train.groups, len(shares) + 1)
     is_large &= every_class
     for later, (name, share) in zip(range(len(shares), 0, -1), shares.items(), strict=True):
         size = max(1, round(share * len(train)))
@@ -59,10 +60,10 @@ def hold_out(
             own = [train.groups[int(i)] for i in rest]
             if len(set(own)) < 2:
                 raise RunError(f"{share_name.format(name)}: there are no two groups to share out")
-            held = groups.hold_out(train.labels[rest], own, size, is_large, later)
+            held = groups.hold_out(strata[rest], own, size, is_large, later)
         else:
             ids = [train.ids[int(i)] for i in rest]
-            held = _hold_out(train.labels[rest], ids, size, is_large, later)
+            held = _hold_out(strata[rest], ids, size, is_large, later)
         parts[name] = splits.take(train, rest[held])
         rest = np.delete(rest, held)
         notes.append(
@@ -129,9 +130,9 @@ def check_classes(
     Raises:
         RunError: a class has no training image left.
     """
-    before = np.bincount(whole.labels, minlength=len(class_names))
+    before = splits.counts(whole.labels, len(class_names))
     for split, part in parts.items():
-        counts = np.bincount(part.labels, minlength=len(class_names))
+        counts = splits.counts(part.labels, len(class_names))
         missing = [class_names[int(i)] for i in np.flatnonzero(counts == 0)]
         if not missing:
             continue
@@ -173,7 +174,7 @@ def describe(
         std=std,
         sizes={split: len(part) for split, part in ordered.items()},
         class_counts={
-            split: tuple(np.bincount(part.labels, minlength=len(class_names)).tolist())
+            split: tuple(splits.counts(part.labels, len(class_names)).tolist())
             for split, part in ordered.items()
         },
         notes=tuple(notes),
@@ -181,5 +182,6 @@ def describe(
         dtype=str(ordered["train"].images.dtype),
         bit_depth=bit_depth,
         resize=resize,
+        multilabel=ordered["train"].labels.ndim == 2,
     )
     return Data(info, ordered)

@@ -55,7 +55,9 @@ def find(parts: dict[str, Split]) -> list[list[Member]]:
         name, index = places[int(place)]
         split = parts[name]
         whole = hashlib.sha256(np.ascontiguousarray(split.images[index]).data).digest()
-        groups[whole].append(Member(name, int(split.labels[index]), split.ids[index]))
+        label = split.labels[index]
+        number = int(label) if label.ndim == 0 else int.from_bytes(np.packbits(label), "big")
+        groups[whole].append(Member(name, number, split.ids[index]))
     return [
         group
         for group in groups.values()
@@ -123,10 +125,12 @@ def check(
         if root is not None and on_error == "refuse":
             _refuse_equal_files(contradicting, root)
         count, named = len(contradicting), _named(contradicting, "label")
-        classes = sorted({m.label for group in contradicting for m in group})
-        listed = ", ".join(repr(class_names[i]) for i in classes[:5])
-        more = ", ..." if len(classes) > 5 else ""
-        notes.append(f"{text.plural(count, 'image')} in two classes (of {listed}{more}): {named}")
+        how = "with different findings"
+        if all(part.labels.ndim == 1 for part in parts.values()):
+            classes = sorted({m.label for group in contradicting for m in group})
+            listed = ", ".join(repr(class_names[i]) for i in classes[:5])
+            how = f"in two classes (of {listed}{', ...' if len(classes) > 5 else ''})"
+        notes.append(f"{text.plural(count, 'image')} {how}: {named}")
         logging.warning("%s: %s", name, notes[-1])
     order = list(parts)
     for i, one in enumerate(order):

@@ -36,7 +36,7 @@ def hold_out(
     number, count = patterns.parse_fold(fold)
     check(train, fold, count, class_names)
     own = None if train.groups is None else list(train.groups)
-    is_held = assign(train.labels, train.ids, own, count) == number - 1
+    is_held = assign(splits.strata(train.labels), train.ids, own, count) == number - 1
     how = "class by class in proportion"
     if own is not None:
         how = "of whole groups, class by class in proportion as far as these allow"
@@ -64,8 +64,12 @@ def check(train: Split, fold: str, count: int, class_names: Sequence[str]) -> No
             f"--dataset.fold={fold}: there are {text.plural(len(members), noun)} to divide into "
             f"{count} folds; give fewer folds"
         )
-    per_class = np.bincount(train.labels)
-    if train.groups is not None:
+    per_class = splits.counts(train.labels, len(class_names))
+    if train.groups is not None and train.labels.ndim == 2:
+        has = train.labels > 0
+        names = np.asarray(train.groups)
+        per_class = np.array([len(np.unique(names[column])) for column in has.T])
+    elif train.groups is not None:
         per_class = (grouping.counts_of(train.labels, train.groups)[2] > 0).sum(axis=0)
     if lonely := [class_names[int(i)] for i in np.flatnonzero(per_class == 1)]:
         listed = ", ".join(map(repr, lonely[:_NAMED])) + (", ..." if len(lonely) > _NAMED else "")

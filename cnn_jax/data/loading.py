@@ -30,7 +30,12 @@ _FROM_PATH = {"folder": folder.source, "table": table.source, "npz": npz.source}
 
 
 def load(
-    config: experiment.Dataset, *, test: bool = True, quiet: bool = False, every_class: bool = True
+    config: experiment.Dataset,
+    *,
+    test: bool = True,
+    quiet: bool = False,
+    every_class: bool = True,
+    multilabel: bool = False,
 ) -> Data:
     """Finds, prepares, decodes and splits a data set.
 
@@ -44,6 +49,8 @@ def load(
         test: whether the test split is wanted; training wants none, and then it is not opened.
         quiet: whether decoding shows no progress.
         every_class: whether a class with few examples has one in every split that is held out.
+        multilabel: whether an image may have several classes, or none; then labels are rows of 0
+            and 1.
 
     Returns:
         The data; `splits` has train, validation and, if it is wanted and there is one, test.
@@ -52,7 +59,7 @@ def load(
         UsageError: there is no such data set or split, or a number does not fit the data.
         RunError: the data cannot be had or read, or a file is in two class folders.
     """
-    source = find(config)
+    source = find(config, multilabel=multilabel)
     notes = list(source.notes)
     chosen = _choose(source, config, notes)
     if not test:
@@ -105,12 +112,13 @@ def load(
     return carve.describe(source.name, source.version, names, parts, notes, bits, config.resize)
 
 
-def find(config: experiment.Dataset, least_classes: int = 2) -> Source:
+def find(config: experiment.Dataset, least_classes: int = 2, multilabel: bool = False) -> Source:
     """Returns a data set as it is stored.
 
     Args:
         config: the section "dataset" of an experiment.
         least_classes: how few classes with images a folder or a table may have.
+        multilabel: as in `load`.
 
     Raises:
         UsageError: there is no such data set.
@@ -121,11 +129,18 @@ def find(config: experiment.Dataset, least_classes: int = 2) -> Source:
             "the run was trained on arrays given in Python; evaluate it there: "
             "cnn_jax.load(DIR).evaluate((images, labels))"
         )
+    if config.name in ("table", "npz"):
+        return _FROM_PATH[config.name](config, least_classes, multilabel)
     if config.name in _FROM_PATH:
-        return _FROM_PATH[config.name](config, least_classes)
-    if config.name in registry.REGISTRY:
-        return registry.source(config)
-    return catalogue.source(config)
+        source = _FROM_PATH[config.name](config, least_classes)
+    elif config.name in registry.REGISTRY:
+        source = registry.source(config)
+    else:
+        source = catalogue.source(config)
+    if multilabel:  # each image has one
+        each = np.eye(len(source.class_names), dtype=np.uint8)
+        source = dataclasses.replace(source, findings=each)
+    return source
 
 
 def _choose(source: Source, config: experiment.Dataset, notes: list[str]) -> dict[str, str]:
@@ -162,6 +177,21 @@ def open_split(
     bits: int,
 ) -> Split:
     """Returns one of the data's own splits as arrays; they are decoded, or in memory already."""
+    opened = _open_split(source, name, config, notes, quiet, bits)
+    labels = opened.labels
+    if source.findings is None or labels.ndim == 2 or labels.min() < 0:
+        return opened
+    return dataclasses.replace(opened, labels=source.findings[labels])
+
+
+def _open_split(
+    source: Source,
+    name: str,
+    config: experiment.Dataset,
+    notes: list[str],
+    quiet: bool,
+    bits: int,
+) -> Split:
     stored = source.splits[name]
     if isinstance(stored, Split):
         height, width = stored.images.shape[1:3]
@@ -203,7 +233,7 @@ def _check_opened(source: Source, parts: dict[str, Split], notes: list[str]) -> 
         if one != other:
             raise cache.various_sizes(source.name, one, other)
         labels = parts[name].labels
-        if labels.min() < 0 or labels.max() >= len(source.class_names):
+        if labels.ndim == 1 and (labels.min() < 0 or labels.max() >= len(source.class_names)):
             if name != "test":
                 raise RunError(f"the split {name!r} of {source.name} has examples without a class")
             notes.append("not used: the split test, which has examples without a class")
@@ -214,7 +244,8 @@ def _subset(source: Source, train: Split, size: int, notes: list[str]) -> Split:
     """Returns `size` of the training examples, class by class in proportion."""
     if size > len(train):
         raise UsageError(f"--dataset.train_examples={size}, but there are {len(train)} to train on")
-    classes = len(np.unique(train.labels))
+    strata = splits.strata(train.labels)
+    classes = len(np.unique(strata))
     if size < classes:
         raise UsageError(
             f"--dataset.train_examples={size} is less than one for each of the {classes} classes "
@@ -224,4 +255,4 @@ def _subset(source: Source, train: Split, size: int, notes: list[str]) -> Split:
         f"train: {size} of {len(train)} images, class by class in proportion, the same ones in "
         "every run"
     )
-    return splits.take(train, splits.subset(train.labels, train.ids, size))
+    return splits.take(train, splits.subset(strata, train.ids, size))

@@ -33,7 +33,7 @@ _EXPECTED = (
 _KINDS = "biuf"
 
 
-def source(config: experiment.Dataset, least_classes: int = 2) -> Source:
+def source(config: experiment.Dataset, least_classes: int = 2, multilabel: bool = False) -> Source:
     """Reads the arrays of `config.path`, which are of two classes at least.
 
     Raises:
@@ -56,7 +56,7 @@ def source(config: experiment.Dataset, least_classes: int = 2) -> Source:
                 "images of 1 or 3 channels are taken, and no volumes"
             )
     train = pairs.pop("train")
-    names, parts = arrays.check(train, pairs, None, f"{path}: ")
+    names, parts = arrays.check(train, pairs, None, f"{path}: ", multilabel)
     return Source("npz", "", names, dict(parts))
 
 

@@ -28,7 +28,7 @@ def load(
         UsageError: there is no such data set or split, or its arrays are not like the run's images.
         RunError: it cannot be had or read, or has a class that the run does not know.
     """
-    source = loading.find(config, least_classes=1)
+    source = loading.find(config, least_classes=1, multilabel=info.multilabel)
     unknown = [name for name in source.class_names if name not in info.class_names]
     if unknown:
         tip = text.did_you_mean(unknown[0], list(info.class_names))
@@ -58,10 +58,17 @@ def load(
             )
         parts.append(found)
     number = np.array([info.class_names.index(name) for name in source.class_names], np.int32)
+    labels = np.concatenate([part.labels for part in parts])
+    if info.multilabel:  # a finding that they do not know, no image has
+        found = np.zeros((len(labels), len(info.class_names)), np.uint8)
+        found[:, number] = labels
+        labels = found
+    else:
+        labels = number[labels]
     ids = [each for part in parts for each in part.ids]
     whole = Split(
         np.concatenate([part.images for part in parts]),
-        number[np.concatenate([part.labels for part in parts])],
+        labels,
         ids,
     )
     group_of = source.group_of

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cnn_jax import experiment, places
 from cnn_jax.data.cache import Encoded
 from cnn_jax.data.splits import Split
@@ -30,6 +32,8 @@ class Source:
         notes: lines a log should show.
         root: of a folder of images, the folder, in which ids are paths.
         group_of: an example's id to the name of its group; None: there are no groups.
+        findings: of data whose images may have several: uint8 [combinations, classes], which of
+            them combination i has, where the labels of encoded images are such numbers.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Source:
     notes: tuple[str, ...] = ()
     root: Path | None = None
     group_of: Callable[[str], str] | None = None
+    findings: np.ndarray | None = None
 
 
 def file_of(config: experiment.Dataset) -> Path:

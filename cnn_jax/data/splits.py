@@ -21,7 +21,8 @@ class Split:
     Attributes:
         images: uint8 [n, height, width, channels], 0..255, possibly a read-only memory map; or
             float32 of that shape, in whatever units their owner gave them.
-        labels: int32 [n], indices into `DataInfo.class_names`.
+        labels: int32 [n], indices into `DataInfo.class_names`; or, where an image may have several
+            findings, uint8 [n, classes], 1 for each that it has.
         ids: n names of examples: the data set's own id or file name, a path in the folder, or the
             position in the user's array.
         groups: n names of groups, none of which is in two splits; None: there are none.
@@ -53,11 +54,13 @@ class DataInfo:
             0..1, of float images in their own units.
         std: the standard deviation of each channel, likewise.
         sizes: the number of examples in each split.
-        class_counts: the number of examples of each class in each split.
+        class_counts: the number of examples of each class in each split; with several findings an
+            example counts for each that it has.
         notes: lines a log should show: what was held out, skipped or left unused.
         digest: sha256 (hex) of the images and labels that are trained and validated on.
         dtype: the images' dtype, "uint8" or "float32".
         bit_depth: how many bits the values of 16-bit images were taken to use.
+        multilabel: whether an image may have several findings, or none.
         resize: what was done with images of another aspect, a `fitting.Resize`.
     """
 
@@ -74,6 +77,7 @@ class DataInfo:
     dtype: str = "uint8"  # as in a data.json written before float images could be given
     bit_depth: int = 16  # as before the range of a data set was looked at
     resize: str = "squash"
+    multilabel: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, ready for JSON."""
@@ -130,6 +134,27 @@ class Data:
         if "test" not in self.splits:
             raise UsageError(f"{self.info.name} has no test split, only {', '.join(self.splits)}")
         return self.splits["test"]
+
+
+def strata(labels: np.ndarray) -> np.ndarray:
+    """Returns int [n], by which examples are held out in proportion.
+
+    It is the class; of several findings the number of their combination, so that combinations, and
+    with them the findings, keep their shares.
+
+    Args:
+        labels: int [n], or uint8 [n, findings].
+    """
+    if labels.ndim == 1:
+        return labels
+    return np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def counts(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Returns int [classes], the examples of each class, or with each finding."""
+    if labels.ndim == 2:
+        return labels.sum(axis=0, dtype=np.int64)
+    return np.bincount(labels, minlength=classes)
 
 
 def stratified_order(labels: np.ndarray, ids: Sequence[str], offset: float) -> np.ndarray:

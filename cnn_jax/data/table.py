@@ -11,6 +11,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from cnn_jax import experiment, places, text
 from cnn_jax.data import rows
 from cnn_jax.data.cache import Encoded
@@ -27,6 +29,8 @@ _KNOWN = {
     "split": ("split", "fold"),
     "group": ("patient", "patient_id", "group", "subject"),
 }
+_SEVERAL = "where each image has one; several findings are learnt with --train.loss=multilabel"
+_BETWEEN = "\0"  # the findings of a row; no name has it
 _ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".PNG", ".JPG", ".JPEG", ".WEBP")
 
 
@@ -42,12 +46,14 @@ class _Row:
     where: str
 
 
-def source(config: experiment.Dataset, least_classes: int = 2) -> Source:
+def source(config: experiment.Dataset, least_classes: int = 2, multilabel: bool = False) -> Source:
     """Reads the table of `config.path`, and looks for its images; none is opened yet.
 
     Args:
         config: the section "dataset" of an experiment.
         least_classes: how few classes there may be.
+        multilabel: whether an image may have several classes, or none: several columns that are 1,
+            or names with | between them.
 
     Raises:
         UsageError: no path is given, or a column that is named is not there.
@@ -59,23 +65,32 @@ def source(config: experiment.Dataset, least_classes: int = 2) -> Source:
     notes: list[str] = []
     columns = _columns(config, table, notes)
     root = path.parent if config.root is None else places.place(config.root, "--dataset.root")
-    found, problems = _rows(table, columns, config, root.resolve())
+    found, problems = _rows(table, columns, config, root.resolve(), multilabel)
     found = _without_repeats(found, problems, notes)
     if problems and config.on_error == "refuse":
         more = f" (and {len(problems) - 1} more like it)" if len(problems) > 1 else ""
         raise RunError(f"{problems[0]}{more}; mend it, or go on with --dataset.on_error=skip")
     notes += [f"skipped {problem}" for problem in problems]
 
-    named = {row.label for row in found if row.split == "train" or least_classes < 2}
+    named = {
+        name
+        for row in found
+        if row.split == "train" or least_classes < 2
+        for name in (_parts(row.label) if multilabel else [row.label])
+    }
     names = tuple(sorted(named, key=lambda name: (text.natural_key(name), name)))
     if len(names) < least_classes:
         only = f"the only class is {names[0]!r}" if names else "no row is left to train on"
         raise RunError(f"{path}: {only}, and two are the least")
     numbers = {name: number for number, name in enumerate(names)}
+    findings = None
+    if multilabel:
+        numbers, findings = _combinations(found, names)
     parts: dict[str, list[_Row]] = collections.defaultdict(list)
     for row in found:
         if row.label not in numbers:
-            raise RunError(f"{row.where} has the class {row.label!r}, which 'train' does not have")
+            unknown = [name for name in _parts(row.label) if name not in names]
+            raise RunError(f"{row.where} has the class {unknown[0]!r}, which 'train' does not have")
         parts[row.split].append(row)
     encoded: dict[str, Encoded | Split] = {
         split: encoded_files(
@@ -91,7 +106,22 @@ def source(config: experiment.Dataset, least_classes: int = 2) -> Source:
     group_of = of_id.__getitem__ if "group" in columns else None
     are_files = all(isinstance(row.source, Path) for row in found)
     where = root.resolve() if are_files else None
-    return Source("table", "", names, encoded, tuple(notes), where, group_of)
+    return Source("table", "", names, encoded, tuple(notes), where, group_of, findings)
+
+
+def _parts(label: str) -> list[str]:
+    """Returns the findings of a row's label."""
+    return [part for part in label.split(_BETWEEN) if part]
+
+
+def _combinations(found: list[_Row], names: tuple[str, ...]) -> tuple[dict[str, int], np.ndarray]:
+    """Returns ({label of a row: its number}, uint8 [numbers, names]: which findings it has)."""
+    known = set(names)
+    labels = sorted({row.label for row in found if known.issuperset(_parts(row.label))})
+    findings = np.array(
+        [[name in _parts(label) for name in names] for label in labels], np.uint8
+    ).reshape(len(labels), len(names))
+    return {label: number for number, label in enumerate(labels)}, findings
 
 
 def _columns(config: experiment.Dataset, table: Table, notes: list[str]) -> dict[str, str]:
@@ -128,7 +158,11 @@ def _columns(config: experiment.Dataset, table: Table, notes: list[str]) -> dict
 
 
 def _rows(
-    table: Table, columns: dict[str, str], config: experiment.Dataset, root: Path
+    table: Table,
+    columns: dict[str, str],
+    config: experiment.Dataset,
+    root: Path,
+    multilabel: bool,
 ) -> tuple[list[_Row], list[str]]:
     """Returns (rows with an image and a class, what is wrong with the others)."""
     found, problems = [], []
@@ -144,9 +178,10 @@ def _rows(
         where = table.where(number)
         try:
             if one_hot is None:
-                label = _label(table.columns[columns["label"]][number])
+                label = _label(table.columns[columns["label"]][number], multilabel)
             else:
-                label = _one_hot([table.columns[name][number] for name in one_hot], one_hot)
+                values = [table.columns[name][number] for name in one_hot]
+                label = _one_hot(values, one_hot, multilabel)
             image = table.columns[columns["image"]][number]
             name, content = _image(image, root, number)
         except ValueError as error:
@@ -168,20 +203,22 @@ def _rows(
     return found, problems
 
 
-def _label(value: object) -> str:
-    """Returns the class that a cell names; ValueError says why it names none."""
+def _label(value: object, multilabel: bool) -> str:
+    """Returns the class or classes that a cell names; ValueError says why it names none."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     label = "" if value is None else str(value).strip()
     if not label or label.lower() == "nan":
         raise ValueError("has no class")
+    if multilabel:
+        return _BETWEEN.join(sorted({part.strip() for part in label.split("|")} - {""}))
     if "|" in label:
-        raise ValueError(f"has several classes ({label}), where each image has one")
+        raise ValueError(f"has several classes ({label}), {_SEVERAL}")
     return label
 
 
-def _one_hot(values: Sequence[object], names: Sequence[str]) -> str:
-    """Returns the class whose column is 1; ValueError says why there is none."""
+def _one_hot(values: Sequence[object], names: Sequence[str], multilabel: bool) -> str:
+    """Returns the class or classes whose column is 1; ValueError says why there is none."""
     chosen = []
     for name, value in zip(names, values, strict=True):
         number = str(value).strip().lower()
@@ -189,9 +226,12 @@ def _one_hot(values: Sequence[object], names: Sequence[str]) -> str:
             chosen.append(name)
         elif number not in ("0", "0.0", "false", ""):
             raise ValueError(f"has {value!r} in the column {name}, where 0 or 1 stands")
-    if len(chosen) != 1:
-        found = f"several classes ({', '.join(chosen)})" if chosen else "no class"
-        raise ValueError(f"has {found}, where each image has one")
+    if multilabel:
+        return _BETWEEN.join(sorted(chosen))
+    if len(chosen) > 1:
+        raise ValueError(f"has several classes ({', '.join(chosen)}), {_SEVERAL}")
+    if not chosen:
+        raise ValueError("has no class, where each image has one")
     return chosen[0]
 
 

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from cnn_jax import cpu, distributed, losses
 from cnn_jax.assembly import Assembly
-from cnn_jax.data import Split, augment, batches
+from cnn_jax.data import augment, batches
 from cnn_jax.data.batches import Batch, BatchIndices, Feed, Picked, fetch
 from cnn_jax.evaluation import intervals, metrics
 from cnn_jax.evaluation.metrics import Sums
@@ -22,7 +22,8 @@ class EvalSums(NamedTuple):
 
     Attributes:
         sums: loss, correct and examples.
-        confusion: int32 [classes, classes], rows are true classes.
+        confusion: int32 [classes, classes], rows are true classes; of several findings
+            [findings, 2, 2], one for each.
     """
 
     sums: Sums
@@ -49,10 +50,15 @@ def make_eval_step(
             given: Any = assembly.model.apply(variables, view, start=start)
             logits += weight * given
         values = losses.compute(assembly.loss, logits, batch.labels)
-        p = metrics.probabilities(logits)
-        predicted = jnp.argmax(p, axis=-1)
-        confusion = jnp.zeros((p.shape[1], p.shape[1]), jnp.int32)
-        confusion = confusion.at[batch.labels, predicted].add(batch.weights.astype(jnp.int32))
+        p = metrics.probabilities(logits, assembly.multilabel)
+        counts = batch.weights.astype(jnp.int32)
+        if assembly.multilabel:
+            confusion = jnp.zeros((p.shape[1], 2, 2), jnp.int32)
+            place = (jnp.arange(p.shape[1]), batch.labels, (logits >= 0).astype(jnp.int32))
+            confusion = confusion.at[place].add(counts[:, None])
+        else:
+            confusion = jnp.zeros((p.shape[1], p.shape[1]), jnp.int32)
+            confusion = confusion.at[batch.labels, jnp.argmax(p, axis=-1)].add(counts)
         return EvalSums(metrics.batch_sums(values, logits, batch), confusion), p
 
     return eval_step
@@ -73,9 +79,10 @@ class Evaluation:
 
     Attributes:
         loss: the mean over the examples.
-        accuracy: the share of examples whose most probable class is theirs.
+        accuracy: the share of examples whose most probable class is theirs; of several findings the
+            share of those that are right, at a probability of 1/2.
         examples: their number.
-        confusion: int [classes, classes], rows are true classes.
+        confusion: int [classes, classes], rows are true classes; or [findings, 2, 2].
         probabilities: float32 [examples, classes], in the split's order.
     """
 
@@ -135,53 +142,6 @@ class Evaluator:
             confusion=np.asarray(total.confusion),
             probabilities=np.concatenate([np.asarray(p) for p in probabilities])[: len(feed)],
         )
-
-
-def embed(
-    assembly: Assembly,
-    mesh: Mesh,
-    variables: Any,
-    split: Split,
-    *,
-    batch_size: int,
-    resident_limit: float,
-    start: int = 0,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the pooled backbone features and the class probabilities of every example.
-
-    Args:
-        assembly: the model and its preprocessing.
-        mesh: the devices.
-        variables: the model's, on the devices.
-        split: n examples.
-        batch_size: examples in one step, over all devices.
-        resident_limit: splits of up to this many GiB are put on the devices whole.
-        start: the first stage of the backbone that runs, as in `make_eval_step`.
-
-    Returns:
-        Features float32 [n, channels], averaged over height and width, and probabilities float32
-        [n, classes].
-    """
-    model = assembly.model
-
-    def step(variables: Any, picked: Any) -> tuple[jax.Array, jax.Array]:
-        images = fetch(picked).images
-        inputs = images if start else assembly.preprocess(images, None)
-        features: Any = model.apply(variables, inputs, start=start, method=model.forward_features)
-        logits: Any = model.apply(variables, features, method=model.forward_head)
-        features = features.astype(jnp.float32)
-        pooled = features.mean(axis=(1, 2)) if features.ndim == 4 else features
-        return pooled, metrics.probabilities(logits)
-
-    jitted = jit(step, mesh)
-    feed = Feed(split, mesh, resident_limit)
-    indices = in_order(len(feed), batch_size, mesh.size)
-    found = [jitted(variables, batch) for batch in feed.batches(indices)]
-    pooled, probabilities = (
-        np.concatenate([np.asarray(part) for part in parts])[: len(feed)]
-        for parts in zip(*found, strict=True)
-    )
-    return pooled, probabilities
 
 
 def in_order(examples: int, batch_size: int, devices: int) -> Iterator[BatchIndices]:

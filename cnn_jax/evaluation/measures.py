@@ -54,7 +54,7 @@ def measure(
     values = counted(np.ones((1, len(labels))))[0]
     variances = intervals.bootstrap_variances(counted, own)
     for i, name in enumerate(counted.names):
-        found[name] = _number(values[i])
+        found[name] = number(values[i])
         ends[name] = interval(values[i], variances[i], own, name == "quadratic_kappa")
     ranked = probabilities.size <= _MOST_RANKED
     per_class = [
@@ -63,7 +63,7 @@ def measure(
     ]
     for label, record in enumerate(per_class):
         place = len(counted.names) + label
-        record["f1"] = _number(values[place])
+        record["f1"] = number(values[place])
         record["intervals"]["f1"] = interval(values[place], variances[place], own)
         if ranked:
             _rank(record, probabilities[:, label], labels == label, own)
@@ -73,7 +73,8 @@ def measure(
     return {**found, "intervals": ends, "per_class": per_class}
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
+    """Returns a value, None in place of NaN."""
     return None if math.isnan(value) else float(value)
 
 
@@ -159,8 +160,8 @@ def _rank(
     record: dict[str, Any], scores: np.ndarray, is_it: np.ndarray, groups: np.ndarray
 ) -> None:
     """Adds how well the scores of a class rank its examples above the others."""
-    record["auc"] = _number(ranking.auc(scores, is_it))
-    record["average_precision"] = _number(ranking.average_precision(scores, is_it))
+    record["auc"] = number(ranking.auc(scores, is_it))
+    record["average_precision"] = number(ranking.average_precision(scores, is_it))
     record["intervals"]["auc"] = ranking.auc_interval(scores, is_it, groups)
 
 

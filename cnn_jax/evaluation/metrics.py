@@ -36,12 +36,32 @@ class Sums(flax.struct.PyTreeNode):
         return {"loss": float(loss) / count, "accuracy": float(correct) / count}
 
 
-def probabilities(logits: jax.Array) -> jax.Array:
-    """Computes class probabilities [batch, classes]; a single logit is that of the second class."""
+def probabilities(logits: jax.Array, multilabel: bool = False) -> jax.Array:
+    """Computes class probabilities [batch, classes]; a single logit is that of the second class.
+
+    With `multilabel` each class has one of its own, and they do not sum to 1.
+    """
+    if multilabel:
+        return jnp.asarray(jax.nn.sigmoid(logits))
     if logits.shape[-1] == 1:
         p = jax.nn.sigmoid(logits)
         return jnp.concatenate([1 - p, p], axis=-1)
     return jnp.asarray(jax.nn.softmax(logits))
+
+
+def right(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Returns what share of each example is right, [batch]: 0 or 1; of several findings their mean.
+
+    Args:
+        logits: float32 [batch, outputs].
+        labels: int32 [batch]; uint8 [batch, findings]; or the shares of the classes, float32
+            [batch, classes], of which the largest is meant.
+    """
+    if labels.ndim == 2 and not jnp.issubdtype(labels.dtype, jnp.floating):
+        return jnp.mean((logits >= 0) == (labels > 0), axis=1)
+    if labels.ndim == 2:
+        labels = jnp.argmax(labels, axis=1)
+    return jnp.argmax(probabilities(logits), axis=-1) == labels
 
 
 def batch_sums(values: jax.Array, logits: jax.Array, batch: Batch) -> Sums:
@@ -52,9 +72,8 @@ def batch_sums(values: jax.Array, logits: jax.Array, batch: Batch) -> Sums:
         logits: float32 [batch, outputs].
         batch: the examples.
     """
-    predicted = jnp.argmax(probabilities(logits), axis=-1)
     return Sums(
         loss=jnp.sum(values * batch.weights),
-        correct=jnp.sum((predicted == batch.labels) * batch.weights),
+        correct=jnp.sum(right(logits, batch.labels) * batch.weights),
         examples=jnp.sum(batch.weights),
     )

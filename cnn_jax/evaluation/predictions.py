@@ -79,8 +79,9 @@ class Predictions:
     """The classes of some images.
 
     Attributes:
-        classes: the name of the most probable class of each image.
-        labels: int64 [n], its index.
+        classes: the name of the most probable class of each image; of several findings those that
+            were found, with | between them.
+        labels: int64 [n], its index; or uint8 [n, classes], 1 for each finding.
         probabilities: float32 [n, classes].
         class_names: the names of the classes, in the order of the probabilities.
     """

@@ -99,12 +99,19 @@ class Rule(NamedTuple):
         """Returns the rule of an experiment."""
         return cls(config.train.select, config.dataset.ordered, config.train.patience)
 
-    def check(self, counts: Sequence[int]) -> None:
+    def check(self, counts: Sequence[int], multilabel: bool = False) -> None:
         """Refuses a metric that has no value on these validation images of each class.
 
         Raises:
-            UsageError: all are of one class.
+            UsageError: all are of one class, or it is kappa and an image may have several.
         """
+        if multilabel:
+            if self.metric == "kappa":
+                raise UsageError(
+                    "--train.select=kappa has no meaning for several findings in one image; use "
+                    "--train.select=auc"
+                )
+            return
         if self.metric in ("auc", "kappa") and sum(count > 0 for count in counts) < 2:
             raise UsageError(
                 f"--train.select={self.metric} needs validation images of two classes or more; "

@@ -32,7 +32,12 @@ def never_predicted(confusion: np.ndarray) -> list[int]:
 
 
 def never_record(confusion: np.ndarray) -> dict[str, Any]:
-    """Returns how many classes `never_predicted` finds, and the first of them, for a record."""
+    """Returns how many classes `never_predicted` finds, and the first of them, for a record.
+
+    Of several findings, whose matrices are [findings, 2, 2], none are counted.
+    """
+    if confusion.ndim == 3:
+        return {}
     never = never_predicted(confusion)
     return {"never_predicted": never[:_NAMED], _COUNT: len(never)}
 

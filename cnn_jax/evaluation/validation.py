@@ -16,7 +16,7 @@ def measured(rule: Rule, found: Evaluation, labels: np.ndarray) -> dict[str, Any
     Args:
         rule: the metric that chooses.
         found: the evaluation of the validation split.
-        labels: int [n], its classes.
+        labels: int [n], its classes, or uint8 [n, findings], whose mean is taken.
     """
     if rule.metric == "accuracy":
         return {}
@@ -33,6 +33,10 @@ def _measure(metric: str, found: Evaluation, labels: np.ndarray, ordered: bool) 
     """Returns the value of a metric; NaN where it has none."""
     p = found.probabilities
     classes = p.shape[1]
+    if labels.ndim == 2:
+        values = np.array([_of_finding(metric, p[:, c], labels[:, c] > 0) for c in range(classes)])
+        known = ~np.isnan(values)
+        return float(values[known].mean()) if known.any() else math.nan
     if metric == "auc":
         chosen = [1] if classes == 2 else range(classes)
         values = np.array([ranking.auc(p[:, c], labels == c) for c in chosen])
@@ -43,6 +47,19 @@ def _measure(metric: str, found: Evaluation, labels: np.ndarray, ordered: bool) 
     counted = measures.Counts(labels, p.argmax(axis=1), classes, ordered)
     values = dict(zip(counted.names, counted(np.ones((1, len(labels))))[0], strict=False))
     return float(values["quadratic_kappa" if metric == "kappa" else metric])
+
+
+def _of_finding(metric: str, scores: np.ndarray, has_it: np.ndarray) -> float:
+    """Returns the value of one finding at a probability of 1/2; NaN where it has none."""
+    if metric == "auc":
+        return ranking.auc(scores, has_it)
+    said = scores >= 0.5
+    both = float((said & has_it).sum())
+    if metric == "macro_f1":
+        return 2 * both / float(said.sum() + has_it.sum()) if has_it.any() else math.nan
+    if has_it.all() or not has_it.any():
+        return math.nan
+    return (both / has_it.sum() + (~said & ~has_it).sum() / (~has_it).sum()) / 2
 
 
 def _cohens_kappa(confusion: np.ndarray) -> float:

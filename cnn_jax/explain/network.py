@@ -37,10 +37,16 @@ class Network:
         mean: float32 [channels], the mean of the training images, as images are stored.
 
     Raises:
-        UsageError: there is no such layer, or its output is no feature map.
+        UsageError: there is no such layer, its output is no feature map, or an image of the run may
+            have several findings.
     """
 
     def __init__(self, run: Run, layer: str | None = None):
+        if run.data_info.multilabel:
+            raise UsageError(
+                "explain asks why an image has one class rather than another, and this run has "
+                "several findings in one image"
+            )
         self.run = run
         self.shape = run.data_info.image_shape
         unit = 255 if run.data_info.dtype == "uint8" else 1

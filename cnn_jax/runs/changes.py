@@ -48,7 +48,12 @@ def check_unchanged(directory: RunDirectory, new: Experiment) -> Experiment:
 
 
 def load_data(
-    directory: RunDirectory | None, section: Dataset, *, test: bool = True, quiet: bool = False
+    directory: RunDirectory | None,
+    section: Dataset,
+    *,
+    test: bool = True,
+    quiet: bool = False,
+    multilabel: bool = False,
 ) -> Data:
     """Loads the data of a run, held out as when it was started.
 
@@ -57,15 +62,16 @@ def load_data(
         section: which data.
         test: as in `data.load`.
         quiet: likewise.
+        multilabel: likewise.
 
     Raises:
         RunError: they are not those that the run was started on, or as in `data.load`.
     """
-    found = data.load(section, test=test, quiet=quiet)
+    found = data.load(section, test=test, quiet=quiet, multilabel=multilabel)
     if directory is None or not directory.exists() or _are_same(directory, found.info):
         return found
     # Once a rare class could get no example in validation or test; such a run stays as it is.
-    older = data.load(section, test=test, quiet=quiet, every_class=False)
+    older = data.load(section, test=test, quiet=quiet, every_class=False, multilabel=multilabel)
     if not _are_same(directory, older.info):
         check_same_data(directory, found.info)
     for note in older.info.notes:

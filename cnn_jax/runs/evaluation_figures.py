@@ -44,6 +44,30 @@ def save(
     """
     from cnn_jax.reporting import figures
 
+    drawn: dict[str, Figure | None] = {}
+    if not info.multilabel:
+        drawn = _of_classes(name, found, split, info, record, worst)
+    if history:
+        drawn["training_curves"] = training_curves(history)
+    paths = []
+    for stem, figure in drawn.items():
+        if figure is not None:
+            paths.append(directory.figures / f"{stem}.png")
+            figures.save(figure, paths[-1])
+    return paths
+
+
+def _of_classes(
+    name: str,
+    found: Evaluation,
+    split: Split,
+    info: DataInfo,
+    record: Mapping[str, Any],
+    worst: int,
+) -> dict[str, "Figure | None"]:
+    """Returns the figures of an evaluation by name; the arguments are those of `save`."""
+    from cnn_jax.reporting import figures
+
     drawn: dict[str, Figure | None] = {
         f"{name}_confusion_matrix": figures.confusion_matrix(found.confusion, info.class_names),
         f"{name}_predictions": predictions_figure(found, split, info),
@@ -56,14 +80,7 @@ def save(
         drawn[f"{name}_operating_point_confusion_matrix"] = figures.confusion_matrix(
             matrix, info.class_names, title
         )
-    if history:
-        drawn["training_curves"] = training_curves(history)
-    paths = []
-    for stem, figure in drawn.items():
-        if figure is not None:
-            paths.append(directory.figures / f"{stem}.png")
-            figures.save(figure, paths[-1])
-    return paths
+    return drawn
 
 
 def surest_errors(found: Evaluation, split: Split, count: int) -> np.ndarray:

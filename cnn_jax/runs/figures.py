@@ -13,7 +13,7 @@ import numpy as np
 
 from cnn_jax import experiment, text
 from cnn_jax.data import Data, DataInfo, Split, batches
-from cnn_jax.evaluation import ranking, selection, two_classes
+from cnn_jax.evaluation import findings, ranking, selection, two_classes
 from cnn_jax.evaluation.evaluator import Evaluation
 from cnn_jax.reporting import order as class_order
 from cnn_jax.reporting.tensorboard import EventWriter
@@ -57,17 +57,18 @@ def write_data_figures(data: Data, folder: pathlib.Path, events: EventWriter) ->
     from cnn_jax.reporting import figures
 
     split, info = data.splits["train"], data.info
-    chosen = some_of_every_class(split.labels)
-    place = np.argsort(class_order.shown(info.class_names))
-    chosen = chosen[np.argsort(place[split.labels[chosen]], kind="stable")]
+    labels, names = split.labels, list(info.class_names)
+    if info.multilabel:
+        labels, names = findings.as_classes(labels, names)
+    chosen = some_of_every_class(labels)
+    place = np.argsort(class_order.shown(names))
+    chosen = chosen[np.argsort(place[labels[chosen]], kind="stable")]
     title = f"{len(chosen)} of {len(split):,} training images, some of every class"
-    if len(set(split.labels[chosen])) < len(info.class_names):
+    if len(set(labels[chosen])) < len(names):
         title = f"{len(chosen)} of {len(split):,} training images"
     units = "of 0..1" if info.dtype == "uint8" else "in the units of the images"
     drawn = {
-        "images": figures.image_grid(
-            as_pixels(split.images[chosen]), split.labels[chosen], info.class_names, title
-        ),
+        "images": figures.image_grid(as_pixels(split.images[chosen]), labels[chosen], names, title),
         "classes": figures.class_counts(
             info.class_counts, info.class_names, info.mean, info.std, units
         ),
@@ -117,9 +118,10 @@ def write_figures(
     """
     from cnn_jax.reporting import figures
 
-    matrix = figures.confusion_matrix(found.confusion, info.class_names)
-    events.figure(step, "validation/confusion_matrix", matrix)
-    events.figure(step, "validation/predictions", predictions_figure(found, split, info))
+    if not info.multilabel:
+        matrix = figures.confusion_matrix(found.confusion, info.class_names)
+        events.figure(step, "validation/confusion_matrix", matrix)
+        events.figure(step, "validation/predictions", predictions_figure(found, split, info))
     kernel = first_kernel(params)
     if kernel is not None:
         events.figure(step, "filters/first_convolution", figures.filters(kernel))
@@ -148,6 +150,11 @@ def write_ranking(
     """
     p, labels = found.probabilities, split.labels
     if p.size > _MOST_RANKED:
+        return
+    if info.multilabel:
+        areas = [ranking.auc(p[:, c], labels[:, c] > 0) for c in range(p.shape[1])]
+        known = [area for area in areas if not np.isnan(area)]
+        events.scalars(step, {"validation/auc": float(np.mean(known)) if known else None})
         return
     chosen = two_classes.positive_class(positive, info.class_names)
     areas = ranking.mean_areas(p, labels, chosen)
@@ -242,6 +249,16 @@ def projector_columns(
         split: the n examples.
         info: the data set's class names.
     """
+    if info.multilabel:
+        said = probabilities >= findings.THRESHOLD
+        sure = np.maximum(probabilities, 1 - probabilities).min(axis=1)  # of the least sure finding
+        return {
+            "id": list(split.ids),
+            "label": [findings.named(row, info.class_names) or "-" for row in split.labels],
+            "predicted": [findings.named(row, info.class_names) or "-" for row in said],
+            "confidence": [f"{p:.4f}" for p in sure],
+            "outcome": np.where((said == split.labels).all(axis=1), "right", "wrong").tolist(),
+        }
     predicted = probabilities.argmax(axis=1)
     right = predicted == split.labels
     return {

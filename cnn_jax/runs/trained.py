@@ -15,7 +15,7 @@ from cnn_jax.assembly import Assembly
 from cnn_jax.data import Data, DataInfo, Split, arrays
 from cnn_jax.data.batches import Feed
 from cnn_jax.errors import UsageError
-from cnn_jax.evaluation import metrics
+from cnn_jax.evaluation import findings, metrics
 from cnn_jax.evaluation.evaluator import Evaluation, Evaluator
 from cnn_jax.evaluation.predictions import Images, Predictions, image_batches
 from cnn_jax.experiment import Experiment
@@ -119,9 +119,13 @@ class Run:
 
         def forward(variables: Any, images: jax.Array) -> Any:
             logits: Any = self.assembly.model.apply(variables, self.preprocess(images))
-            return metrics.probabilities(logits)
+            return metrics.probabilities(logits, self.assembly.multilabel)
 
         p = self._map("probabilities", forward, images)
+        if self.data_info.multilabel:
+            said = (p >= findings.THRESHOLD).astype(np.uint8)
+            sets = tuple(findings.named(row, self.class_names) for row in said)
+            return Predictions(sets, said, p, self.class_names)
         labels = np.argsort(-p, axis=1, kind="stable")[:, 0]
         names = self.class_names
         return Predictions(tuple(names[i] for i in labels), labels, p, names)
@@ -232,7 +236,9 @@ class Run:
         if self._data is not None and self._data.section is None:  # given as arrays
             return self._data
         directory = None if self.directory is None else RunDirectory(self.directory)
-        return changes.load_data(directory, self.experiment.dataset)
+        return changes.load_data(
+            directory, self.experiment.dataset, multilabel=self.data_info.multilabel
+        )
 
     def _map(self, key: Any, forward: Callable[..., Any], images: Images) -> np.ndarray:
         """Applies a function to images in batches, the last one filled up."""

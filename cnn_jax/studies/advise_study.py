@@ -162,6 +162,11 @@ def prepare(base: Experiment, options: Advise) -> Study:
             "advise compares what can be done with pretrained weights: it needs --transfer.weights "
             "(imagenet, a file, or a run directory), in the preset or as a flag"
         )
+    if base.train.loss == "multilabel":
+        raise UsageError(
+            "advise compares what a network says of one class an image, and not several findings; "
+            "compare two runs of --train.loss=multilabel by `compare`"
+        )
     section = base.dataset
     loaded = dataclasses.replace(data.load(section, test=False), section=section)
     info = loaded.info

@@ -35,6 +35,8 @@ def has_collapsed(history: Sequence[Mapping[str, Any]], counts: Sequence[int]) -
 
 def validation_counts(data: Mapping[str, Any]) -> list[int]:
     """Returns the validation examples of each class; [] where data.json does not say them."""
+    if data.get("multilabel"):  # an image counts for each of its findings
+        return []
     of_splits = data.get("class_counts")
     counts = of_splits.get("validation") if isinstance(of_splits, dict) else None
     whole = isinstance(counts, list) and all(isinstance(count, int) for count in counts)

@@ -46,6 +46,21 @@ def class_weights(setting: str, info: DataInfo) -> np.ndarray | None:
     return (weights * counts.sum() / (weights @ counts)).astype(np.float32)
 
 
+def check(train: Train, info: DataInfo) -> None:
+    """Refuses weights and sampling that do not fit the data.
+
+    Raises:
+        UsageError: a name is no class, or an image may have several.
+    """
+    if info.multilabel and (train.class_weights != "none" or train.sampling != "natural"):
+        name = "sampling" if train.class_weights == "none" else "class_weights"
+        raise UsageError(
+            f"--train.{name} counts each image for one class, and these may have several findings; "
+            "leave it out"
+        )
+    class_weights(train.class_weights, info)
+
+
 def of_labels(weights: jax.Array, labels: jax.Array) -> jax.Array:
     """Returns the weight of each example, float32 [batch].
 
@@ -59,6 +74,8 @@ def of_labels(weights: jax.Array, labels: jax.Array) -> jax.Array:
 def hints(train: Train, info: DataInfo) -> list[str]:
     """Returns a line on classes of very different size, where nothing is done about them."""
     counts = np.asarray(info.class_counts["train"])
+    if info.multilabel:
+        return []
     there = np.flatnonzero(counts)
     if train.class_weights != "none" or train.sampling != "natural" or len(there) < 2:
         return []

@@ -180,7 +180,7 @@ def cached(
                 "set CNN_JAX_CACHE to a directory that can be written, or give "
                 "--transfer.cache_features=false"
             ) from error
-    return Split(features, np.tile(split.labels, views), list(split.ids) * views)
+    return Split(features, np.concatenate([split.labels] * views), list(split.ids) * views)
 
 
 def _on_disk(

@@ -239,9 +239,10 @@ def _end_epoch(
     points = {
         "validation/loss": found.loss,
         "validation/accuracy": found.accuracy,
-        f"validation/{plan.rule.metric}": selection.value_of(record),
         "validation/images_per_second": rate,
     }
+    if plan.rule.metric != "auc":  # which every epoch shows
+        points[f"validation/{plan.rule.metric}"] = selection.value_of(record)
     recorder.point(step, points)
     last = epoch == plan.epochs or plan.rule.is_over([*history, record])
     recorder.epoch_figures(step, epoch, last, state.params, found, splits["validation"])

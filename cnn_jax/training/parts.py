@@ -100,18 +100,25 @@ def prepare(
     if data is None:
         section = config.dataset
         data = dataclasses.replace(
-            changes.load_data(directory, section, test=False, quiet=quiet), section=section
+            changes.load_data(
+                directory,
+                section,
+                test=False,
+                quiet=quiet,
+                multilabel=config.train.loss == "multilabel",
+            ),
+            section=section,
         )
     elif directory is not None and directory.exists():
         changes.check_same_data(directory, data.info)
-    balance.class_weights(config.train.class_weights, data.info)  # refuses now an unknown class
+    balance.check(config.train, data.info)
     two_classes.positive_class(config.dataset.positive, data.info.class_names)
     weights, about = _find_weights(config, directory)
     assembly = assemble(config, data.info, about, model=model, loss=loss)
     if weights is not None:
         merge(assembly.shapes, weights, config.transfer.include)  # refuses now what does not fit
     plan = make_plan(config, assembly, len(data.train), optimizer)
-    plan.rule.check(data.info.class_counts["validation"])
+    plan.rule.check(data.info.class_counts["validation"], data.info.multilabel)
     mesh = distributed.make_mesh()
     distributed.check_batch_size("dataset.batch_size", plan.batch_size, mesh)
     return Parts(config, data, weights, about, plan, mesh)

@@ -14,7 +14,7 @@ from cnn_jax import distributed, experiment, progress
 from cnn_jax.data import Data, Split
 from cnn_jax.data import splits as data_splits
 from cnn_jax.data.batches import Feed
-from cnn_jax.evaluation import evaluator, probe
+from cnn_jax.evaluation import embedding, probe
 from cnn_jax.experiment import Experiment
 from cnn_jax.losses import Loss
 from cnn_jax.runs import changes, code, loading
@@ -155,7 +155,7 @@ def _train(
     limit = config.dataset.resident_limit
     feeds = {name: Feed(splits[name], parts.mesh, limit) for name in ("train", "validation")}
     recorder.start(data, step, restored is not None)
-    if restored is None and plan.cached_stages == len(plan.prefixes):
+    if restored is None and plan.cached_stages == len(plan.prefixes) and not data.info.multilabel:
         _probe(splits, len(data.info.class_names), recorder, say)
 
     bar = progress.Progress(
@@ -223,7 +223,7 @@ def _project(
         return
     chosen = np.linspace(0, len(validation.labels) - 1, count).astype(int)
     dataset = parts.config.dataset
-    found = evaluator.embed(
+    found = embedding.embed(
         parts.plan.assembly,
         parts.mesh,
         state.variables(),

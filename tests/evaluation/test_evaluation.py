@@ -17,7 +17,8 @@ from cnn_jax.assembly import assemble
 from cnn_jax.data import batches
 from cnn_jax.errors import UsageError
 from cnn_jax.evaluation import metrics, two_classes
-from cnn_jax.evaluation.evaluator import Evaluator, embed
+from cnn_jax.evaluation.embedding import embed
+from cnn_jax.evaluation.evaluator import Evaluator
 from cnn_jax.training.plan import make_plan
 from cnn_jax.training.state import initial_state
 
