@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from cnn_jax import combinations, places, settings, text
+from cnn_jax import combinations, patterns, places, settings, text
 from cnn_jax.errors import UsageError
 from cnn_jax.sections import (
     Checkpoint,
@@ -175,9 +175,10 @@ def _build(cls: Any, values: Any, prefix: str) -> Any:
 
 
 def setting_name(config: Experiment) -> str:
-    """Returns a name that runs share where nothing but their seed and their name differs."""
+    """Returns a name that runs share where nothing but seed, fold and name differs."""
     ignored = {path for path, field in fields() if field.metadata["resumable"]} | {"name", "seed"}
     varied = {path: value for path, value in flatten(config).items() if path not in ignored}
+    varied["dataset.fold"] = patterns.every_fold(config.dataset.fold)
     values = json.dumps(varied, sort_keys=True)
     return f"{config.name} {hashlib.sha256(values.encode()).hexdigest()[:6]}"
 

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 from cnn_jax.errors import UsageError
+from cnn_jax.patterns import MOST_FOLDS
 from cnn_jax.settings import check_value, fields, setting
 from cnn_jax.text import whole_number
 
@@ -104,9 +105,16 @@ class Sweep:
         20, "combinations of values to try with random and tpe", minimum=1, resumable=True
     )
     seeds: int = setting(1, "runs of each combination, which is ranked by their mean", minimum=1)
+    folds: int | None = setting(
+        None,
+        "train each combination on each of this many folds of 'train' (cross-validation), with "
+        "each of its seeds; it is ranked by the mean; none: no folds",
+        minimum=2,
+        maximum=MOST_FOLDS,
+    )
     prune: Literal["none", "median", "asha"] = setting(
         "none",
-        "stop a combination early by the validation accuracy of its first seed; median: below the "
+        "stop a combination early by the validation accuracy of its first run; median: below the "
         "median of the others at the same epoch; asha: not in the best third at epochs 1, 3, 9, "
         "... (successive halving)",
     )

@@ -108,6 +108,11 @@ def parse_fold(text: str) -> tuple[int, int]:
     return number, count
 
 
+def every_fold(text: str | None) -> str | None:
+    """Returns "*/5" for "2/5": what runs share that differ in the fold alone; None for None."""
+    return None if text is None else f"*/{parse_fold(text)[1]}"
+
+
 def parse_lr_scale(text: str | None) -> list[tuple[str, float]]:
     """Returns [(pattern, factor)] for a text like "block5:0.1,block4:0.01", in its order.
 

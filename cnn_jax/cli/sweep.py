@@ -41,7 +41,8 @@ def run_command(invocation: Invocation) -> int:
     study = plan.start(directory, base, options, presets.question(invocation), command)
     say = console.speaker(invocation.quiet)
     settings, seeds = text.plural(study.wanted, "setting"), text.plural(options.seeds, "seed")
-    say(f"sweep      {base.name}: {options.method}, {settings}, {seeds} each")
+    folds = "" if options.folds is None else f" on each of {options.folds} folds"
+    say(f"sweep      {base.name}: {options.method}, {settings}, {seeds} each{folds}")
     say(f"results    {text.shown(directory.path)}")
     if paths := plan.paths_that_change_images(options, base):
         names = " and ".join(paths)

@@ -51,13 +51,16 @@ def largest_share(counts: Sequence[int]) -> float | None:
 def largest_share_of(sweep: pathlib.Path) -> float | None:
     """Returns the largest class's share of the images that all runs of a sweep validated on.
 
-    It is None where there is no run yet, or where the runs were validated on different images.
+    It is the mean over folds, where there are any. It is None where there is no run yet, or where
+    the runs were validated on different images.
     """
-    counts = {
-        tuple(validation_counts(RunDirectory(path.parent).read("data", {})))
-        for path in sweep.glob("trials/*/seed*/data.json")
-    }
-    return largest_share(counts.pop()) if len(counts) == 1 else None
+    of_folds: dict[str, set[tuple[int, ...]]] = {}
+    for path in sweep.glob("trials/*/seed*/data.json"):
+        counts = validation_counts(RunDirectory(path.parent).read("data", {}))
+        of_folds.setdefault(path.parent.name.partition("_")[2], set()).add(tuple(counts))
+    found = [largest_share(counts.pop()) for counts in of_folds.values() if len(counts) == 1]
+    known = [share for share in found if share is not None]
+    return sum(known) / len(known) if known and len(known) == len(of_folds) else None
 
 
 def level(share: float) -> str:

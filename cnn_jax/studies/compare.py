@@ -23,17 +23,18 @@ from cnn_jax.studies.summaries import CHOSEN_BY, METRICS
 from cnn_jax.studies.ttest import SIGNIFICANCE
 
 EXPLANATION = (
-    "Accuracies are means ± sample standard deviations over n seeds, by the best checkpoint or by "
-    "that of the last epoch. What chose the best checkpoint (accuracy, unless all runs have "
-    "another --train.select) is judged on validation: a tie is a "
-    f"t-test with p >= {SIGNIFICANCE:g}, paired where the seeds are the same, else Welch's. Runs "
-    "that have not finished are not judged."
+    "Accuracies are means ± sample standard deviations over n runs (seeds and folds), by the best "
+    "checkpoint or by that of the last epoch. What chose the best checkpoint (accuracy, unless all "
+    "runs have another --train.select) is judged on validation: a tie is a t-test with p >= "
+    f"{SIGNIFICANCE:g}, paired where the seeds are the same, else Welch's; of folds it is paired, "
+    "and corrected for the training images that they share. Runs that have not finished are not "
+    "judged."
 )
 _ACCURACY = "best_validation_accuracy"
 # The words of a sweep for the statuses that it calls otherwise.
 _STATES = {"finished": "complete", "failed": "fail"}
 WIDTH = 120  # columns of the table
-_LAST = ("status", "against the best")
+_NUMBERS, _LAST = ("n", "folds", "epochs"), ("status", "against the best")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +89,7 @@ def table(comparison: Comparison, markdown: bool = False, width: int = WIDTH) ->
     metrics = [key for key in METRICS if any(each.values(key) for each in groups)]
     names = len({_name(each) for each in groups}) > 1 or not paths
     has_steps = any(map(_best_steps, groups))
+    has_folds = any(each.folds for each in groups)
     rows = []
     for each in groups:
         head = [_name(each)] if names else []
@@ -95,15 +97,20 @@ def table(comparison: Comparison, markdown: bool = False, width: int = WIDTH) ->
         epochs = "/".join(map(str, sorted({run.epochs for run in each.runs})))
         cells = [_cell(each, key) for key in metrics]
         step = [_best_steps(each)] if has_steps else []
-        row = [*head, *settings, str(len(each.runs)), epochs, *step, *cells, each.status, each.note]
-        rows.append(row)
-    titles = ["n", "epochs", *(["best step"] if has_steps else [])]
+        number = [str(len(each.runs)), *([_folds(each)] if has_folds else []), epochs]
+        rows.append([*head, *settings, *number, *step, *cells, each.status, each.note])
+    titles = [
+        "n",
+        *(["folds"] if has_folds else []),
+        "epochs",
+        *(["best step"] if has_steps else []),
+    ]
     titles += [*(METRICS[key][0] for key in metrics), *_LAST]
     headers = [*(["name"] if names else []), *paths, *titles]
     if markdown:
         return tables.markdown(rows, headers)
     of_best = [METRICS[key][0] for key in (judged_by(groups), "test_accuracy")]
-    return tables.fitting(rows, headers, width, ["name", "n", "epochs", *of_best, *_LAST, *paths])
+    return tables.fitting(rows, headers, width, ["name", *_NUMBERS, *of_best, *_LAST, *paths])
 
 
 def levels(comparison: Comparison) -> list[str]:
@@ -111,10 +118,7 @@ def levels(comparison: Comparison) -> list[str]:
     groups = comparison.groups
     lines = [f"{collapse.MEANING}."] if any(collapse.COLLAPSED in g.status for g in groups) else []
     shares = {
-        (g.settings["dataset.name"], run.largest_share)
-        for g in groups
-        for run in g.runs
-        if run.largest_share is not None
+        (g.settings["dataset.name"], g.largest_share) for g in groups if g.largest_share is not None
     }
     several = len({name for name, _ in shares}) > 1
     for name, share in sorted(shares):
@@ -140,6 +144,8 @@ def csv_text(comparison: Comparison) -> str:
     runs = [run for each in comparison.groups for run in each.runs]
     harmless = [p for p in HARMLESS if len({str(run.settings[p]) for run in runs}) > 1]
     paths = [*comparison.settings, *harmless]
+    if any(each.folds for each in comparison.groups) and "dataset.fold" not in paths:
+        paths.append("dataset.fold")
     steps = ["best_step", "last_step"]
     columns = [
         key for key in METRICS if key not in CHOSEN_BY or any(key in r.metrics for r in runs)
@@ -187,10 +193,11 @@ def _compared(same: Sequence[Group]) -> figures.Compared:
             }
         )
     first = same[0].settings
-    shares = {run.largest_share for each in same for run in each.runs}
-    path = first["dataset.path"]
+    shares = {each.largest_share for each in same}
+    path, fold = first["dataset.path"], first["dataset.fold"]
+    folds = "" if fold is None else f"(mean over {fold.partition('/')[2]} folds)"
     return figures.Compared(
-        title=first["dataset.name"] if path is None else f"{first['dataset.name']} {path}",
+        title=" ".join(filter(None, (first["dataset.name"], path, folds))),
         records=records,
         paths=differing(same),
         largest_share=shares.pop() if len(shares) == 1 and metric == _ACCURACY else None,
@@ -202,6 +209,15 @@ def _best_steps(of: Group) -> str:
     """Returns the steps of the checkpoints with the best validation accuracy."""
     steps = {run.steps.get("best_validation_accuracy") for run in of.runs} - {None}
     return "/".join(map(str, sorted(step for step in steps if step is not None)))
+
+
+def _folds(of: Group) -> str:
+    """Returns on which folds there are runs: "5 of 5", or "1,3 of 5" where some lack."""
+    if not of.folds:
+        return ""
+    count = str(of.settings["dataset.fold"]).partition("/")[2]
+    whole = len(of.folds) == int(count)
+    return f"{count if whole else ','.join(map(str, of.folds))} of {count}"
 
 
 def _name(of: Group) -> str:
@@ -233,6 +249,7 @@ def _record(of: Group, paths: Sequence[str]) -> dict[str, Any]:
         "name": _name(of),
         "settings": {path: of.settings[path] for path in paths},
         "n": len(of.runs),
+        **({"folds": _folds(of)} if of.folds else {}),
         "status": of.status,
         "metrics": metrics,
         "note": of.note,

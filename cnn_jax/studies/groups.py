@@ -1,4 +1,4 @@
-"""Groups runs that differ in nothing but their seed; chooses and sorts the groups.
+"""Groups runs that differ in nothing but their seed or fold; chooses and sorts the groups.
 
 Settings that change no result, such as how many checkpoints are kept, may differ within a group.
 """
@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from cnn_jax import experiment, text
+from cnn_jax import experiment, patterns, text
 from cnn_jax.errors import UsageError
 from cnn_jax.studies import seeds
 from cnn_jax.studies.summaries import METRICS, RunSummary
@@ -31,12 +31,12 @@ _IGNORED = ("name", "seed", *HARMLESS)
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but their seed and settings that change no result.
+    """Runs that differ in nothing but their seed, their fold, and settings that change no result.
 
     Attributes:
-        runs: one per seed.
+        runs: one per seed and fold.
         settings: the settings that all of them have, and the first one's name, seed and settings
-            that change no result.
+            that change no result; of folds "*/5".
         note: how the group compares to the best one; "" where nothing can be said.
     """
 
@@ -53,6 +53,22 @@ class Group:
         return seeds.fold(self.values(metric))
 
     @property
+    def folds(self) -> dict[int, list[RunSummary]]:
+        """{fold: its runs}, in order; {} where there are none."""
+        found: dict[int, list[RunSummary]] = {}
+        for run in self.runs:
+            if (fold := run.settings.get("dataset.fold")) is not None:
+                found.setdefault(patterns.parse_fold(fold)[0], []).append(run)
+        return dict(sorted(found.items()))
+
+    @property
+    def largest_share(self) -> float | None:
+        """The largest class's share of the validation images, the mean over folds, if known."""
+        shares = [run.largest_share for run in self.runs if run.largest_share is not None]
+        one = self.folds or len(set(shares)) == 1
+        return math.fsum(shares) / len(shares) if shares and one else None
+
+    @property
     def status(self) -> str:
         """The runs' status, or their statuses with the number of runs of each."""
         counts = collections.Counter(run.status for run in self.runs)
@@ -62,20 +78,27 @@ class Group:
 
 
 def group(runs: Sequence[RunSummary]) -> list[Group]:
-    """Returns the runs grouped by their settings without the seed, in order of appearance.
+    """Returns the runs grouped by their settings without seed and fold, in order of appearance.
 
-    A run that repeats settings and seed of another is no further sample of the same group: it
+    A run that repeats settings, seed and fold of another is no further sample of the same group: it
     starts a group of repetitions.
     """
     groups: dict[tuple[str, int], list[RunSummary]] = {}
     seen: collections.Counter[str] = collections.Counter()
     for run in runs:
-        settings = {k: v for k, v in run.settings.items() if k not in _IGNORED}
-        repetition = json.dumps(settings | {"seed": run.settings["seed"]}, sort_keys=True)
+        settings = {k: v for k, v in _with_every_fold(run).items() if k not in _IGNORED}
+        own = {name: run.settings.get(name) for name in ("seed", "dataset.fold")}
+        repetition = json.dumps(settings | own, sort_keys=True)
         key = json.dumps(settings, sort_keys=True), seen[repetition]
         seen[repetition] += 1
         groups.setdefault(key, []).append(run)
-    return [Group(tuple(members), members[0].settings) for members in groups.values()]
+    return [Group(tuple(members), _with_every_fold(members[0])) for members in groups.values()]
+
+
+def _with_every_fold(run: RunSummary) -> dict[str, Any]:
+    """Returns the settings of a run with what its fold is one of in place of the fold."""
+    fold = patterns.every_fold(run.settings.get("dataset.fold"))
+    return {**run.settings, "dataset.fold": fold}
 
 
 def differing(groups: Sequence[Group]) -> list[str]:

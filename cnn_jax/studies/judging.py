@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 
+from cnn_jax.studies import seeds
 from cnn_jax.studies.groups import Group
 from cnn_jax.studies.summaries import METRICS
 from cnn_jax.studies.ttest import SIGNIFICANCE, paired, welch
@@ -23,6 +25,7 @@ VALIDATION_SETTINGS = (
     "dataset.validation_split",
     "dataset.validation_fraction",
     "dataset.test_fraction",
+    "dataset.fold",
 )
 
 
@@ -30,7 +33,8 @@ def judge(groups: Sequence[Group], metric: str) -> list[Group]:
     """Returns the groups with a note on how each compares to the best of the same data.
 
     Only groups whose runs are all finished are judged. The test is the paired t-test where two
-    groups have the same seeds, else Welch's.
+    groups have the same seeds, else Welch's; of folds it is the paired one over the folds, each
+    with the mean of its seeds.
 
     Args:
         groups: the groups.
@@ -79,6 +83,8 @@ def _notes(groups: Sequence[Group], metric: str) -> dict[int, str]:
 def _against(best: Group, other: Group, metric: str) -> str:
     """Returns how a group compares to the best one, in a few words."""
     images = min(run.validation_images for run in best.runs + other.runs)
+    if best.folds:
+        return _by_fold(best, other, metric, images)
     first, second = (
         {run.settings["seed"]: run.metrics[metric] for run in group.runs} for group in (best, other)
     )
@@ -88,4 +94,27 @@ def _against(best: Group, other: Group, metric: str) -> str:
         test, p = "paired", paired([*first.values()], [second[seed] for seed in first], images)
     else:
         test, p = "Welch", welch([*first.values()], [*second.values()], images)
+    return _said(p, test)
+
+
+def _by_fold(best: Group, other: Group, metric: str, images: int) -> str:
+    """Returns how a group compares to the best one, where both were trained on folds."""
+    if best.folds.keys() != other.folds.keys():
+        return "other folds"
+    if len(best.folds) < 2:
+        return "one fold"
+    first, second = (
+        [
+            seeds.fold([run.metrics[metric] for run in runs if metric in run.metrics]).mean
+            for runs in group.folds.values()
+        ]
+        for group in (best, other)
+    )
+    if any(map(math.isnan, first + second)):
+        return ""
+    count = int(str(best.settings["dataset.fold"]).partition("/")[2])
+    return _said(paired(first, second, images, held_out=1 / (count - 1)), "paired by fold")
+
+
+def _said(p: float, test: str) -> str:
     return f"{'tie' if p >= SIGNIFICANCE else 'less'} (p = {p:.2g}, {test})"

@@ -20,6 +20,7 @@ from cnn_jax.studies import (
 from cnn_jax.studies.collapse import COLLAPSED
 from cnn_jax.studies.sweep import results
 from cnn_jax.studies.sweep.study import OPEN
+from cnn_jax.studies.sweep.worker import repetitions
 
 # The number of settings whose curves are drawn.
 _MOST_CURVES = 3
@@ -54,7 +55,8 @@ def page_of(
     parts += _summary(plan, records, complete, share, title_of_metric)
     parts += _scatters(complete, title_of_metric)
     parts += _every_setting(records, complete, title_of_metric)
-    parts += _best_curves(directory, complete[:_MOST_CURVES], base.seed, title_of_metric)
+    run = next(iter(repetitions(sides.options_of(plan, "sweep"), base)))
+    parts += _best_curves(directory, complete[:_MOST_CURVES], run, title_of_metric)
     parts += _ties(directory, metric)
     parts += report_parts.settings(base, images)
     if "command" in plan:
@@ -85,7 +87,7 @@ def _summary(
     planned = plan.get("settings", len(records))
     if ended < planned:
         parts.append(page.paragraph(f"It has not ended: {planned - ended} settings are left."))
-    if options["seeds"] == 1:
+    if options["seeds"] == 1 and options.get("folds") is None:
         parts.append(
             page.paragraph("With one seed each, small differences between settings may be chance.")
         )
@@ -96,6 +98,7 @@ def _summary(
         "diverged": str(sum(r["state"] == "diverged" for r in records)),
         "say one class only (collapsed)": str(sum(r["state"] == COLLAPSED for r in records)),
         "seeds each": str(options["seeds"]),
+        **({"folds": str(options["folds"])} if options.get("folds") else {}),
         "seconds in all": f"{sum(r['seconds'] for r in records):,.0f}",
     }
     if share is not None:
@@ -143,12 +146,12 @@ def _every_setting(
 
 
 def _best_curves(
-    directory: RunDirectory, records: Sequence[dict[str, Any]], seed: int, metric: str
+    directory: RunDirectory, records: Sequence[dict[str, Any]], run: str, metric: str
 ) -> list[str]:
-    """Returns the metric over the epochs of the first seed of some settings."""
+    """Returns the metric over the epochs of the first run of some settings."""
     series = {}
     for record in records:
-        first = RunDirectory(directory.path / "trials" / record["place"] / f"seed{seed}")
+        first = RunDirectory(directory.path / "trials" / record["place"] / run)
         history = first.read("history", [])
         if history:
             series[record["place"]] = [selection.value_of(epoch) for epoch in history]
@@ -169,5 +172,5 @@ def _ties(directory: RunDirectory, metric: str) -> list[str]:
     if not ties:
         return []
     verb = "settings cannot" if len(ties) > 1 else "setting cannot"
-    sentence = f"{len(ties)} {verb} be told from the best one by a t-test over their seeds."
+    sentence = f"{len(ties)} {verb} be told from the best one by a t-test over their runs."
     return [page.paragraph(sentence)]

@@ -32,19 +32,22 @@ def welch(a: Sequence[float], b: Sequence[float], images: int) -> float:
     return float(test.pvalue)
 
 
-def paired(a: Sequence[float], b: Sequence[float], images: int) -> float:
+def paired(a: Sequence[float], b: Sequence[float], images: int, held_out: float = 0.0) -> float:
     """Returns the p-value of the two-sided paired t-test of equal means.
 
     Args:
         a: accuracies in 0..1, two or more.
-        b: the accuracies that belong to them, of the same seeds in the same order.
+        b: the accuracies that belong to them, of the same seeds or folds in the same order.
         images: the number of images that each accuracy was measured on.
+        held_out: of folds, the number of images of one over that of the others. Their training
+            images overlap, so the accuracies vary less than those of new images would.
 
-    Source: "Student" 1908, "The probable error of a mean".
+    Source: "Student" 1908, "The probable error of a mean"; for folds Nadeau and Bengio 2003,
+    "Inference for the generalization error".
     """
     differences = np.subtract(a, b)
     count = len(differences)
-    error = _deviation(differences, 2 * _rounding(images)) / math.sqrt(count)
+    error = _deviation(differences, 2 * _rounding(images)) * math.sqrt(1 / count + held_out)
     return float(2 * stats.t.sf(abs(float(np.mean(differences))) / error, count - 1))
 
 

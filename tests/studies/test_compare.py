@@ -100,6 +100,46 @@ def test_settings_that_change_no_result_neither_part_groups_nor_are_shown(tmp_pa
     assert "dataset.on_error" in compared(capsys, tmp_path)
 
 
+def test_folds_are_folded_as_seeds_are(tmp_path, capsys):
+    better = {1: 0.90, 2: 0.92, 3: 0.91, 4: 0.95}
+    for fold, accuracy in better.items():
+        make(tmp_path / f"a{fold}", [accuracy], dataset__fold=f"{fold}/4", model__name="lenet5")
+        for seed in (0, 1):
+            worse = [accuracy - 0.1 + seed / 1000]
+            make(
+                tmp_path / f"b{fold}{seed}",
+                worse,
+                seed,
+                dataset__fold=f"{fold}/4",
+                model__name="mlp",
+            )
+        if fold < 3:
+            more: Any = {"dataset__fold": f"{fold}/4", "model__name": "study_cnn"}
+            make(tmp_path / f"c{fold}", [0.85], **more)
+        make(tmp_path / f"d{fold}", [0.99], seed=fold, model__name="mnist_cnn")  # of no fold
+    found = json.loads(compared(capsys, tmp_path, "--format=json"))
+    groups = {group["settings"]["model.name"]: group for group in found}
+    assert groups["lenet5"]["n"] == 4
+    assert groups["lenet5"]["metrics"]["best_validation_accuracy"]["mean"] == pytest.approx(0.92)
+    accuracy = groups["lenet5"]["metrics"]["best_validation_accuracy"]
+    assert accuracy["std"] == pytest.approx(0.0216, abs=1e-4)
+    assert groups["lenet5"]["settings"]["dataset.fold"] == "*/4"
+    assert (groups["lenet5"]["note"], groups["mnist_cnn"]["note"]) == ("best", "")
+    assert re.fullmatch(r"less \(p = \S+, paired by fold\)", groups["mlp"]["note"])
+    assert groups["mlp"]["n"] == 8
+    assert (groups["study_cnn"]["folds"], groups["study_cnn"]["note"]) == (
+        "1,2 of 4",
+        "other folds",
+    )
+    lines = studied.table(studied.compare([str(tmp_path)]), width=300).splitlines()
+    assert re.search(r" n +folds +epochs ", lines[0])
+    assert any("4 of 4" in line and "best" in line for line in lines)
+    assert "2/4" in compared(capsys, tmp_path, "--format=csv")
+    compared(capsys, tmp_path, f"--output={tmp_path}/folds.png")
+    only = json.loads(compared(capsys, tmp_path, "--where=dataset.fold=*/4", "--format=json"))
+    assert len(only) == 3
+
+
 def test_a_wide_table_is_continued_below_and_a_file_has_all(tmp_path, capsys, monkeypatch):
     folders = [f"/photographs/{'very/long/' * 20}{i}" for i in range(3)]
     for i, model in enumerate(("lenet5", "mlp", "study_cnn")):

@@ -60,6 +60,9 @@ def test_a_sweep_is_stopped_goes_on_with_two_workers_and_keeps_the_best(start, c
         ((*PLAN, "--sweep.trials=5"), "leave --sweep.trials out"),
         ((*PLAN, "--workdir=full"), "holds other files"),
         ((*PLAN, "--sweep.storage=nonsense://x"), "storage cannot be opened"),
+        ((*PLAN, "--sweep.folds=5", "--dataset.fold=1/5"), "leave one of them out"),
+        ((*PLAN, "--sweep.folds=5", "--dataset.validation_split=test"), "validation_split out"),
+        ((*PLAN[:-1], "--sweep.space=dataset.fold=[1/5,2/5]"), "--sweep.folds=5 trains every"),
     ],
 )
 def test_what_cannot_be_swept_is_said_before_anything_starts(main, capsys, arguments, message):

@@ -18,6 +18,7 @@ from cnn_jax.experiment import Experiment, Optimizer, Train
 from cnn_jax.options import Sweep
 from cnn_jax.runs import recorder
 from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.studies import collapse
 from cnn_jax.studies.sweep import processes, results, space, worker
 from cnn_jax.studies.sweep.study import MOST_ATTEMPTS, Study
 from cnn_jax.studies.sweep.trial import LostError
@@ -510,3 +511,18 @@ def test_a_setting_whose_worker_json_is_damaged_is_taken_over(directory, content
     again = found.take()
     assert again is not None
     assert again.place == trial.place
+
+
+def test_every_setting_is_trained_on_every_fold_and_ranked_by_the_mean(directory):
+    found = study(directory, "optimizer.learning_rate=[0.1,0.2]", folds=3, seeds=2)
+    work(found)
+    names = [f"seed{seed}_fold{fold}" for seed in (0, 1) for fold in (1, 2, 3)]
+    assert starts(directory) == sorted(f"{place}/{n}" for place in ("0000", "0001") for n in names)
+    config = json.loads((directory / "trials/0001/seed1_fold2/config.json").read_text())
+    assert (config["seed"], config["dataset"]["fold"]) == (1, "2/3")
+    assert [(r["seeds"], round(r["value"], 9)) for r in found.records()] == [(6, 0.1), (6, 0.2)]
+    assert collapse.largest_share_of(directory) == pytest.approx(0.7)  # of each fold
+    written = results.write(found, BASE)
+    best = json.loads((directory / "best.json").read_text())
+    assert best["dataset"]["fold"] is None  # the best is trained on all images
+    assert len(written.complete) == 2

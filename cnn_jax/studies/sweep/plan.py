@@ -1,9 +1,9 @@
 """The plan of a sweep, which all of its workers follow: plan.json.
 
 The directory of a sweep also holds `study.journal` (the trials, unless another storage has them),
-`study.json` (their name in the storage), `trials/NNNN/seedN` (run directories), `sweep.json` (their
-results so far), and at the end `best.json` (the best setting as an experiment) and
-`figures/sweep.png`.
+`study.json` (their name in the storage), `trials/NNNN/seedN` (run directories; of folds
+`seedN_foldK`), `sweep.json` (their results so far), and at the end `best.json` (the best setting as
+an experiment) and `figures/sweep.png`.
 """
 
 import dataclasses
@@ -134,6 +134,13 @@ def start(
             "sweep needs --sweep.space, such as --sweep.space='optimizer.learning_rate="
             "log(1e-4,1e-1)'"
         )
+    if options.folds is not None:
+        if base.dataset.fold is not None:
+            raise UsageError(
+                f"--sweep.folds={options.folds} trains on every fold, and --dataset.fold="
+                f"{base.dataset.fold} names one; leave one of them out"
+            )
+        experiment.replace(base, {"dataset.fold": f"1/{options.folds}"})  # refuses what excludes it
     dimensions = space.parse(options.space, base)
     # Before anything is written: single values may be legal, and their combinations not.
     settings = space.planned(options, dimensions, base)

@@ -99,8 +99,9 @@ def _field(name: str) -> dataclasses.Field:
         raise UsageError(
             f"--sweep.space: there is no setting {name!r}{text.did_you_mean(name, list(known))}"
         )
-    if name in ("seed", "name"):
-        tip = "; --sweep.seeds repeats every setting" if name == "seed" else ""
+    if name in ("seed", "name", "dataset.fold"):
+        tips = {"seed": "; --sweep.seeds repeats every setting", "name": ""}
+        tip = tips.get(name, "; --sweep.folds=5 trains every setting on each of five folds")
         raise UsageError(f"--sweep.space: {name} is not a setting to sweep{tip}")
     if name == "train.select":
         raise UsageError("--sweep.space: all settings are judged by one --train.select: give it")

@@ -1,4 +1,4 @@
-"""A worker: takes a setting, trains it with every seed in processes of their own, records it."""
+"""A worker: takes a setting, trains it with every seed (and fold) in a process each, records it."""
 
 import dataclasses
 import errno
@@ -8,11 +8,13 @@ import pathlib
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from cnn_jax import experiment, files, text
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.evaluation import selection
 from cnn_jax.experiment import Experiment
+from cnn_jax.options import Sweep
 from cnn_jax.reporting import tables
 from cnn_jax.runs import recorder
 from cnn_jax.runs.directory import RunDirectory
@@ -69,7 +71,7 @@ class Worker:
             self.say(f"           {outcome}")
 
     def _try(self, trial: Trial) -> str:
-        """Trains a setting with every seed, records the result, and returns it in a few words."""
+        """Trains every run of a setting, records the result, and returns it in a few words."""
         try:
             runs = self._runs(trial)
             pruned = False
@@ -86,7 +88,7 @@ class Worker:
             return "this worker was silent for too long; another has taken over its setting"
 
     def _runs(self, trial: Trial) -> dict[RunDirectory, Experiment]:
-        """Returns the experiment of every seed of a setting, by its directory.
+        """Returns the experiment of every seed and fold of a setting, by its directory.
 
         Raises:
             UsageError: the setting is not legal.
@@ -94,12 +96,11 @@ class Worker:
         """
         # TensorBoard's tables cut names off at their ends, and know a group by its runs' name.
         name = f"{trial.place}-{self.study.directory.name}"
-        first, count = self.base.seed, self.study.options.seeds
         runs = {
-            RunDirectory(trial.directory / f"seed{seed}"): experiment.replace(
-                self.base, {**trial.setting, "seed": seed, "name": name}
+            RunDirectory(trial.directory / run): experiment.replace(
+                self.base, {**trial.setting, **changes, "name": name}
             )
-            for seed in range(first, first + count)
+            for run, changes in repetitions(self.study.options, self.base).items()
         }
         for directory, config in runs.items():
             if not directory.exists():
@@ -122,8 +123,9 @@ class Worker:
             RunError: the disk is full, which is no fault of the setting.
         """
         reported = 0
-        # The first seed decides whether the setting is worth the others.
-        decides, rule = config.seed == self.base.seed, selection.Rule.of(config)
+        # The first run decides whether the setting is worth the others.
+        decides = directory.path.name == next(iter(repetitions(self.study.options, self.base)))
+        rule = selection.Rule.of(config)
 
         def report() -> bool:
             """Reports the epochs that are new; returns whether to stop here."""
@@ -156,6 +158,23 @@ class Worker:
         if code == UsageError.exit_code:
             raise UsageError(_last_error(_log(trial)))
         return code is None or report()
+
+
+def repetitions(options: Sweep, base: Experiment) -> dict[str, dict[str, Any]]:
+    """Returns {name of its directory: settings} of the runs of each setting, the first first.
+
+    Args:
+        options: the sweep.
+        base: the experiment that all settings vary.
+    """
+    seeds = range(base.seed, base.seed + options.seeds)
+    if options.folds is None:
+        return {f"seed{seed}": {"seed": seed} for seed in seeds}
+    return {
+        f"seed{seed}_fold{fold}": {"seed": seed, "dataset.fold": f"{fold}/{options.folds}"}
+        for seed in seeds
+        for fold in range(1, options.folds + 1)
+    }
 
 
 def wait(study: Study, alive: Callable[[], int], stop: Callable[[], bool]) -> int:
