@@ -223,8 +223,8 @@ def page(result: dict[str, Any]) -> str:
         "## A planted cause\n",
         "A network with two convolutions learned three classes of noise; two of them have a square",
         f"of 5 x 5 pixels, white or red, at a random place (test accuracy {accuracy:.3f}). How",
-        "much of the positive evidence lies on the square and two pixels around it, and on how many",
-        "images it is more than half:\n",
+        "much of the positive evidence lies on the square and two pixels around it, and on how",
+        "many images it is more than half:\n",
         tables.markdown(rows, ["map", "network", "images", "mean share", "area", "more than half"]),
     ]
     if result["tested"]:
