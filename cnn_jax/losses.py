@@ -66,16 +66,19 @@ def binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return -(targets * log_p + (1 - targets) * log_q)
 
 
-def multilabel(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def multilabel(logits: jax.Array, labels: jax.Array, weights: jax.Array | None = None) -> jax.Array:
     """Computes the binary cross-entropy of each finding, and its mean over them, float32 [batch].
 
     Args:
         logits: float32 [batch, findings].
         labels: [batch, findings], 1 for each that an example has, else 0.
+        weights: float32 [2, findings], of the findings that an example has not, and of those that
+            it has; None: all count alike.
     """
     targets = labels.astype(logits.dtype)
     log_p, log_q = jnp.asarray(jax.nn.log_sigmoid(logits)), jnp.asarray(jax.nn.log_sigmoid(-logits))
-    return -jnp.mean(targets * log_p + (1 - targets) * log_q, axis=1)
+    without, having = (1.0, 1.0) if weights is None else weights
+    return -jnp.mean(having * targets * log_p + without * (1 - targets) * log_q, axis=1)
 
 
 REGISTRY: dict[str, Loss] = {

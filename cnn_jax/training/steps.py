@@ -25,7 +25,7 @@ class Hyperparameters(NamedTuple):
         weight_decay: float32 [].
         label_smoothing: float32 [].
         dropout_rate: float32 [], or None for the model as it was assembled.
-        class_weights: float32 [classes], of the loss; None: all count alike.
+        class_weights: of the loss, as `balance.class_weights` returns them; None: all count alike.
     """
 
     learning_rate: jax.Array
@@ -98,7 +98,7 @@ def make_train_step(plan: Plan, phase: int = 0) -> TrainStep:
             for auxiliary in jax.tree.leaves(updated.get("auxiliary", {})):
                 total += models.AUXILIARY_WEIGHT * loss_of(auxiliary)
             if hyper.class_weights is not None:
-                total *= balance.of_labels(hyper.class_weights, batch.labels)
+                total = balance.weighted(hyper.class_weights, total, logits, batch.labels)
             mean = jnp.sum(total * batch.weights) / jnp.maximum(jnp.sum(batch.weights), 1)
             return mean, (metrics.batch_sums(values, logits, batch), updated)
 

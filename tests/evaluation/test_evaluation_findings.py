@@ -176,7 +176,12 @@ def test_from_a_table_to_what_predict_lists(tmp_path, capsys):
     flags = ["--dataset.name=table", f"--dataset.path={table}", f"--workdir={run}"]
     flags += [f"--dataset.label_columns={','.join(NAMES)}", "--model.name=mlp"]
     flags += ["--dataset.image_size=none", "--dataset.batch_size=30", "--train.epochs=25"]
-    flags += ["--train.loss=multilabel", "--train.select=auc", "--optimizer.learning_rate=3e-3"]
+    flags += [
+        "--train.loss=multilabel",
+        "--train.class_weights=balanced",
+        "--train.select=auc",
+        "--optimizer.learning_rate=3e-3",
+    ]
     flags += ["--logging.figures_every=25", "--logging.projector_images=20"]
     assert main(["train", *flags]) == 0
     said = capsys.readouterr().out
@@ -209,9 +214,9 @@ def test_what_counts_each_image_for_one_class_is_refused():
     labels = np.tile(np.array([[1, 1], [0, 1], [1, 0], [0, 0]], np.uint8), (10, 1))
     images = np.random.default_rng(0).integers(0, 255, (40, 8, 8, 1)).astype(np.uint8)
     made = cnn_jax.from_arrays(images, labels, multilabel=True)
-    for setting in ({"train.class_weights": "balanced"}, {"train.sampling": "balanced"}):
-        with pytest.raises(UsageError, match="may have several findings"):
-            cnn_jax.create(made, model="mlp", loss="multilabel", settings=setting)
+    balanced = {"train.sampling": "balanced"}
+    with pytest.raises(UsageError, match="may have several findings"):
+        cnn_jax.create(made, model="mlp", loss="multilabel", settings=balanced)
     with pytest.raises(UsageError, match=r"several findings each: use train\.loss=multilabel"):
         cnn_jax.create(made, model="mlp")
     one = cnn_jax.from_arrays(images, labels[:, 0])

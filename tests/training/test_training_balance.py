@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnn_jax import experiment
+from cnn_jax import experiment, losses
 from cnn_jax.data import DataInfo
 from cnn_jax.errors import UsageError
 from cnn_jax.sections import Train
@@ -76,11 +76,36 @@ def test_data_above_three_to_one_get_a_hint_where_nothing_is_done(counts, said):
 
 
 def test_shares_of_classes_have_the_mean_of_their_weights():
-    weights = jnp.asarray([0.5, 2.0])
-    of = balance.of_labels(weights, jnp.asarray([1, 0]))
-    np.testing.assert_allclose(of, [2, 0.5])
-    mixed = balance.of_labels(weights, jnp.asarray([[0.0, 1.0], [0.5, 0.5]]))
-    np.testing.assert_allclose(mixed, [2, 1.25])
+    weights, values, logits = jnp.asarray([0.5, 2.0]), jnp.asarray([1.0, 10.0]), jnp.zeros((2, 2))
+    of = balance.weighted(weights, values, logits, jnp.asarray([1, 0]))
+    np.testing.assert_allclose(of, [2, 5])
+    shares = jnp.asarray([[0.0, 1.0], [0.5, 0.5]])
+    np.testing.assert_allclose(balance.weighted(weights, values, logits, shares), [2, 12.5])
+
+
+def test_with_several_findings_each_counts_as_much_as_its_absence():
+    values = data_json(class_names=["cat", "dog"], class_counts={"train": [5, 30]})
+    several = DataInfo.from_dict({**values, "sizes": {"train": 40}, "multilabel": True})
+    weights = balance.class_weights("balanced", several)
+    assert weights is not None
+    np.testing.assert_allclose(weights, [[40 / 70, 40 / 20], [40 / 10, 40 / 60]], rtol=1e-6)
+    labels = jnp.asarray(np.array([[1, 0], [0, 1], [0, 0]], np.uint8))
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2)), jnp.float32)
+    plain = losses.multilabel(logits, labels)
+    p = np.asarray(jax.nn.sigmoid(logits))
+    each = -np.where(labels == 1, weights[1] * np.log(p), weights[0] * np.log(1 - p))
+    found = balance.weighted(jnp.asarray(weights), plain + 1, logits, labels)  # 1: of another head
+    np.testing.assert_allclose(found, each.mean(axis=1) + 1, rtol=1e-5)
+    named = balance.class_weights("cat:7", several)
+    assert named is not None
+    np.testing.assert_allclose(named[1, 0] / named[0, 0], 7, rtol=1e-6)
+    np.testing.assert_allclose((named * [[35, 10], [5, 30]]).sum(axis=0), [40, 40], rtol=1e-6)
+    assert balance.hints(Train(), several) == [
+        "imbalance  7.0 images without cat to one with it: --train.class_weights=balanced makes "
+        "them count alike"
+    ]
+    with pytest.raises(UsageError, match=r"use train\.class_weights=balanced"):
+        balance.check(Train(sampling="balanced"), several)
 
 
 def test_a_step_follows_the_weighted_loss(made_step):
