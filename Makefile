@@ -16,6 +16,7 @@ PIP = --quiet --constraint constraints.txt
 run: $(VENV)/installed
 	$(VENV)/bin/python launch.py train --config=digits_lenet --workdir=$(RUN_DIR)
 	$(VENV)/bin/python launch.py evaluate --workdir=$(RUN_DIR)
+	@echo "page       $(VENV)/bin/python launch.py page --workdir=$(RUN_DIR) --output=page.html"
 
 test: lint
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile

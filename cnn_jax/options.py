@@ -1,4 +1,4 @@
-"""The settings of `advise`, `sweep` and `explain`, which are no part of an Experiment."""
+"""The settings of commands such as `advise` and `sweep`, which are no part of an Experiment."""
 
 import dataclasses
 from typing import Literal
@@ -233,3 +233,23 @@ class Explain:
     def chosen(self) -> list[str] | None:
         """The methods, in the order given; None: they were not."""
         return None if self.methods is None else self.methods.split(",")
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """What the command `page` shows beside the run.
+
+    Raises:
+        UsageError: a value has another form.
+    """
+
+    baseline: str | None = setting(
+        None,
+        "the directory of another run with the same images and classes, such as one of dense "
+        "layers, which is shown the same pictures",
+    )
+    advise: str | None = setting(None, "the directory of an advise, whose results become a section")
+
+    def __post_init__(self) -> None:
+        for path, field in fields(Page, "page."):
+            check_value(path, field, getattr(self, field.name))

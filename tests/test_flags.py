@@ -117,6 +117,7 @@ def test_the_commands_and_their_arguments():
         "advise",
         "compare",
         "report",
+        "page",
         "sweep",
     ]
     for command in ("train", "evaluate", "describe", "models", "advise"):
@@ -277,7 +278,7 @@ def test_an_unknown_flag_gets_a_suggestion(argument, suggestion):
         ),
         (
             ["describe", "--checkpoint=best"],
-            "--checkpoint belongs to evaluate, predict and explain",
+            "--checkpoint belongs to evaluate, predict, explain and page",
         ),
         (
             ["evaluate", "--format=json"],
@@ -285,7 +286,7 @@ def test_an_unknown_flag_gets_a_suggestion(argument, suggestion):
         ),
         (
             ["train", "--output=a.png"],
-            "--output belongs to describe, compare, report and predict, not to train",
+            "--output belongs to describe, compare, report, predict and page, not to train",
         ),
         (["models", "--layers"], "--layers belongs to describe, not to models"),
         (["describe", "--output=a.jpg"], "a file that ends in .png or .svg, not 'a.jpg'"),

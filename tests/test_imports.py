@@ -13,7 +13,7 @@ ROOMS = [
     ["__init__", "api"],
     ["cli"],
     ["studies"],
-    ["explain", "export"],
+    ["explain", "export", "page"],
     ["training"],
     ["runs"],
     ["trust"],

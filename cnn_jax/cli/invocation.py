@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cnn_jax import experiment, settings
-from cnn_jax.options import Advise, Explain, Sweep
+from cnn_jax.options import Advise, Explain, Page, Sweep
 
 # `Command.settings` of a command that takes them all: every path starts with "".
 EVERY_SETTING = ("",)
@@ -118,6 +118,13 @@ COMMANDS = (
         computes=False,
     ),
     Command(
+        "page",
+        "write one HTML page in which the trained network runs, to see how it works",
+        "page --workdir=runs/digits_lenet --output=page.html",
+        settings=("dataset.path", "dataset.data_dir", "dataset.root"),
+        reads_run=True,
+    ),
+    Command(
         "sweep",
         "search hyperparameters: grid, random or TPE, with early stopping, resumable",
         "sweep --config=digits_lenet --sweep.space='optimizer.learning_rate=log(1e-4,1e-1)'",
@@ -128,7 +135,12 @@ COMMANDS = (
 
 
 # Sections of flags that belong to the command of that name, and are no part of an Experiment.
-SECTIONS: dict[str, type] = {"advise": Advise, "sweep": Sweep, "explain": Explain}
+SECTIONS: dict[str, type] = {
+    "advise": Advise,
+    "sweep": Sweep,
+    "explain": Explain,
+    "page": Page,
+}
 
 # (dotted path, field) of everything that is a flag.
 Fields = list[tuple[str, dataclasses.Field]]
@@ -187,6 +199,7 @@ class Invocation:
         advise: {field of options.Advise: value} of the flags that were given.
         sweep: {field of options.Sweep: value}, likewise.
         explain: {field of options.Explain: value}, likewise.
+        page: {field of options.Page: value}, likewise.
     """
 
     command: str = "train"
@@ -216,6 +229,7 @@ class Invocation:
     advise: dict[str, Any] = dataclasses.field(default_factory=dict)
     sweep: dict[str, Any] = dataclasses.field(default_factory=dict)
     explain: dict[str, Any] = dataclasses.field(default_factory=dict)
+    page: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def code_flags(self) -> list[str]:

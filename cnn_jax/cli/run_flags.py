@@ -36,7 +36,7 @@ RUN_FLAGS = (
         "config",
         "preset",
         "a preset's name, its .py file, or a run's config.json",
-        without_effect_on=("evaluate", "predict", "explain", *_LISTS),
+        without_effect_on=("evaluate", "predict", "explain", "page", *_LISTS),
     ),
     RunFlag("workdir", "directory", "the run directory", without_effect_on=_LISTS),
     RunFlag(
@@ -78,7 +78,7 @@ RUN_FLAGS = (
         "best|last|STEP",
         "which checkpoint: best by validation, the newest, or that of a step",
         "best",
-        commands=("evaluate", "predict", "explain"),
+        commands=("evaluate", "predict", "explain", "page"),
     ),
     RunFlag(
         "split",
@@ -156,15 +156,15 @@ RUN_FLAGS = (
         "bool",
         "show images and the names and places of files; leave them out where they are private",
         True,
-        commands=("report",),
+        commands=("report", "page"),
     ),
     RunFlag(
         "output",
         "file",
         "where to save the picture of a network or of a comparison (.png, .svg; none: nowhere), or "
-        "the report (.html; none: report.html in its directory), or the predictions (.csv; none: "
-        "they are printed)",
-        commands=("describe", "compare", "report", "predict"),
+        "the report or page (.html; none: report.html or page.html in its directory), or the "
+        "predictions (.csv; none: they are printed)",
+        commands=("describe", "compare", "report", "predict", "page"),
     ),
 )
 
@@ -174,4 +174,5 @@ ENDINGS = {
     "compare": (".png", ".svg"),
     "report": (".html",),
     "predict": (".csv",),
+    "page": (".html",),
 }

@@ -1,0 +1,85 @@
+"""Joins style, scripts and contents to one HTML file whose policy loads nothing."""
+
+import base64
+import hashlib
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from cnn_jax.reporting.page import escape
+
+_HERE = pathlib.Path(__file__).resolve().parent
+SCRIPTS = (
+    "engine.js",
+    "ui.js",
+    "draw.js",
+    "network.js",
+    "picture.js",
+    "scene_window.js",
+    "scene_shapes.js",
+    "scene_walk.js",
+    "scene_dense.js",
+    "scene_why.js",
+    "scene_trust.js",
+    "quiz.js",
+    "main.js",
+)
+STYLE = "page.css"
+
+
+def document(contents: dict[str, Any]) -> str:
+    """Returns the page.
+
+    Its policy allows the style and the script that are in it, by their sha256, pictures made of
+    data, and a worker made of the script; nothing can be loaded from anywhere or sent.
+
+    Args:
+        contents: what `contents.gather` returns.
+    """
+    style = (_HERE / STYLE).read_text()
+    script = "\n".join(['"use strict";', *((_HERE / name).read_text() for name in SCRIPTS)])
+    policy = (
+        f"default-src 'none'; img-src data: blob:; worker-src blob:; "
+        f"style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    data = json.dumps(contents, separators=(",", ":"), default=_plain, allow_nan=False)
+    title = f"What {contents['model']} sees: {contents['data']}"
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<link rel="icon" href="data:,">
+<title>{escape(title)}</title>
+<style>{style}</style>
+</head>
+<body>
+<a class="skip" href="#scene-1">to the first section</a>
+<header><h1>{escape(title)}</h1></header>
+<main></main>
+<noscript>This page computes in your browser, and needs JavaScript to do it.</noscript>
+<script type="application/json" id="contents">{_in_html(data)}</script>
+<script>{script}</script>
+</body>
+</html>
+"""
+
+
+def _in_html(text: str) -> str:
+    """Returns JSON that ends no element: `<` is written as an escape, which JSON knows."""
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def _plain(value: Any) -> Any:
+    """Returns a number of NumPy's as one of Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is not for JSON")

@@ -1,0 +1,124 @@
+// Section 7: when should it be silent? Section 8: freeze or fine-tune?
+
+const halvesOf = (base64) => {
+  const bytes = bytesOf(base64);
+  return engineModule().unpack([{ type: "float16", at: 0, size: bytes.length / 2 }], bytes)[0];
+};
+
+// Coverage and error of the answers that are at least as sure as the threshold.
+const answered = (rows, labels, temperature, threshold) => {
+  let [said, wrong] = [0, 0];
+  const bins = Array.from({ length: 10 }, () => ({ count: 0, right: 0, sure: 0 }));
+  rows.forEach((logits, i) => {
+    const p = softmax(logits, temperature);
+    const best = p.indexOf(Math.max(...p));
+    const right = best === labels[i];
+    const bin = bins[Math.min(9, Math.floor(p[best] * 10))];
+    bin.count++;
+    bin.sure += p[best];
+    if (right) bin.right++;
+    if (p[best] >= threshold) { said++; if (!right) wrong++; }
+  });
+  return { said, wrong, coverage: said / rows.length, error: said ? wrong / said : 0, bins };
+};
+
+const sceneTrust = (contents, network) => {
+  const test = contents.test;
+  const trust = contents.trust;
+  const ask = question({
+    ask: "the network says: frog, 0.97. Does that mean that 97 of 100 such pictures are frogs?",
+    answers: ["yes, softmax gives the chance", "only if that was measured on pictures it had not seen", "yes, if it was trained long enough"], right: 1,
+    why: ["Softmax makes positive numbers that sum to one. Nothing in training makes them chances: networks are often surer than they are right. On held-out pictures one can count how often 0.97 is right, and stretch or press the numbers by one temperature until they fit.",
+      "A picture of something that is none of the classes also gets numbers that sum to one: draw nothing but noise above and look."],
+    source: "C. Guo et al., On calibration of modern neural networks, 2017; T. Pearce et al., Understanding softmax confidence and uncertainty, 2021",
+  });
+  const intro = ["A network always answers. Where a wrong answer costs more than none, it should be silent below a threshold: then fewer pictures are answered, and fewer answers are wrong."];
+  if (!test) {
+    scene(7, "When should it be silent?", [...intro, "This page was written without the run's images, so there are no test results to try thresholds on."], ask);
+    return;
+  }
+  const flat = halvesOf(test.logits);
+  const rows = test.labels.map((_, i) => flat.subarray(i * test.outputs, (i + 1) * test.outputs));
+  const state = { temperature: trust?.temperature ?? 1, threshold: trust?.threshold ?? 0 };
+  const line = liveLine({ class: "formula", id: "trust-line" });
+  const reliability = make("div", {});
+  const risk = make("div", {});
+  const now = make("div", { id: "trust-now" });
+  const said = liveLine({ class: "formula" });
+  const thresholds = Array.from({ length: 26 }, (_, i) => i / 25 * 0.98 + 0.01);
+  const show = () => {
+    const found = answered(rows, test.labels, state.temperature, state.threshold);
+    line.textContent = `Of ${rows.length.toLocaleString("en")} ${contents.split} images it answers ${found.said.toLocaleString("en")} (${percent(found.coverage)}); of these answers ${found.wrong} are wrong (${percent(found.error)}).`;
+    const full = found.bins.filter((b) => b.count > 0);
+    clear(reliability, lineChart([{ name: "measured; on the dashed line confidence would be the share that is right", values: full.map((b) => [b.sure / b.count, b.right / b.count]) }], { x: "what it says", y: "share that is right", low: 0, high: 1, diagonal: true }));
+    const curve = thresholds.map((t) => answered(rows, test.labels, state.temperature, t)).filter((f) => f.said > 0);
+    const high = Math.max(0.02, ...curve.map((f) => f.error)) * 1.1;
+    clear(risk, lineChart([{ name: "share of wrong answers; the ring is the threshold of now", values: curve.map((f) => [f.coverage, f.error]).sort((a, b) => a[0] - b[0]) }], { x: "share of images that are answered", y: "wrong answers", low: 0, high, marks: found.said ? [[found.coverage, found.error]] : [] }));
+    own();
+  };
+  const own = newest(async () => {
+    if (!network || !picture.now.pixels) return;
+    const { logits } = await network.run(picture.now.pixels);
+    const p = softmax(logits, state.temperature);
+    const best = p.indexOf(Math.max(...p));
+    clear(now, probabilityBars(p, contents.classes, { label: picture.now.label, most: 3 }));
+    said.textContent = p[best] >= state.threshold ? `The picture above: answer ${contents.classes[best]}, ${percent(p[best])}` : `The picture above: no answer, unsure (${contents.classes[best]} ${percent(p[best])})`;
+  });
+  scene(7, "When should it be silent?", [...intro, trust
+    ? `The temperature and the threshold to begin with are those of this run's trust.json${trust.sentence ? `: ${trust.sentence}` : ""}.`
+    : "For this run nobody has measured a temperature or a threshold, so both start where they change nothing."],
+  ask, make("div", { class: "controls" },
+    slider("temperature", { min: 0.25, max: 5, step: 0.05, value: state.temperature }, (v) => { state.temperature = v; show(); }),
+    slider("silent below", { min: 0, max: 0.99, step: 0.01, value: state.threshold, text: percent }, (v) => { state.threshold = v; show(); })),
+  line, make("div", { class: "side" }, make("div", { class: "grow" }, risk), make("div", { class: "grow" }, reliability)), said, now,
+  make("p", { class: "soft" }, `These are the ${rows.length < test.of ? `first ${rows.length.toLocaleString("en")} of ${test.of.toLocaleString("en")}` : rows.length.toLocaleString("en")} ${contents.split} images. A threshold chosen by looking at them holds for them; a promise for new images needs images that nobody chose by. It holds for images like these: not for another camera or another hospital.`));
+  picture.watch(own);
+  show();
+};
+
+const STRATEGY_WORDS = {
+  head: "the head alone, everything else frozen", last_block: "the last block", last_two_blocks: "the last two blocks",
+  everything: "everything, from pretrained weights", scratch: "everything, from random weights",
+};
+
+const sceneFreeze = (contents) => {
+  const advice = contents.advice;
+  const ask = question({
+    ask: "100 labelled photographs, a network pretrained on a million others. What is the safest start?",
+    answers: ["train everything from random numbers", "freeze the pretrained layers and train a new head", "fine-tune everything at the usual learning rate"], right: 1,
+    why: ["With few images there is too little to change millions of numbers by; the head has few. With more images, or images unlike those of pretraining, training more layers at a small rate can win. It is a question to measure: `advise` trains every strategy on your own images.",
+      "Frozen layers cost nothing backward, and their features can be computed once."],
+    source: "J. Yosinski et al., How transferable are features in deep neural networks?, 2014; S. Kornblith et al., 2019",
+  });
+  const intro = ["A network that was trained on many images can be the start for few. What should be trained: the last layer, some, or all?"];
+  if (!advice) {
+    scene(8, "Freeze or fine-tune?", [...intro, "This page has no results of an advise. `launch.py advise` measures every strategy on your data; `--page.advise=DIRECTORY` puts its results here."], ask);
+    return;
+  }
+  const parts = Object.entries(advice.budgets).map(([name, budget]) => {
+    const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
+    const rows = budget.cells.map((cell) => [STRATEGY_WORDS[cell.strategy] ?? cell.strategy, cell.images, cell.epochs,
+      cell.accuracies.length ? `${mean(cell.accuracies).toFixed(3)} (${Math.min(...cell.accuracies).toFixed(3)} to ${Math.max(...cell.accuracies).toFixed(3)})` : "diverged"]);
+    const sizes = [...new Set(budget.cells.map((cell) => cell.images))].sort((a, b) => a - b);
+    const result = make("div", {});
+    let size = sizes[0];
+    let guess = null;
+    const show = () => {
+      const cells = budget.cells.filter((cell) => cell.images === size && cell.accuracies.length);
+      const best = cells.reduce((a, b) => (mean(b.accuracies) > mean(a.accuracies) ? b : a), cells[0]);
+      clear(result, guess == null ? make("p", {}, "Which strategy reached most? Choose one.") : make("div", {},
+        make("p", { class: guess === best.strategy ? "verdict good" : "verdict bad" }, `With ${size} images ${STRATEGY_WORDS[best.strategy] ?? best.strategy} reached most: ${mean(best.accuracies).toFixed(3)}.`),
+        ...cells.map((cell) => {
+          const bar = make("span", { class: "bar" });
+          bar.style.width = `${100 * mean(cell.accuracies)}%`;
+          return make("div", { class: "row" }, make("span", { class: "name" }, STRATEGY_WORDS[cell.strategy] ?? cell.strategy), make("span", { class: "track", "aria-hidden": "true" }, bar), make("span", { class: "number" }, mean(cell.accuracies).toFixed(3)));
+        }), table(["trained", "images", "epochs", "validation accuracy (range)"], rows)));
+    };
+    const strategies = [...new Set(budget.cells.map((cell) => cell.strategy))];
+    show();
+    return make("div", {}, make("h3", {}, name === "epochs" ? "The same number of epochs for each" : "The same amount of computation for each"),
+      make("div", { class: "controls" }, menu("images", sizes.map((s) => [s, s]), (v) => { size = Number(v); guess = null; show(); }),
+        menu("your guess", [["", "choose"], ...strategies.map((s) => [s, STRATEGY_WORDS[s] ?? s])], (v) => { guess = v || null; show(); })), result);
+  });
+  scene(8, "Freeze or fine-tune?", intro, ask, ...parts);
+};

@@ -1,0 +1,179 @@
+// Section 4: a picture walks through every layer of the network.
+
+const bytesAmount = (n) => n.toLocaleString("en");
+
+const fieldOf = (field, row, column) => [
+  field.start[0] + row * field.jump[0], field.start[1] + column * field.jump[1], field.size[0], field.size[1],
+];
+
+const drawField = (canvas, pixels, shape, box) => {
+  paintPixels(canvas, pixels, shape);
+  if (!box) return;
+  const context = canvas.getContext("2d");
+  context.strokeStyle = "#ff8c1a";
+  context.lineWidth = 1;
+  const [top, left, h, w] = box;
+  const [t, l] = [Math.max(0, top), Math.max(0, left)];
+  const [b, r] = [Math.min(shape[0], top + h), Math.min(shape[1], left + w)];
+  context.strokeRect(l + 0.5, t + 0.5, Math.max(0, r - l - 1), Math.max(0, b - t - 1));
+};
+
+const WHY_WALK = {
+  ask: "a unit deep in the network has a kernel of 3 x 3. Which part of the picture can change it?",
+  answers: ["3 x 3 pixels", "more than 3 x 3: what its inputs saw, and theirs", "always the whole picture"], right: 1,
+  why: ["Each layer looks at places of the layer before, which looked at several pixels themselves. A pool or a stride makes all later windows wider. The box on the picture shows the receptive field: point at a map.",
+    "Where the box leaves the picture, the layer reads padding: zeros that are in no picture."],
+  source: "A. Araujo, W. Norris and J. Sim, Computing receptive fields of convolutional neural networks, Distill, 2019",
+};
+
+const sceneWalk = (contents, network) => {
+  const about = contents.network;
+  const intro = ["The picture goes through the network from top to bottom. Every layer makes maps: bright where its filter found what it looks for. Choose a layer, point at a map, press a map to switch its filter off."];
+  if (!about.live) { recordedWalk(contents, about, intro); return; }
+  const shape = contents.shape;
+  const steps = about.steps;
+  const state = { step: Math.min(2, steps.length - 1), off: {}, result: null, whole: null, place: [0, 0], channel: 0 };
+  const list = make("div", { class: "layers", role: "group", "aria-label": "layers of the network" });
+  const maps = make("div", { class: "maps", role: "group", "aria-label": "maps of the layer" });
+  const facts = make("p", { class: "formula", id: "walk-facts" });
+  const pointed = liveLine({ class: "formula", id: "walk-pointed" });
+  const offLine = liveLine({ class: "soft", id: "walk-off" });
+  const bars = make("div", { id: "walk-bars" });
+  const small = canvasOf("the picture, with what the pointed place sees", shape[1], shape[0], { class: "picture" });
+  const bar = make("div", {});
+
+  const words = (step) => (step.shape.length === 3 ? `${step.shape[0]} x ${step.shape[1]} x ${step.shape[2]}` : `${step.shape[0]}`);
+  const buttons = steps.map((step, i) => button("", () => { state.step = i; showStep(); }, { class: "layer" }));
+  steps.forEach((step, i) => {
+    clear(buttons[i], make("b", {}, step.title), make("span", { class: "soft" }, step.layer || "input"), make("span", {}, words(step)));
+  });
+  clear(list, ...buttons);
+
+  const point = (row, column, channel) => {
+    const step = steps[state.step];
+    Object.assign(state, { place: [row, column], channel });
+    const [h, w, c] = step.shape;
+    const value = state.result.values[step.value][(row * w + column) * c + channel];
+    const box = step.field ? fieldOf(step.field, row, column) : null;
+    drawField(small, picture.now.pixels, shape, box);
+    pointed.textContent = `channel ${channel + 1}, row ${row + 1} of ${h}, column ${column + 1} of ${w}: ${shown(value)}. ${box
+      ? `It depends on ${shown(box[2])} x ${shown(box[3])} pixels of the picture${box[0] < 0 || box[1] < 0 || box[0] + box[2] > shape[0] || box[1] + box[3] > shape[1] ? ", some of them in the padding" : ""}.` : "It depends on the whole picture."}`;
+  };
+
+  const showStep = () => {
+    const step = steps[state.step];
+    buttons.forEach((each, i) => each.setAttribute("aria-pressed", i === state.step ? "true" : "false"));
+    facts.textContent = [step.title, step.layer, `shape ${words(step)}`,
+      step.parameters ? `${bytesAmount(step.parameters)} parameters` : "no parameters",
+      step.macs ? `${bytesAmount(step.macs)} multiply-adds` : "",
+      step.field ? `receptive field ${shown(step.field.size[0])} x ${shown(step.field.size[1])}` : "sees the whole picture",
+      step.settings.strides ? `stride ${step.settings.strides.join(", ")}` : ""].filter(Boolean).join("; ");
+    if (!state.result) return;
+    const values = state.result.values[step.value];
+    const [low, high] = rangeOf(values);
+    const signed = low < 0 && step.kind !== "input";
+    clear(bar, colourBar(signed ? -Math.max(-low, high) : Math.min(0, low), signed ? Math.max(-low, high) : high, signed));
+    pointed.textContent = "";
+    drawField(small, picture.now.pixels, shape, null);
+    if (step.shape.length !== 3) {
+      const canvas = canvasOf(`${step.shape[0]} numbers of ${step.title}`, 1, 1, { class: "pixels strip" });
+      const columns = Math.min(step.shape[0], 50);
+      const rows = Math.ceil(step.shape[0] / columns);
+      const padded = new Float32Array(rows * columns);
+      padded.set(values);
+      paintMap(canvas, padded, rows, columns, { low: signed ? low : Math.min(0, low), high, signed });
+      clear(maps, make("figure", {}, canvas, make("figcaption", {}, `${step.shape[0]} numbers, from ${shown(low)} to ${shown(high)}`)));
+      return;
+    }
+    const [h, w, c] = step.shape;
+    const most = Math.min(c, 64);
+    const silent = state.off[step.value] ?? [];
+    clear(maps, ...Array.from({ length: most }, (_, k) => {
+      const canvas = make("canvas", { "aria-hidden": "true", class: "pixels" });
+      paintMap(canvas, values, h, w, { low: signed ? low : Math.min(0, low), high, signed, offset: k, step: c });
+      const isOff = silent.includes(k);
+      const tile = button(canvas, () => toggle(step, k), { class: isOff ? "tile off" : "tile", "aria-pressed": isOff ? "true" : "false",
+        "aria-label": `channel ${k + 1}${isOff ? ", switched off" : ""}: ${step.kind === "input" ? "a plane of the picture" : "press to switch it off or on; arrow keys point at places"}` });
+      canvas.addEventListener("pointermove", (event) => {
+        const [row, column] = placeOn(canvas, event);
+        point(Math.max(0, Math.min(h - 1, row)), Math.max(0, Math.min(w - 1, column)), k);
+      });
+      tile.addEventListener("keydown", (event) => {
+        const by = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+        if (!by) return;
+        event.preventDefault();
+        point(Math.max(0, Math.min(h - 1, state.place[0] + by[0])), Math.max(0, Math.min(w - 1, state.place[1] + by[1])), k);
+      });
+      return tile;
+    }));
+    if (most < c) maps.append(make("p", { class: "soft" }, `the first ${most} of ${c} maps`));
+  };
+
+  const toggle = (step, k) => {
+    if (step.kind === "input") return;
+    const now = new Set(state.off[step.value] ?? []);
+    if (now.has(k)) now.delete(k); else now.add(k);
+    if (now.size) state.off[step.value] = [...now]; else delete state.off[step.value];
+    compute(true);
+  };
+
+  const compute = newest(async (keepPlace) => {
+    const pixels = picture.now.pixels;
+    const keep = steps.map((step) => step.value);
+    if (!keepPlace || !state.whole) state.whole = await network.run(pixels);
+    const isOff = Object.keys(state.off).length > 0;
+    state.result = await network.run(pixels, { keep, off: state.off });
+    clear(bars, probabilityBars(state.result.p, contents.classes, { before: isOff ? state.whole.p : null, label: picture.now.label }));
+    const count = Object.values(state.off).reduce((sum, each) => sum + each.length, 0);
+    offLine.textContent = count ? `${count} filter(s) switched off: the marks show the probabilities with all filters.` : "All filters are on.";
+    const focused = document.activeElement?.classList.contains("tile") ? [...maps.children].indexOf(document.activeElement) : -1;
+    showStep();
+    if (focused >= 0) maps.children[focused]?.focus();
+  });
+
+  scene(4, "Through this network", [...intro,
+    `It has ${bytesAmount(about.parameters)} parameters and makes ${bytesAmount(about.macs)} multiplications for a picture. The weights are in this page as ${about.kind} numbers${about.cost
+      ? `: on ${bytesAmount(about.cost.examples)} images it is right for ${percent(about.cost.after)}, and for ${percent(about.cost.before)} with the numbers that were trained` : ""}.`],
+  question(WHY_WALK), list, facts,
+  make("div", { class: "side" }, make("div", {}, small, bars, offLine, button("all filters on", () => { state.off = {}; compute(true); })), make("div", { class: "grow" }, bar, maps)),
+  pointed);
+  showStep();
+  picture.watch(() => compute(false));
+};
+
+// For networks that are too large: what was computed when the page was written.
+const recordedWalk = (contents, about, intro) => {
+  const shape = contents.shape;
+  const state = { picture: 0, layer: 0 };
+  const list = make("div", { class: "layers", role: "group", "aria-label": "layers of the network" });
+  const maps = make("div", { class: "maps" });
+  const facts = make("p", { class: "formula", id: "walk-facts" });
+  const bars = make("div", { id: "walk-bars" });
+  const bar = make("div", {});
+  const show = () => {
+    const seen = about.recorded[state.picture];
+    clear(list, ...seen.layers.map((layer, i) => button(make("b", {}, layer.name), () => { state.layer = i; show(); }, { class: "layer", "aria-pressed": i === state.layer ? "true" : "false" })));
+    const layer = seen.layers[state.layer];
+    if (layer) {
+      const values = bytesOf(layer.data);
+      const [h, w, c] = layer.kept;
+      facts.textContent = `${layer.name}; shape ${layer.shape.join(" x ")}; ${c} of ${layer.shape[2]} maps are here, at most 40 positions wide`;
+      clear(bar, colourBar(layer.low, layer.high, false));
+      clear(maps, ...Array.from({ length: c }, (_, k) => {
+        const canvas = canvasOf(`map ${k + 1} of ${layer.name}`, w, h, { class: "pixels" });
+        paintMap(canvas, values, h, w, { low: 0, high: 255, offset: k, step: c });
+        return make("div", { class: "tile" }, canvas);
+      }));
+    }
+    clear(bars, probabilityBars(seen.p, contents.classes, { label: contents.images[state.picture].label }));
+  };
+  const thumbnails = about.recorded.map((_, i) => {
+    const canvas = make("canvas", { "aria-hidden": "true" });
+    paintPixels(canvas, contents.images[i].pixels, shape);
+    return button(canvas, () => { state.picture = i; show(); }, { class: "thumb", "aria-label": `picture ${i + 1}` });
+  });
+  scene(4, "Through this network", [...intro.slice(0, 0),
+    `This network does not run in the page: ${about.why}. The maps below were computed when the page was written, for ${about.recorded.length} pictures; sections that need the network live are shorter here.`],
+  question(WHY_WALK), make("div", { class: "thumbs" }, ...thumbnails), list, facts, make("div", { class: "side" }, make("div", {}, bars), make("div", { class: "grow" }, bar, maps)));
+  show();
+};

@@ -1,0 +1,143 @@
+// Builds the page: elements, controls, questions. Nothing is made from text with tags in it, so a
+// class may have any name.
+
+// make("p", {class: "soft"}, "text", child) returns an element.
+const make = (tag, attributes = {}, ...children) => {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value != null) element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child != null));
+  return element;
+};
+
+let lastNumber = 0;
+const newId = (word) => `${word}-${++lastNumber}`;
+
+const clear = (element, ...children) => element.replaceChildren(...children.filter((x) => x != null));
+
+// A number as people read it: at most four digits, a true minus sign.
+const shown = (x) => {
+  if (!Number.isFinite(x)) return String(x);
+  const text = Number.isInteger(x) ? x.toLocaleString("en") : Math.abs(x) >= 1000 ? Math.round(x).toLocaleString("en")
+    : String(Number(x.toPrecision(3)));
+  return text.replace("-", "−");
+};
+const percent = (p) => `${(100 * p).toFixed(1)} %`;
+
+// A slider with its value beside it.
+const slider = (label, { min, max, step = 1, value, text = shown }, change) => {
+  const id = newId("slider");
+  const output = make("output", { for: id }, text(value));
+  const input = make("input", { type: "range", id, min, max, step, value, "aria-valuetext": text(value) });
+  input.addEventListener("input", () => {
+    const now = Number(input.value);
+    output.textContent = text(now);
+    input.setAttribute("aria-valuetext", text(now));
+    change(now);
+  });
+  const element = make("div", { class: "control" }, make("label", { for: id }, label), input, output);
+  element.set = (now) => {
+    input.value = now;
+    output.textContent = text(now);
+    input.setAttribute("aria-valuetext", text(now));
+  };
+  element.limit = (most) => { input.max = most; };
+  return element;
+};
+
+// A menu; options are [value, text].
+const menu = (label, options, change) => {
+  const id = newId("menu");
+  const select = make("select", { id }, ...options.map(([value, text]) => make("option", { value }, text)));
+  select.addEventListener("change", () => change(select.value));
+  const element = make("div", { class: "control" }, make("label", { for: id }, label), select);
+  element.set = (value) => { select.value = value; };
+  element.options = (more) => clear(select, ...more.map(([value, text]) => make("option", { value }, text)));
+  return element;
+};
+
+const tick = (label, value, change) => {
+  const id = newId("tick");
+  const input = make("input", { type: "checkbox", id });
+  input.checked = value;
+  input.addEventListener("change", () => change(input.checked));
+  const element = make("div", { class: "control" }, input, make("label", { for: id }, label));
+  element.set = (now) => { input.checked = now; };
+  return element;
+};
+
+const button = (label, click, attributes = {}) => make("button", { type: "button", onclick: click, ...attributes }, label);
+
+// A line that screen readers say when it changes.
+const liveLine = (attributes = {}) => make("p", { role: "status", "aria-live": "polite", ...attributes });
+
+// A question with one right answer. The reason opens with the first answer, or when asked for.
+const question = ({ ask, answers, right, why, source }) => {
+  const name = newId("question");
+  const verdict = liveLine({ class: "verdict" });
+  const reason = make("details", { class: "why" }, make("summary", {}, "Why"), ...why.map((text) => make("p", {}, text)),
+    source ? make("p", { class: "soft" }, `Source: ${source}`) : null);
+  const choices = answers.map((text, i) => {
+    const id = `${name}-${i}`;
+    const input = make("input", { type: "radio", name, id, value: i });
+    input.addEventListener("change", () => {
+      const good = i === right;
+      verdict.textContent = good ? "Right. Now see it happen below." : `Many people say so. The answer is: ${answers[right]}. See it happen below.`;
+      verdict.className = good ? "verdict good" : "verdict bad";
+      reason.open = true;
+    });
+    return make("div", { class: "answer" }, input, make("label", { for: id }, text));
+  });
+  return make("fieldset", { class: "question" }, make("legend", {}, "First guess: ", ask), ...choices, verdict, reason);
+};
+
+const table = (headers, rows, caption) => make("div", { class: "wide" }, make("table", {},
+  caption ? make("caption", {}, caption) : null,
+  make("thead", {}, make("tr", {}, ...headers.map((h) => make("th", { scope: "col" }, h)))),
+  make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map((cell) => make("td", {}, typeof cell === "number" ? shown(cell) : cell)))))));
+
+// Bars of probabilities: the three or so largest. `before` marks where they were.
+const probabilityBars = (p, names, { before = null, label = null, most = 5 } = {}) => {
+  const order = [...p.keys()].sort((a, b) => p[b] - p[a]).slice(0, most);
+  if (label != null && !order.includes(label)) order.push(label);
+  return make("div", { class: "bars" }, ...order.map((k) => {
+    const bar = make("span", { class: "bar" });
+    bar.style.width = `${Math.max(0.5, 100 * p[k])}%`;
+    const track = make("span", { class: "track", "aria-hidden": "true" }, bar);
+    if (before) {
+      const mark = make("span", { class: "before" });
+      mark.style.left = `${100 * before[k]}%`;
+      track.append(mark);
+    }
+    return make("div", { class: "row" }, make("span", { class: "name" }, names[k], k === label ? " (its label)" : ""), track,
+      make("span", { class: "number" }, percent(p[k]), before ? make("span", { class: "soft was" }, `was ${percent(before[k])}`) : null));
+  }));
+};
+
+// Runs the newest of many calls only, one at a time.
+const newest = (work) => {
+  let [busy, waiting] = [false, null];
+  const call = async (...values) => {
+    if (busy) { waiting = values; return; }
+    busy = true;
+    try { await work(...values); } finally {
+      busy = false;
+      if (waiting) { const next = waiting; waiting = null; call(...next); }
+    }
+  };
+  return call;
+};
+
+const still = () => window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+const scene = (number, title, intro, ...children) => {
+  const id = `scene-${number}`;
+  const element = make("section", { id, "aria-labelledby": `${id}-title` },
+    make("h2", { id: `${id}-title`, tabindex: "-1" }, `${number}. ${title}`),
+    ...intro.map((text) => make("p", {}, text)), ...children);
+  document.querySelector("main").append(element);
+  return element;
+};

@@ -1,0 +1,368 @@
+"""The page of a run in a real browser."""
+
+import io
+import json
+import re
+
+import flax.linen as nn
+import numpy as np
+import pytest
+from PIL import Image
+
+import cnn_jax
+from cnn_jax import layers
+from cnn_jax.page import contents, frame
+from tests import browser
+from tests.studies.test_report_browser import contrast
+
+pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="no Chromium on PATH")
+
+MINUS = "\u2212"
+ODD_NAME = '<b>zero</b> & "quotes"'
+
+
+class Small(nn.Module):
+    """A convolution, a pool and a dense layer."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = layers.Conv(6, (3, 3), padding="SAME", activation="relu", name="conv")(x)
+        x = layers.MaxPool((2, 2))(x)
+        return nn.Dense(10, name="dense")(x.reshape(x.shape[0], -1))
+
+
+@pytest.fixture(scope="module")
+def run(digits):
+    return cnn_jax.train(digits, model=Small(), epochs=2, batch_size=32)
+
+
+@pytest.fixture(scope="module")
+def held(run, trained):
+    """What the page holds, with a baseline, results of an advise and an odd class name."""
+    cell = {"images": 100, "epochs": 5, "diverged": 0, "flops": 1, "seconds": 1.0}
+    cells = [
+        {**cell, "strategy": "head", "accuracies": [0.8, 0.9]},
+        {**cell, "strategy": "scratch", "accuracies": [0.5]},
+    ]
+    advice = {"budgets": {"epochs": {"cells": cells, "recommendation": {}}}}
+    found = contents.gather(run, baseline=cnn_jax.load(trained[0]), advice=advice)
+    found["classes"][0] = ODD_NAME
+    return found
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory):
+    with browser.chromium(tmp_path_factory.mktemp("chromium")) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def place(held, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    path.write_text(frame.document(held))
+    return path
+
+
+def opened(tab, path):
+    tab.errors.clear()
+    tab.requests.clear()
+    tab.size(1000, 800)
+    tab.go("about:blank")
+    tab.go(path.as_uri())
+    tab.until("document.documentElement.dataset.ready === 'true'")
+
+
+@pytest.fixture(scope="module")
+def loaded(tab, place):
+    opened(tab, place)
+    return tab
+
+
+@pytest.fixture
+def page(loaded, place):
+    loaded.size(1000, 800)
+    yield loaded
+    assert loaded.errors == []
+    elsewhere = [x for x in loaded.requests if not x.startswith(("data:", "blob:", "about:"))]
+    assert elsewhere == [place.as_uri()]
+
+
+def text(page, selector):
+    return page.evaluate(f"document.querySelector({json.dumps(selector)}).textContent")
+
+
+def press(page, selector, *keys):
+    page.evaluate(f"document.querySelector({json.dumps(selector)}).focus()")
+    for key in keys:
+        known = {" ": 32, "Tab": 9, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39}
+        code = known.get(key, 40)
+        for kind in ("rawKeyDown", "keyUp"):
+            page.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code)
+
+
+def choose(page, label, value):
+    """Sets the control with this label, as a person would."""
+    page.evaluate(f"""(() => {{
+      const label = [...document.querySelectorAll("label")].find(
+        (each) => each.textContent === {json.dumps(label)});
+      const control = document.getElementById(label.htmlFor);
+      if (control.type === "checkbox") {{
+        if (control.checked !== {json.dumps(value)}) control.click();
+        return;
+      }}
+      control.value = {json.dumps(value)};
+      control.dispatchEvent(new Event("input", {{ bubbles: true }}));
+      control.dispatchEvent(new Event("change", {{ bubbles: true }}));
+    }})()""")
+
+
+def click(page, words):
+    page.evaluate(f"""[...document.querySelectorAll("button")].find(
+      (each) => each.textContent === {json.dumps(words)}).click()""")
+
+
+def test_it_checks_itself_and_computes_what_jax_computes(page, run, held):
+    assert "Checked" in text(page, "#check")
+    images = run.split().images[:100]
+    expected = run.predict(images).probabilities
+    given = json.dumps([image.ravel().tolist() for image in images])
+    found = page.evaluate(f"""(async () => {{
+      const about = JSON.parse(document.getElementById("contents").textContent).network;
+      const net = new Network("test", about, [0, 255]);
+      const all = [];
+      for (const image of {given}) all.push((await net.run(image)).p);
+      return all;
+    }})()""")
+    assert np.abs(np.array(found) - expected).max() < 1e-3
+    assert held["network"]["kind"] == "float16"
+
+
+def test_the_window_has_the_guides_numbers(page):
+    assert f"⌊(5 {MINUS} 3 + 2 · 0) / 1⌋ + 1 = 3" in text(page, "#window-formula")
+    sums = []
+    for _ in range(9):
+        sums.append(text(page, "#window-sum").rpartition("= ")[2])
+        click(page, "next place")
+    assert sums == ["0", "0", "8", f"{MINUS}4", "0", "2", "0", f"{MINUS}4", "0"]
+    press(page, "#window-input", "ArrowRight", "ArrowRight")
+    assert text(page, "#window-sum").endswith("= 8")
+    choose(page, "image", "small")
+    choose(page, "kernel", "corner")
+    sums = []
+    page.evaluate("document.querySelector('#window-input').focus()")
+    press(page, "#window-input", "ArrowUp", "ArrowUp", "ArrowLeft", "ArrowLeft")
+    for _ in range(4):
+        sums.append(text(page, "#window-sum").rpartition("= ")[2])
+        click(page, "next place")
+    assert sums == ["6", "8", "12", "14"]
+    choose(page, "image", "guide")
+    choose(page, "kernel", "sobelX")
+    before = text(page, "#window-sum").rpartition("= ")[2]
+    choose(page, "turn the kernel by 180° (convolution of mathematics)", True)
+    assert {before, text(page, "#window-sum").rpartition("= ")[2]} == {"6", f"{MINUS}6"}
+    choose(page, "turn the kernel by 180° (convolution of mathematics)", False)
+
+
+def test_the_sizes_are_those_of_the_package(page):
+    found = page.evaluate("""(() => {
+      const all = [];
+      for (let w = 1; w <= 32; w++) for (let f = 1; f <= w; f++) for (const p of [0, 1, 2])
+        for (const s of [1, 2, 3]) all.push([w, f, s, p, outputSize(w, f, s, p)]);
+      return all;
+    })()""")
+    assert len(found) > 4000
+    assert all(cnn_jax.convolution.output_size(*each[:4]) == each[4] for each in found)
+
+
+def test_channels_and_flatten_count_as_they_say(page):
+    for label, value in (("kernel height", 5), ("kernel width", 5), ("filters", 100)):
+        choose(page, label, value)
+    assert "5 · 5 · 3 · 100 + 100 = 7,600 " in text(page, "#channels-count")
+    assert text(page, "#shapes-small").startswith("largest 6, mean 3.25, first 1")
+    labels = page.evaluate(
+        "[...document.querySelectorAll('.flat button')].map((each) => each.textContent)"
+    )
+    assert ",".join(labels).replace(MINUS, "-") == "0,-1,0,-1,4,-1,0,-1,0"
+
+
+def test_a_filter_is_switched_off_and_on(page):
+    page.evaluate("document.querySelectorAll('.layer')[2].click()")
+    before = text(page, "#walk-bars")
+    page.evaluate("document.querySelectorAll('.tile').forEach((tile) => tile.click())")
+    page.until("document.querySelector('#walk-off').textContent.startsWith('6 ')")
+    page.until("document.querySelectorAll('.tile.off').length === 6")
+    assert text(page, "#walk-bars") != before
+    click(page, "all filters on")
+    page.until("document.querySelectorAll('.tile.off').length === 0")
+    assert text(page, "#walk-bars") == before
+    assert "receptive field 3 x 3" in text(page, "#walk-facts")
+
+
+def test_a_dense_network_does_not_mind_scrambled_pixels(page):
+    click(page, "permute the first weights too")
+    assert float(page.until("document.querySelector('#dense-same').dataset.largest")) < 1e-4
+    click(page, "all shifts from left to right")
+    page.until("document.querySelectorAll('#dense-curve polyline').length === 2")
+
+
+def test_evidence_adds_up_and_the_map_is_tested(page):
+    page.until("document.querySelector('#why-cam-line').textContent")
+    said = text(page, "#why-cam-line").replace(MINUS, "-")
+    logit, total, rest = map(float, re.findall(r"(?:is|to|rest,) (-?[\d.]+\d)", said)[:3])
+    assert abs(logit - total - rest) < 0.02 * max(1, abs(logit))
+    click(page, "test: draw the weights anew")
+    assert -1 <= float(page.until("document.querySelector('#why-test').dataset.correlation")) <= 1
+    press(page, "#why-picture", "ArrowRight", "ArrowDown")
+    page.until("/row 6, column 6/.test(document.querySelector('#why-line').textContent)")
+
+
+def test_thresholds_count_the_runs_own_results(page, run):
+    split = run.split()
+    p = run.predict(split.images).probabilities
+    sure, wrong = p.max(1) >= 0.9, p.argmax(1) != split.labels
+    choose(page, "silent below", 0.9)
+    said = text(page, "#trust-line")
+    answers, errors = re.findall(r"answers (\d+) \(.*answers (\d+) are wrong", said)[0]
+    assert abs(int(answers) - sure.sum()) <= 1  # of float16 logits
+    assert abs(int(errors) - (sure & wrong).sum()) <= 1
+    choose(page, "silent below", 0)
+
+
+def test_a_file_and_a_drawing_become_the_picture(page, tmp_path):
+    file = tmp_path / "own <file>.png"
+    Image.fromarray(np.full((50, 70, 3), 200, np.uint8)).save(file)
+    root = page.call("DOM.getDocument")["root"]["nodeId"]
+    node = page.call("DOM.querySelector", nodeId=root, selector="#own-file")["nodeId"]
+    page.call("DOM.setFileInputFiles", nodeId=node, files=[str(file)])
+    page.until("document.querySelector('#picture-line').textContent.includes('own <file>.png')")
+    assert page.evaluate("[...new Set(picture.now.pixels)]") == [200]
+    page.evaluate("document.querySelectorAll('#chooser details')[0].open = true")
+    press(page, "#pad", " ", "ArrowLeft", "ArrowLeft", "ArrowUp", " ")
+    page.until("document.querySelector('#picture-line').textContent.includes('drawing')")
+    drawn = page.evaluate("[...picture.now.pixels]")
+    assert max(drawn) > 200
+    assert min(drawn) == 0
+
+
+def test_the_answers_are_told_and_kept(page):
+    page.evaluate("document.querySelector('#scene-1 input[type=radio][value=\"0\"]').click()")
+    assert "The answer is: 3 x 3" in text(page, "#scene-1 .verdict")
+    page.evaluate("document.querySelector('#scene-1 input[type=radio][value=\"2\"]').click()")
+    assert text(page, "#scene-1 .verdict").startswith("Right")
+    assert page.evaluate("document.querySelector('#scene-1 .why').open")
+    assert page.evaluate("QUIZ.length") == 12
+    pick = """document.querySelectorAll('#scene-9 fieldset').forEach(
+      (f, i) => f.querySelectorAll('input')[ANSWER].click())"""
+    page.evaluate(pick.replace("ANSWER", "0"))
+    click(page, "start the second time")
+    page.evaluate(pick.replace("ANSWER", "QUIZ[i].right"))
+    before = page.evaluate("QUIZ.filter((q) => q.right === 0).length")
+    assert text(page, "#quiz-score") == f"Before: {before} of 12. After: 12 of 12."
+    click(page, "forget my answers")
+
+
+def test_names_are_text(page):
+    assert page.evaluate("document.querySelectorAll('main b').length") == page.evaluate(
+        "document.querySelectorAll('.layer b').length"
+    )
+    assert ODD_NAME in page.evaluate("document.querySelector('#scene-6 select').textContent")
+
+
+CONTROLS = """(() => {
+  const found = document.querySelectorAll(
+    "a[href], button, input, select, summary, canvas[tabindex]");
+  return [...found].filter((e) => e.checkVisibility() && !e.disabled);
+})()"""
+
+
+def test_every_control_is_reached_by_tab_and_has_a_name(page):
+    count = page.evaluate(f"{CONTROLS}.length")
+    page.evaluate("document.activeElement.blur(); window.reached = new Set(); scrollTo(0, 0)")
+    for _ in range(count + 5):  # of the answers to a question Tab reaches one, arrows the others
+        for kind in ("rawKeyDown", "keyUp"):
+            page.call("Input.dispatchKeyEvent", type=kind, key="Tab", windowsVirtualKeyCode=9)
+        page.evaluate("reached.add(document.activeElement)")
+    missed = page.evaluate(f"""(() => {{
+      const names = new Set([...reached].filter((e) => e.type === "radio").map((e) => e.name));
+      return {CONTROLS}.filter((e) => !reached.has(e) && !names.has(e.name))
+        .map((e) => e.outerHTML.slice(0, 80));
+    }})()""")
+    assert missed == []
+    nameless = page.evaluate("""[...document.querySelectorAll("button, input, select, canvas, svg")]
+      .filter((e) => !e.closest("[aria-hidden]") && e.checkVisibility())
+      .filter((e) => !(e.getAttribute("aria-label") || e.textContent.trim() ||
+        (e.labels && e.labels.length))).map((e) => e.outerHTML.slice(0, 80))""")
+    assert nameless == []
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+def test_no_window_is_too_narrow(page, width):
+    page.size(width, 800, mobile=width < 500)
+    inner = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+    assert inner == [width, width]
+
+
+def test_a_finger_finds_every_control(page):
+    page.size(390, 800, mobile=True)
+    small = page.evaluate("""[...document.querySelectorAll(
+      "button, select, summary, .answer, input[type=number]")]
+      .filter((e) => e.checkVisibility()).filter((e) => e.getBoundingClientRect().height < 43.5)
+      .map((e) => e.outerHTML.slice(0, 90))""")
+    assert small == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read_by_day_and_by_night(page, scheme):
+    media = [{"name": "prefers-color-scheme", "value": scheme}]
+    page.call("Emulation.setEmulatedMedia", features=media)
+    back = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    for selector in ("body", ".soft", ".formula", ".verdict", "button", "summary", "a"):
+        elements = f"[...document.querySelectorAll({json.dumps(selector)})]"
+        colours = page.evaluate(f"""{elements}.map((e) => {{
+          const style = getComputedStyle(e);
+          return [style.color, style.backgroundColor];
+        }})""")
+        for colour, own in colours:
+            assert contrast([colour, back if own.startswith("rgba") else own]) > 4.5, selector
+    page.call("Emulation.setEmulatedMedia", features=[])
+
+
+def test_motion_can_be_reduced_and_the_page_printed(page):
+    media = [{"name": "prefers-reduced-motion", "value": "reduce"}]
+    page.call("Emulation.setEmulatedMedia", features=media)
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('.bar')).transitionDuration") == "0s"
+    )
+    page.call("Emulation.setEmulatedMedia", features=[])
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate("[...document.querySelectorAll('details')].every((each) => each.open)")
+    assert page.pdf().startswith(b"%PDF")
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+
+
+def test_a_page_that_computes_something_else_says_so(tab, held, tmp_path):
+    wrong = {**held, "network": {**held["network"]}}
+    wrong["network"]["check"] = [[z + 0.1 for z in row] for row in held["network"]["check"]]
+    path = tmp_path / "wrong.html"
+    path.write_text(frame.document(wrong))
+    opened(tab, path)
+    assert tab.evaluate("document.querySelector('#check').getAttribute('role')") == "alert"
+    assert text(tab, "#check").startswith("Do not trust this page")
+
+
+def test_a_page_without_the_runs_images_and_one_of_recorded_maps(tab, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(contents, "MOST_PARAMETERS", 10)
+    notes = []
+    found = contents.gather(run, images=False, say=notes.append)
+    assert "does not run in the page" in notes[0]
+    assert found["network"]["recorded"][0]["layers"][0]["name"] == "conv"
+    assert "test" not in found
+    path = tmp_path / "recorded.html"
+    path.write_text(frame.document(found))
+    opened(tab, path)
+    assert tab.errors == []
+    assert "too large to run here" in text(tab, "#check")
+    assert tab.evaluate("document.querySelectorAll('#scene-4 .maps canvas').length") == 6
+    assert tab.evaluate("document.querySelectorAll('section').length") == 10
+    shot = Image.open(io.BytesIO(tab.png()))
+    assert len(shot.convert("RGB").getcolors(1 << 20) or []) > 10
