@@ -93,8 +93,12 @@ def parse_class_weights(text: str) -> dict[str, float]:
     return weights
 
 
-def parse_fold(text: str) -> tuple[int, int]:
+def parse_fold(text: str, name: str = "--dataset.fold") -> tuple[int, int]:
     """Returns (which fold, from 1; how many there are) for a text like "2/5".
+
+    Args:
+        text: the text.
+        name: what it was given as, for the message.
 
     Raises:
         UsageError: the text does not have this form.
@@ -103,7 +107,7 @@ def parse_fold(text: str) -> tuple[int, int]:
     is_written_so = f"{number}/{count}" == text  # a fold has one name: not 02/5
     if not is_written_so or not number or not count or not max(number, 2) <= count <= MOST_FOLDS:
         raise UsageError(
-            f"--dataset.fold={text} is not FOLD/FOLDS, such as 2/5, of 2 to {MOST_FOLDS} folds"
+            f"{name}={text} is not FOLD/FOLDS, such as 2/5, of 2 to {MOST_FOLDS} folds"
         )
     return number, count
 

@@ -95,7 +95,7 @@ def as_labels(values: Any, count: int, prefix: str, multilabel: bool = False) ->
             raise UsageError(
                 f"{prefix}labels have shape {shape} and are not one-hot (one 1 in each row, else "
                 "0); give the number of the class of each image, such as labels.argmax(axis=1); "
-                "several findings in one image are learnt with --train.loss=multilabel"
+                "several findings in one image are learnt with train.loss=multilabel"
             )
         labels = whole.argmax(axis=1)
     if labels.ndim != 1:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from cnn_jax.data import array_values, carve, duplicates
+from cnn_jax import patterns
+from cnn_jax.data import array_values, carve, duplicates, folds
 from cnn_jax.data.splits import Data, DataInfo, Split
 from cnn_jax.errors import UsageError
 
@@ -24,7 +25,7 @@ def from_arrays(
     images: Any,
     labels: Any,
     *,
-    validation: Examples | float | None = None,
+    validation: Examples | float | str | None = None,
     test: Examples | float | None = None,
     class_names: Sequence[str] | None = None,
     name: str = NAME,
@@ -44,7 +45,8 @@ def from_arrays(
             Also [n, 1], one-hot rows [n, classes], booleans, and whole numbers as floats. With
             `multilabel` rows of 0 and 1, of which several may be 1, or none.
         validation: the examples to validate on: (images, labels) or a `Split`; or the share of the
-            images to hold out, between 0 and 1. None: a share of 0.1. What is held out is
+            images to hold out, between 0 and 1; or a fold of cross-validation, such as "2/5", of
+            the images that are not held out for testing. None: a share of 0.1. What is held out is
             stratified, and depends only on n, the labels and the share.
         test: the examples to test on, likewise. None: there are none.
         class_names: the names of the classes, label i that of class_names[i]. None: "0", "1", ...
@@ -61,8 +63,11 @@ def from_arrays(
     """
     given: dict[str, Examples] = {}
     shares: dict[str, float] = {}
+    fold = validation if isinstance(validation, str) else None
+    if fold is not None:
+        patterns.parse_fold(fold, "validation")
     for split, value in (("test", test), ("validation", validation)):
-        if value is None:
+        if value is None or (fold is not None and split == "validation"):
             continue
         if isinstance(value, numbers.Real) and not isinstance(value, bool):
             shares[split] = float(value)
@@ -78,6 +83,8 @@ def from_arrays(
         logging.warning("%s: %s", name, note)
     whole = parts["train"]
     parts |= carve.hold_out(whole, shares, notes, carve.ARGUMENT)
+    if fold is not None:
+        parts |= folds.hold_out(parts["train"], fold, names, notes, "validation")
     duplicates.check(name, parts, names, notes)
     carve.check_classes(name, names, whole, parts, notes, share_name=carve.ARGUMENT)
     return carve.describe(name, "", names, parts, notes)

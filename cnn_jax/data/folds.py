@@ -19,7 +19,11 @@ _NAMED = 3
 
 
 def hold_out(
-    train: Split, fold: str, class_names: Sequence[str], notes: list[str]
+    train: Split,
+    fold: str,
+    class_names: Sequence[str],
+    notes: list[str],
+    name: str = "--dataset.fold",
 ) -> dict[str, Split]:
     """Returns "train" and "validation": the other folds of the examples, and the one of them.
 
@@ -28,13 +32,14 @@ def hold_out(
         fold: which, such as "2/5".
         class_names: label i is class_names[i].
         notes: receives a line on what is validated on.
+        name: what the fold was given as, for messages.
 
     Raises:
         RunError: there are fewer examples or groups than folds, or a class would have no example to
             train on in one of them.
     """
     number, count = patterns.parse_fold(fold)
-    check(train, fold, count, class_names)
+    check(train, f"{name}={fold}", count, class_names)
     own = None if train.groups is None else list(train.groups)
     is_held = assign(splits.strata(train.labels), train.ids, own, count) == number - 1
     how = "class by class in proportion"
@@ -51,7 +56,7 @@ def hold_out(
     }
 
 
-def check(train: Split, fold: str, count: int, class_names: Sequence[str]) -> None:
+def check(train: Split, given: str, count: int, class_names: Sequence[str]) -> None:
     """Refuses examples that cannot be divided into a number of folds.
 
     Raises:
@@ -61,7 +66,7 @@ def check(train: Split, fold: str, count: int, class_names: Sequence[str]) -> No
     noun = "image" if train.groups is None else "group"
     if len(members) < count:
         raise RunError(
-            f"--dataset.fold={fold}: there are {text.plural(len(members), noun)} to divide into "
+            f"{given}: there are {text.plural(len(members), noun)} to divide into "
             f"{count} folds; give fewer folds"
         )
     per_class = splits.counts(train.labels, len(class_names))
@@ -74,7 +79,7 @@ def check(train: Split, fold: str, count: int, class_names: Sequence[str]) -> No
     if lonely := [class_names[int(i)] for i in np.flatnonzero(per_class == 1)]:
         listed = ", ".join(map(repr, lonely[:_NAMED])) + (", ..." if len(lonely) > _NAMED else "")
         raise RunError(
-            f"--dataset.fold={fold}: of the class {listed} there is one {noun}, and the fold that "
+            f"{given}: of the class {listed} there is one {noun}, and the fold that "
             "has it would leave none to train on; add images, or leave that class out"
         )
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from sklearn.model_selection import StratifiedGroupKFold
 
-from cnn_jax.data import folds, load, register_dataset
+from cnn_jax.data import folds, from_arrays, load, register_dataset
 from cnn_jax.data.splits import Split
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Dataset, Experiment
@@ -151,3 +151,21 @@ def test_of_given_splits_train_is_divided_and_test_stays(monkeypatch):
     assert "not used: the split validation; the folds are of 'train'" in found[0].info.notes
     with pytest.raises(UsageError, match=r"leave dataset.validation_split out"):
         Experiment(dataset=Dataset(fold="1/5", validation_split="validation"))
+
+
+def test_arrays_are_divided_by_the_argument_validation():
+    random = np.random.default_rng(0)
+    images = random.integers(256, size=(40, 4, 4, 1), dtype=np.uint8)
+    labels = np.arange(40) % 2
+    found = [from_arrays(images, labels, validation=f"{k}/4", test=0.2) for k in range(1, 5)]
+    held = [each for data in found for each in data.validation.ids]
+    assert sorted([*held, *found[0].test.ids], key=int) == [str(i) for i in range(40)]
+    rows = np.eye(2, dtype=np.uint8)[labels]
+    both = from_arrays(
+        images, rows | (np.arange(40) % 4 == 0)[:, None], validation="1/2", multilabel=True
+    )
+    assert len(both.validation) == 20
+    with pytest.raises(UsageError, match=r"^validation=5/4 is not FOLD/FOLDS"):
+        from_arrays(images, labels, validation="5/4")
+    with pytest.raises(RunError, match=r"^validation=1/50: there are 40 images"):
+        from_arrays(images, labels, validation="1/50")
