@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from cnn_jax import cpu, experiment, losses, models
-from cnn_jax.data import DataInfo, arrays, augment, scaling
+from cnn_jax.data import DataInfo, arrays, augmentation, scaling
 from cnn_jax.errors import UsageError
 from cnn_jax.losses import Loss
 from cnn_jax.models import own
@@ -42,6 +42,7 @@ class Assembly:
         preprocess: maps stored images to what the model takes.
         loss: maps logits and labels to the loss of each example.
         multilabel: whether an image may have several classes, or none.
+        mix: mixes scaled images and labels of a batch with each other in training, or None.
     """
 
     model: Any
@@ -53,6 +54,7 @@ class Assembly:
     preprocess: Preprocess
     loss: Loss
     multilabel: bool = False
+    mix: augmentation.Mix | None = None
 
 
 def assemble(
@@ -87,6 +89,12 @@ def assemble(
     is_ours = chosen_loss in losses.OURS_BY_VALUE
     if is_ours and (chosen_loss is losses.multilabel) != info.multilabel:
         raise UsageError(_WITHOUT_FINDINGS if chosen_loss is losses.multilabel else _WITH_FINDINGS)
+    mixable = [name for name in losses.OURS if name != "multilabel"]
+    if config.dataset.mixes and (loss is not None or config.train.loss not in mixable):
+        raise UsageError(
+            "--dataset.mixup and --dataset.cutmix give shares of classes in place of labels, which "
+            f"this loss does not take; use {' or '.join(mixable)}"
+        )
     if model is None:
         outputs = 1 if chosen_loss is losses.binary_cross_entropy else classes
         build, options = _builder(config, info, outputs, about)
@@ -109,6 +117,7 @@ def assemble(
         preprocess=make_preprocess(config.dataset, config.train.precision, info, normalize),
         loss=chosen_loss,
         multilabel=info.multilabel,
+        mix=augmentation.make_mix(config.dataset, classes),
     )
     entry = models.REGISTRY.get(config.model.name)
     if model is not None or (entry and entry.defined_in) or chosen_loss not in losses.OURS_BY_VALUE:
@@ -178,15 +187,8 @@ def make_preprocess(
         images: jax.Array, key: jax.Array | None, mirrored: jax.Array | None = None
     ) -> jax.Array:
         if key is not None:
-            images = augment.augment(
-                images,
-                key,
-                flip=dataset.flip,
-                crop_padding=dataset.crop_padding,
-                cutout=dataset.cutout,
-                fill=tuple(unit * mean for mean in info.mean),
-                mirrored=mirrored,
-            )
+            fill = tuple(unit * mean for mean in info.mean)
+            images = augmentation.apply(dataset, images, key, fill, mirrored)
         return scaling.normalize(images, normalize, info.mean, info.std, dtype)
 
     return preprocess

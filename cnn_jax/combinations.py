@@ -103,7 +103,12 @@ def check(e: Any) -> None:
         ),
         (
             x.cache_views > 0 and not d.augments,
-            "--transfer.cache_views needs augmentation (--dataset.flip, crop_padding or cutout)",
+            "--transfer.cache_views needs augmentation, such as --dataset.flip or rotation",
+        ),
+        (
+            x.cache_views > 0 and d.mixes,
+            "--transfer.cache_views keeps features of images: --dataset.mixup and --dataset.cutmix "
+            "mix images of every batch anew; use one or the other",
         ),
         (
             x.cache_views > 0 and d.alternate_flip,

@@ -121,6 +121,56 @@ class Dataset:
     cutout: int = setting(
         0, "blank a random square of this side, in pixels, in training images", minimum=0
     )
+    random_crop: float | None = setting(
+        None,
+        "cut out a random part of each training image, of at least this share of its area, and "
+        "stretch it to the whole size; none: no",
+        above=0,
+        below=1,
+    )
+    zoom: float = setting(
+        0.0, "magnify training images by a random factor of 1 - x to 1 + x", minimum=0, below=1
+    )
+    shear: float = setting(
+        0.0, "shear training images by up to so many degrees", minimum=0, maximum=75
+    )
+    rotation: float = setting(
+        0.0, "rotate training images by up to so many degrees", minimum=0, maximum=180
+    )
+    translation: float = setting(
+        0.0,
+        "move training images by up to this share of their sides, in both directions",
+        minimum=0,
+        maximum=1,
+    )
+    brightness: float = setting(
+        0.0, "multiply training images by a random factor of 1 - x to 1 + x", minimum=0, maximum=10
+    )
+    contrast: float = setting(0.0, "the same for their contrast", minimum=0, maximum=10)
+    saturation: float = setting(0.0, "the same for their colours", minimum=0, maximum=10)
+    hue: float = setting(
+        0.0, "turn their colours by up to this share of a whole turn", minimum=0, maximum=0.5
+    )
+    trivial_augment: bool = setting(
+        False,
+        "change each training image in one of 14 ways by a random strength: TrivialAugment, wide",
+    )
+    random_erasing: float = setting(
+        0.0, "blank a random rectangle of this share of the training images", minimum=0, maximum=1
+    )
+    mixup: float = setting(
+        0.0,
+        "mix each training image and its label with another one's, by weights from Beta(x, x)",
+        minimum=0,
+        maximum=100,
+    )
+    cutmix: float = setting(
+        0.0,
+        "paste a rectangle of another one into each training image, and mix the labels by area, "
+        "from Beta(x, x); with mixup, one of both by chance",
+        minimum=0,
+        maximum=100,
+    )
     on_error: Literal["refuse", "skip"] = setting(
         "refuse",
         "what to do with an image that cannot be read, or that is in two class folders: stop and "
@@ -169,9 +219,23 @@ class Dataset:
     )
 
     @property
+    def mirrors(self) -> bool:
+        """Whether training images are mirrored."""
+        return self.flip or self.alternate_flip
+
+    @property
+    def mixes(self) -> bool:
+        """Whether training images and their labels are mixed."""
+        return bool(self.mixup or self.cutmix)
+
+    @property
     def augments(self) -> bool:
         """Whether training images differ from epoch to epoch."""
-        return bool(self.flip or self.alternate_flip or self.crop_padding or self.cutout)
+        moved = self.crop_padding or self.zoom or self.shear or self.rotation or self.translation
+        coloured = self.brightness or self.contrast or self.saturation or self.hue
+        blanked = self.cutout or self.random_erasing
+        other = self.trivial_augment or self.random_crop is not None or self.mirrors or self.mixes
+        return bool(moved or coloured or blanked or other)
 
 
 @dataclasses.dataclass(frozen=True)

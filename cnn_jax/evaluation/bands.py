@@ -38,7 +38,8 @@ def curves(
 
     Of several classes they are the means: of the sensitivities at each false positive rate, and of
     the precisions at each recall. A band is pointwise: at each place it holds the middle 95 % of
-    400 resamples of the examples, or of the groups where there are any (Efron 1979).
+    400 resamples of the examples, or of the groups where there are any (Efron 1979). Where the
+    curve of one class is at 1, which resamples do not leave, the lower end is Wilson's.
 
     Args:
         probabilities: float [n, classes].
@@ -60,7 +61,32 @@ def curves(
         )
         return low, high
 
-    return Curve(roc, band(0)), Curve(precision, band(1))
+    found = [band(0), band(1)]
+    if len(each) == 1:
+        counts = _counts_behind(each[0], own)
+        for (low, _), curve, count in zip(found, (roc, precision), counts, strict=True):
+            for at in np.flatnonzero(curve == 1):
+                low[at] = min(low[at], intervals.wilson(count[at], count[at])[0])
+    return Curve(roc, found[0]), Curve(precision, found[1])
+
+
+def _counts_behind(curve: ranking.Curves, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns how many groups a sensitivity and a precision are a share of, float [201] each.
+
+    The first is the number of groups with a positive; the second, at each recall, of the groups
+    with an example that is taken for positive there.
+
+    Args:
+        curve: of one class.
+        groups: int [n], from `intervals.group_numbers`.
+    """
+    ordered = groups[curve.order]
+    positives = len(np.unique(ordered[curve.positive]))
+    first = np.zeros(len(ordered), int)
+    first[np.unique(ordered, return_index=True)[1]] = 1
+    seen = np.cumsum(first)[curve.ends]
+    true, _ = curve.counts(np.ones((1, len(groups))))
+    return np.full(len(GRID), float(positives)), seen[_reached(true[0])].astype(np.float64)
 
 
 def _means(each: Sequence[ranking.Curves], weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -91,6 +117,10 @@ def _read(true: np.ndarray, false: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     roc = np.interp(GRID, np.append(0, false / false[-1]), np.append(0, true / true[-1]))
     seen = true + false
     precision = np.divide(true, seen, out=np.zeros_like(true), where=seen > 0)
-    # The threshold at which a recall is reached. At recall 0 that is the first one with a positive.
+    return roc, precision[_reached(true)]
+
+
+def _reached(true: np.ndarray) -> np.ndarray:
+    """Returns the threshold that reaches each recall; for recall 0 the first with a positive."""
     needed = np.maximum(GRID * true[-1] - 1e-9, np.finfo(float).tiny)
-    return roc, precision[np.minimum(np.searchsorted(true, needed), len(true) - 1)]
+    return np.minimum(np.searchsorted(true, needed), len(true) - 1)

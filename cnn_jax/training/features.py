@@ -21,7 +21,7 @@ import numpy as np
 from absl import logging
 
 from cnn_jax import cpu, experiment, files, locks, progress, runtime
-from cnn_jax.data import Data, DataInfo, Split, array_file, splits
+from cnn_jax.data import Data, DataInfo, Split, array_file, augmentation, splits
 from cnn_jax.errors import ContentError, RunError, plain_reason
 from cnn_jax.runs import leaves
 from cnn_jax.training.plan import Plan
@@ -115,7 +115,7 @@ def cache_splits(
 
 def augmentation_of(dataset: experiment.Dataset, info: DataInfo) -> list[Any]:
     """Returns the settings and numbers that augmented views depend on, besides their key."""
-    return [dataset.flip, dataset.crop_padding, dataset.cutout, info.mean]
+    return augmentation.fingerprint(dataset, info.mean)
 
 
 def cache_key(**parts: Any) -> str:

@@ -1,6 +1,7 @@
 """What a run says before its first step."""
 
 from cnn_jax import cpu, runtime, text
+from cnn_jax.data import augmentation
 from cnn_jax.evaluation import two_classes
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.training import balance, costs
@@ -30,6 +31,10 @@ def tell(say: Say, parts: Parts, directory: RunDirectory | None) -> None:
         say(f"           {note}")
     for line in balance.hints(config.train, info):
         say(line)
+    if changes := augmentation.describe(config.dataset):
+        say(f"augment    training images are {', '.join(changes)}")
+    if config.dataset.mirrors:
+        say("           a mirrored chest is another chest: leave mirroring out where sides matter")
     positive = two_classes.positive_class(config.dataset.positive, info.class_names)
     if positive is not None:
         say(f"positive   {info.class_names[positive]} (--dataset.positive)")

@@ -9,7 +9,7 @@ import optax
 
 from cnn_jax import experiment
 from cnn_jax.assembly import Assembly
-from cnn_jax.data import batches
+from cnn_jax.data import augmentation, batches
 from cnn_jax.describe.layer_table import LayerRow, layer_table
 from cnn_jax.evaluation import selection
 from cnn_jax.models.classifier import stage_prefixes
@@ -132,7 +132,8 @@ def make_plan(
         cached = 0
     if optimizer is not None:
         own_optimizer.check(optimizer, phases, assembly.shapes["params"], config.optimizer)
-    limits.check(dataset, assembly.image_shape, config.train.epochs, num_examples)
+    augmentation.check(dataset, assembly.image_shape, assembly.image_dtype)
+    limits.check(dataset, config.train.epochs, num_examples)
     return Plan(
         assembly=assembly,
         phases=phases,

@@ -71,6 +71,9 @@ def make_train_step(plan: Plan, phase: int = 0) -> TrainStep:
         inputs = batch.images
         if not start:
             inputs = assembly.preprocess(batch.images, augment_key, mirrored)
+            if assembly.mix is not None:
+                inputs, labels = assembly.mix(inputs, batch.labels, augment_key)
+                batch = batch._replace(labels=labels)
         trainable, frozen = freezing.split(state.params, now)
         paths = [*trainable, *frozen]
         model = assembly.model

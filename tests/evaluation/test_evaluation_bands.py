@@ -1,6 +1,7 @@
 """ROC and precision-recall curves, their bands, and figures of whole groups."""
 
 import numpy as np
+import pytest
 from sklearn import metrics as reference
 
 from cnn_jax.evaluation import bands, measures, per_group
@@ -11,6 +12,12 @@ def scores(random: np.random.Generator, n: int, shift: float) -> tuple[np.ndarra
     labels = np.arange(n) % 2
     p = 1 / (1 + np.exp(-random.normal(shift * labels, 1)))
     return np.stack([1 - p, p], axis=1), labels
+
+
+def roc_band(*arguments) -> tuple[np.ndarray, np.ndarray]:
+    band = bands.curves(*arguments)[0].band
+    assert band is not None
+    return band
 
 
 def test_curves_are_scikit_learns_where_they_are_read():
@@ -41,10 +48,23 @@ def test_a_band_holds_the_true_curve_in_about_95_of_100_samples():
     false, true, _ = reference.roc_curve(truth, many[:, 1])
     expected = np.interp(bands.GRID[at], false, true)
     for _ in range(24):
-        low, high = bands.curves(*scores(random, 160, 1.2), [1])[0].band or (None, None)
-        assert low is not None
+        low, high = roc_band(*scores(random, 160, 1.2), [1])
         hits += low[at] <= expected <= high[at]
     assert hits >= 20
+
+
+def test_where_a_curve_is_at_1_its_band_is_not_empty():
+    """All of the first 10 of 40 are positives: by Wilson, at least 72 % of more would be."""
+    scores = np.arange(40)[::-1] / 40
+    labels = (np.arange(40) < 10).astype(int)
+    p = np.stack([1 - scores, scores], axis=1)
+    roc, precision = bands.curves(p, labels, [1])
+    assert roc.y[1:].min() == precision.y.min() == 1
+    assert precision.band is not None
+    assert precision.band[0][-1] == pytest.approx(0.7225, abs=1e-3)
+    assert roc_band(p, labels, [1])[0][100] == pytest.approx(0.7225, abs=1e-3)
+    twins = [str(i // 2) for i in range(40)]  # that are 5 patients
+    assert roc_band(p, labels, [1], twins)[0][100] == pytest.approx(0.5655, abs=1e-3)
 
 
 def test_a_band_of_groups_is_wider_than_one_of_images():
@@ -53,7 +73,7 @@ def test_a_band_of_groups_is_wider_than_one_of_images():
     groups = [str(i) for i in np.repeat(np.arange(60), 6)]
     widths = []
     for own in (None, groups):
-        low, high = bands.curves(p, labels, [1], own)[0].band or (None, None)
+        low, high = roc_band(p, labels, [1], own)
         widths.append(np.mean(high - low))
     assert widths[1] > 2 * widths[0]
 
