@@ -8,7 +8,6 @@ from typing import Any
 import flax.linen as nn
 import optax
 
-from cnn_jax import data as data_sets
 from cnn_jax import distributed, models, runtime
 from cnn_jax.cli import presets
 from cnn_jax.data import Data, Split, from_arrays, register_dataset
@@ -18,7 +17,7 @@ from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Dataset, Experiment
 from cnn_jax.losses import Loss, register_loss
 from cnn_jax.models import register_model
-from cnn_jax.runs import loading
+from cnn_jax.runs import changes, loading
 from cnn_jax.runs.trained import Run
 from cnn_jax.training import arguments, start
 from cnn_jax.training.own_loop import Step
@@ -74,10 +73,8 @@ def from_experiment(dataset: Dataset | Experiment, *, test: bool = True) -> Data
     if not isinstance(dataset, Dataset | Experiment):
         raise UsageError(f"give cnn_jax.preset(NAME) or a cnn_jax.Dataset(...), not {dataset!r}")
     experiment = dataset if isinstance(dataset, Experiment) else Experiment(dataset=dataset)
-    section = experiment.dataset
-    several = experiment.train.loss == "multilabel"
-    loaded = data_sets.load(section, test=test, multilabel=several)
-    return dataclasses.replace(loaded, section=section)
+    loaded = changes.data_of(experiment, test=test)
+    return dataclasses.replace(loaded, section=experiment.dataset)
 
 
 def from_folder(

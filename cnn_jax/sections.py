@@ -76,6 +76,12 @@ class Dataset:
         "run: squash: both sides are scaled; crop: the short side is, and the middle stays; pad: "
         "the long side is, with black beside it; pad_mean: with the image's mean colour",
     )
+    channels: Literal["auto", "1", "3"] = setting(
+        "auto",
+        "1: images become grey; 3: they become RGB; auto: of files 1 where all of them are grey "
+        "and no pretrained weights are loaded, else 3; of other data as they are stored, but 3 "
+        "with --transfer.weights=imagenet",
+    )
     train_examples: int | None = setting(
         None, "train on this many examples only, class by class in proportion; none: all", minimum=1
     )

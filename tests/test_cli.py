@@ -554,7 +554,7 @@ def test_predict_resizes_to_the_height_and_width_trained_on(main, tmp_path, caps
 def test_a_file_that_is_no_image_is_refused_in_one_line(main, trained, images, capsys):
     assert main("predict", f"--workdir={trained[0]}", *images, "bad.png") == 1
     out, err = capsys.readouterr()
-    assert "bad.png: not a PNG, JPEG or WebP image" in error_line(err)
+    assert "bad.png: not a PNG, JPEG, WebP," in error_line(err)
     assert out == ""
     assert main("predict", f"--workdir={trained[0]}", "nowhere.png") == 1
     assert "nowhere.png: No such file" in error_line(capsys.readouterr().err)

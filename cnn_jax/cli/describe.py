@@ -1,6 +1,5 @@
 """The command `describe`: data, layers, steps, memory and settings, without training."""
 
-from cnn_jax import data as data_sets
 from cnn_jax import experiment, runtime, text
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.cli.train import the_experiment
@@ -8,6 +7,7 @@ from cnn_jax.data import DataInfo
 from cnn_jax.describe import block_diagram, layer_table
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import counts, tables
+from cnn_jax.runs import changes
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.training import costs, memory
 from cnn_jax.training.parts import Parts, prepare
@@ -25,8 +25,8 @@ def run_command(invocation: Invocation) -> int:
     if invocation.json:
         print(experiment.to_json(config))
         return 0
-    data = data_sets.load(config.dataset, multilabel=config.train.loss == "multilabel")
     directory = None if invocation.workdir is None else RunDirectory(invocation.workdir)
+    data = changes.data_of(config, directory)
     parts = prepare(config, data, directory)
     _print_data(data.info)
     _print_network(parts, invocation.layers, invocation.output)

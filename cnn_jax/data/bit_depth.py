@@ -5,19 +5,14 @@ nearly black. The range is that of a whole data set, for a range of each image w
 image bright and lose what the values mean.
 """
 
-import contextlib
 import dataclasses
 import functools
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-from cnn_jax import files, runtime
-from cnn_jax.data import images
+from cnn_jax.data import images, kept
 from cnn_jax.data.cache import Encoded, cores
 from cnn_jax.errors import RunError
 
@@ -65,7 +60,10 @@ def choose(
     """
     if asked != "auto":
         return int(asked)
-    found = _seen(splits, max_megapixels)
+    settings = None if max_megapixels == images.MAX_MEGAPIXELS else max_megapixels
+    look = functools.partial(of_files, kept.paths(splits), max_megapixels)
+    values = kept.kept("values", splits, settings, lambda: dataclasses.asdict(look()))
+    found = Range(**values)
     if found.grey + found.colour:
         notes.append(
             f"{found.grey + found.colour} images have 16-bit values, the largest {found.largest}: "
@@ -73,7 +71,7 @@ def choose(
         )
     if found.colour and found.depth < 16:
         raise RunError(
-            f"{found.colour} images are PNGs of 16 bits in colour whose values use {found.depth} "
+            f"{found.colour} images are of 16 bits in colour, and their values use {found.depth} "
             "bits or fewer: they would be nearly black; convert them to 8 bits, or read them as "
             "they are with --dataset.bit_depth=16"
         )
@@ -92,41 +90,3 @@ def of_files(
         colour=sum(value.colour for value in found),
         largest=max((value.largest for value in found), default=0),
     )
-
-
-def _seen(splits: list[Encoded], max_megapixels: int) -> Range:
-    """Returns the range over all splits, kept in the cache under the files' names and times."""
-    seen: list[Any] = [[each.split, each.content] for each in splits]
-    if max_megapixels != images.MAX_MEGAPIXELS:
-        seen.append(max_megapixels)
-    key = json.dumps(seen, sort_keys=True)
-    name = f"values-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-    path = runtime.cache_dir() / "arrays" / name
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        kept = json.loads(path.read_text())
-        if isinstance(kept, dict) and kept.get("sha256") == _sum(kept.get("range")):
-            return Range(**kept["range"])
-    # Not there, or damaged: they are looked at again.
-    paths = [
-        path
-        for each in splits
-        for _, _, sources in each.blocks()
-        for path in sources
-        if isinstance(path, Path)
-    ]
-    found = of_files(paths, max_megapixels)
-    try:
-        runtime.make_cache_folder("arrays")
-        values = dataclasses.asdict(found)
-        files.write_json(path, {"range": values, "sha256": _sum(values)})
-    except OSError as error:
-        raise RunError(
-            f"cannot keep what was seen in {path}: {error.strerror or error}; free some space, or "
-            "set CNN_JAX_CACHE to a directory that can be written"
-        ) from error
-    return found
-
-
-def _sum(values: Any) -> str:
-    """Returns the sha256 of a range in the cache, so that a flipped bit is no other depth."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

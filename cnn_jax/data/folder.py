@@ -2,13 +2,14 @@
 
 Either DIR/train/CLASS/*, DIR/validation/CLASS/* and, if wanted, DIR/test/CLASS/*, under these names
 or others in use; or DIR/CLASS/* alone, which is split by fractions. With `--dataset.label` names of
-files tell the class: DIR/train/* and so on, or DIR/*. Images are PNG, JPEG or WebP and become RGB.
+files tell the class: DIR/train/* and so on, or DIR/*.
 Hidden files and the files that file managers leave behind are ignored.
 """
 
 import itertools
 
 from cnn_jax import experiment, places, text
+from cnn_jax.data import patients
 from cnn_jax.data.folder_layout import LAYOUTS, Layout
 from cnn_jax.data.images import ImageError, read_image
 from cnn_jax.data.sources import Source, encoded_files
@@ -89,4 +90,5 @@ def source(config: experiment.Dataset, least_classes: int = 2) -> Source:
         if not files:
             raise RunError(f"{folders[split]} has no images; {LAYOUTS}")
         encoded[split] = encoded_files("folder", split, files, root)
-    return Source("folder", "", tuple(names), encoded, tuple(notes), root)
+    group_of = patients.group_of(list(encoded.values()), notes)
+    return Source("folder", "", tuple(names), encoded, tuple(notes), root, group_of)

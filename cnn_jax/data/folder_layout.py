@@ -26,7 +26,10 @@ LITTER = {
     "$recycle.bin",
     "system volume information",
 }
-IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+IMAGES = {
+    *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".dcm", ".dicom", ".heic", ".heif"),
+}
 # The names that are in use for each split, in any case.
 SPLITS = {
     "train": ("train", "training"),

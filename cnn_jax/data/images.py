@@ -10,7 +10,8 @@ import numpy as np
 import PIL
 from PIL import Image, ImageFile, features
 
-from cnn_jax.data import encoded_images, fitting
+from cnn_jax.data import encoded_images, fitting, foreign, tiff
+from cnn_jax.data.refused import RefusedError
 from cnn_jax.data.splits import DataInfo
 from cnn_jax.errors import RunError
 
@@ -32,6 +33,9 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+# Formats that tell the orientation, or apply it, when their pixels are loaded.
+_LOADED_FIRST = ("PNG", "TIFF")
 
 MAX_MEGAPIXELS = 100
 
@@ -99,12 +103,12 @@ def read_image(
     resize: str = "squash",
     name: str | None = None,
 ) -> np.ndarray:
-    """Decodes a PNG, JPEG or WebP image; its content tells the format, not its name.
+    """Decodes a PNG, JPEG, WebP, BMP, GIF, TIFF, DICOM or HEIC image, whatever its name says.
 
     A photograph is turned upright as its EXIF orientation says; transparency is laid over white;
     16-bit grey values are scaled to 8 bits, of 16-bit colours the upper 8 bits are taken; palettes,
-    CMYK and grey are converted; of an animation the first frame is taken. Texts, colour profiles
-    and EXIF data that cannot be read are passed over.
+    CMYK and grey are converted; of several frames or pages the first is taken. Texts, colour
+    profiles and EXIF data that cannot be read are passed over. DICOM: see `dicom`.
 
     A JPEG at least four times as high and as wide as the target is decoded at 1/2, 1/4 or 1/8 of
     its size, the smallest of these that is at least twice the target: libjpeg's scaled inverse DCT
@@ -131,8 +135,8 @@ def read_image(
         uint8 [height, width, channels].
 
     Raises:
-        ImageError: there is no such file, or it is empty, truncated, damaged, not an image of the
-            three formats, or has more than `max_megapixels`; or its 16-bit values need more than
+        ImageError: there is no such file, or it is empty, truncated, damaged, not an image of
+            these formats, or has more than `max_megapixels`; or its 16-bit values need more than
             `bit_depth` bits.
     """
     how = Decoding(size, channels, bit_depth, max_megapixels, resize)
@@ -165,12 +169,28 @@ def decode(
                     return found._replace(sound=found.sound and not number)
         except ImageError:
             raise
+        except RefusedError as error:
+            raise ImageError(name, str(error)) from error
         except Exception as error:  # damaged files make Pillow raise nearly anything
             failure = error
     if failure is None:
-        raise ImageError(name, "not a PNG, JPEG or WebP image")
+        raise ImageError(name, foreign.kind(source))
     reason = " ".join(str(failure).split()) or type(failure).__name__
     raise ImageError(name, f"cannot be decoded: {reason}") from failure
+
+
+def is_stored_grey(source: Path | bytes) -> bool:
+    """Returns whether a file says that it has one channel, so that no pixel need be looked at.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    try:
+        data = source if isinstance(source, bytes) else source.read_bytes()
+        image = encoded_images.open_image(data)
+        return image is not None and image.mode in ("1", "L", "LA", "I", "I;16", "I;16B")
+    except Exception as error:  # damaged files make Pillow raise nearly anything
+        raise ImageError("image", str(error)) from error
 
 
 class Largest(NamedTuple):
@@ -181,7 +201,7 @@ class Largest(NamedTuple):
 
 
 def largest_of_16_bits(path: Path, max_megapixels: int = MAX_MEGAPIXELS) -> Largest | None:
-    """Returns the largest value of a PNG of 16 bits; None for any other file, or a damaged one.
+    """Returns the largest value of an image of 16 bits; None for any other file, or a damaged one.
 
     Of colours Pillow reads the upper 8 bits alone; their value is the largest that it may be.
     """
@@ -189,8 +209,11 @@ def largest_of_16_bits(path: Path, max_megapixels: int = MAX_MEGAPIXELS) -> Larg
         if not path.is_file():  # a pipe would be waited for
             return None
         with path.open("rb") as file:
-            head = file.read(26)
-        if len(head) < 26 or head[:8] != b"\x89PNG\r\n\x1a\n" or head[24] != 16:
+            head = file.read(encoded_images.HEAD)
+        kind = encoded_images.kind(head)
+        name = None if kind is None else kind.name
+        is_deep_png = name == "PNG" and head[24:25] == b"\x10"
+        if not is_deep_png and name not in ("TIFF", "DICOM"):
             return None
         data = path.read_bytes()
     except OSError:  # decoding names it, where it is refused or skipped
@@ -199,11 +222,17 @@ def largest_of_16_bits(path: Path, max_megapixels: int = MAX_MEGAPIXELS) -> Larg
     for version in encoded_images.versions(data):
         with contextlib.suppress(Exception):
             image = encoded_images.open_image(version)
-            if image is not None and image.width * image.height <= limit:
+            if image is None or encoded_images.pixels_to_decode(image, image.size) > limit:
+                continue
+            grey = image.mode.startswith("I")
+            deep = is_deep_png or (
+                isinstance(image, tiff.TiffImage) and image.has_16_bits_in_colour
+            )
+            if grey or deep:
                 with image:
                     largest = int(np.asarray(image).max())
-                grey = image.mode.startswith("I")
                 return Largest(largest if grey else largest * 256 + 255, not grey)
+            return None
     return None
 
 
@@ -223,7 +252,7 @@ def _check_pixels(
 
 def _to_array(image: ImageFile.ImageFile, how: Decoding, name: str) -> Decoded:
     whole = image.size
-    if image.format == "PNG":
+    if image.format in _LOADED_FIRST:
         _check_pixels(image, whole, how.max_megapixels, name)
         image.load()
     orientation, sound = encoded_images.orientation(image)
@@ -232,9 +261,10 @@ def _to_array(image: ImageFile.ImageFile, how: Decoding, name: str) -> Decoded:
         height, width = (how.size, how.size) if isinstance(how.size, int) else how.size
         upright = width, height
         target = (height, width) if orientation in (5, 6, 7, 8) else upright
-        draft = image.draft(None, (_REDUCING_GAP * target[0], _REDUCING_GAP * target[1]))
-        # If the scale does not divide the size, the image ends inside the last row or column.
-        box = draft and draft[1]
+        if image.format == "JPEG":
+            draft = image.draft(None, (_REDUCING_GAP * target[0], _REDUCING_GAP * target[1]))
+            # If the scale does not divide the size, it ends inside the last row or column.
+            box = draft and draft[1]
     _check_pixels(image, whole, how.max_megapixels, name)
     image.load()
     found = _plain(image, how, name)
@@ -257,6 +287,7 @@ def _plain(image: Image.Image, how: Decoding, name: str) -> Image.Image:
                 f"its values reach {largest}, more than {how.bit_depth} bits hold; see "
                 "--dataset.bit_depth",
             )
+        values = white - values if image.info.get("min_is_white") else values
         image = Image.fromarray(((values * 255 + white // 2) // white).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")

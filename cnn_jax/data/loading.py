@@ -13,6 +13,7 @@ from cnn_jax.data import (
     duplicates,
     folder,
     folds,
+    grey,
     groups,
     images,
     npz,
@@ -25,7 +26,8 @@ from cnn_jax.data.sources import Source
 from cnn_jax.data.splits import Data, Split
 from cnn_jax.errors import RunError, UsageError
 
-# The data sets that are files of the user's own.
+# The data sets whose images are files of the user's own, and those that have a path.
+_FILES = ("folder", "table")
 _FROM_PATH = {"folder": folder.source, "table": table.source, "npz": npz.source}
 
 
@@ -72,8 +74,13 @@ def load(
         if looked_at
         else 16
     )
+    channels = None if config.channels == "auto" else int(config.channels)
+    if config.name in _FILES:
+        looked_at = [source.splits[own] for name, own in chosen.items() if name != "test"]
+        encoded = [each for each in looked_at if isinstance(each, cache.Encoded)]
+        channels = grey.channels(encoded, config, _decoding(config, bits), notes)
     opened = {
-        name: open_split(source, name, config, notes, quiet, bits)
+        name: open_split(source, name, config, notes, quiet, bits, channels)
         for name in dict.fromkeys(chosen.values())
     }
     group_of = source.group_of
@@ -175,9 +182,13 @@ def open_split(
     notes: list[str],
     quiet: bool,
     bits: int,
+    channels: int | None,
 ) -> Split:
-    """Returns one of the data's own splits as arrays; they are decoded, or in memory already."""
-    opened = _open_split(source, name, config, notes, quiet, bits)
+    """Returns one of the data's own splits as arrays; they are decoded, or in memory already.
+
+    The images have 1 or 3 `channels`; None: as they are stored.
+    """
+    opened = _open_split(source, name, config, notes, quiet, bits, channels)
     labels = opened.labels
     if source.findings is None or labels.ndim == 2 or labels.min() < 0:
         return opened
@@ -191,9 +202,20 @@ def _open_split(
     notes: list[str],
     quiet: bool,
     bits: int,
+    channels: int | None,
 ) -> Split:
     stored = source.splits[name]
     if isinstance(stored, Split):
+        pixels = stored.images
+        if channels is not None:
+            pixels = grey.as_channels(pixels, channels)
+        if pixels is None:
+            raise UsageError(
+                f"--dataset.channels={channels}: the images of {source.name} are "
+                f"{stored.images.dtype} of {stored.images.shape[-1]} channels, of which no others "
+                "are made; leave it out"
+            )
+        stored = dataclasses.replace(stored, images=pixels)
         height, width = stored.images.shape[1:3]
         if config.image_size is None or (height, width) == 2 * (config.image_size,):
             return stored
@@ -204,17 +226,22 @@ def _open_split(
             )
         resized = reading.resize(stored.images, config.image_size, config.resize)
         return dataclasses.replace(stored, images=resized)
-    how = images.Decoding(
-        config.image_size,
-        bit_depth=bits,
-        max_megapixels=config.max_megapixels,
-        resize=config.resize,
-    )
+    how = _decoding(config, bits)
+    stored = dataclasses.replace(stored, channels=channels or stored.channels)
     split, skipped = cache.open_or_decode(stored, how, config.on_error, quiet, notes)
     if skipped:
         notes.append(f"{name}: skipped {len(skipped)} images that cannot be read")
         notes += [f"skipped {line}" for line in skipped]
     return split
+
+
+def _decoding(config: experiment.Dataset, bits: int) -> images.Decoding:
+    return images.Decoding(
+        config.image_size,
+        bit_depth=bits,
+        max_megapixels=config.max_megapixels,
+        resize=config.resize,
+    )
 
 
 def _other_ids(source: Source, opened: dict[str, Split]) -> dict[str, list[str]]:

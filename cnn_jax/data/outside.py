@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from cnn_jax import experiment, text
-from cnn_jax.data import cache, groups, loading
+from cnn_jax.data import groups, loading
 from cnn_jax.data.splits import DataInfo, Split
 from cnn_jax.errors import RunError, UsageError
 
@@ -46,11 +46,7 @@ def load(
     notes = list(source.notes)
     parts: list[Split] = []
     for name in source.splits if split is None else [split]:
-        stored = source.splits[name]
-        if isinstance(stored, cache.Encoded):
-            stored = dataclasses.replace(stored, channels=channels)
-        one = dataclasses.replace(source, splits={name: stored})
-        found = loading.open_split(one, name, section, notes, quiet, info.bit_depth)
+        found = loading.open_split(source, name, section, notes, quiet, info.bit_depth, channels)
         if found.images.shape[1:] != info.image_shape or found.images.dtype != info.dtype:
             raise UsageError(
                 f"the images of {config.path or config.name} are {found.images.dtype} of shape "

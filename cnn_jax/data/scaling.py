@@ -67,7 +67,7 @@ def normalize(
     if mode in ("caffe", "torch") and x.shape[-1] != 3:
         raise UsageError(
             f"pretrained weights take colour images (3 channels), not {x.shape[-1]}; "
-            "convert the images to RGB"
+            "load them with --dataset.channels=3"
         )
     if mode == "unit":
         x = x / 255

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cnn_jax import experiment, places, text
-from cnn_jax.data import rows
+from cnn_jax.data import folder_layout, patients, rows
 from cnn_jax.data.cache import Encoded
 from cnn_jax.data.folder_layout import SPLIT_OF
 from cnn_jax.data.rows import Table
@@ -31,7 +31,9 @@ _KNOWN = {
 }
 _SEVERAL = "where each image has one; several findings are learnt with --train.loss=multilabel"
 _BETWEEN = "\0"  # the findings of a row; no name has it
-_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".PNG", ".JPG", ".JPEG", ".WEBP")
+_ENDINGS = tuple(
+    case(ending) for case in (str.lower, str.upper) for ending in sorted(folder_layout.IMAGES)
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +105,11 @@ def source(config: experiment.Dataset, least_classes: int = 2, multilabel: bool 
         if split in parts
     }
     of_id = {row.id: row.group for row in found}
-    group_of = of_id.__getitem__ if "group" in columns else None
+    if "group" in columns:
+        group_of = of_id.__getitem__
+    else:
+        stored = [each for each in encoded.values() if isinstance(each, Encoded)]
+        group_of = patients.group_of(stored, notes)
     are_files = all(isinstance(row.source, Path) for row in found)
     where = root.resolve() if are_files else None
     return Source("table", "", names, encoded, tuple(notes), where, group_of, findings)

@@ -1,6 +1,8 @@
 """Going on with a run: which settings may change, and whether its data are the same."""
 
 import contextlib
+import dataclasses
+from typing import Any
 
 from absl import logging
 
@@ -10,6 +12,7 @@ from cnn_jax.errors import RunError, UsageError
 from cnn_jax.evaluation import selection
 from cnn_jax.experiment import Dataset, Experiment
 from cnn_jax.runs import stored
+from cnn_jax.runs import weights as run_weights
 from cnn_jax.runs.belonging import differences, shown
 from cnn_jax.runs.directory import RunDirectory
 
@@ -51,15 +54,17 @@ def load_data(
     directory: RunDirectory | None,
     section: Dataset,
     *,
+    weights: str | None = None,
     test: bool = True,
     quiet: bool = False,
     multilabel: bool = False,
 ) -> Data:
-    """Loads the data of a run, held out as when it was started.
+    """Loads the data of a run, held out as when it was started, and with as many channels.
 
     Args:
         directory: the run's, which need not exist; None: it has none.
         section: which data.
+        weights: the value of `--transfer.weights`.
         test: as in `data.load`.
         quiet: likewise.
         multilabel: likewise.
@@ -67,17 +72,65 @@ def load_data(
     Raises:
         RunError: they are not those that the run was started on, or as in `data.load`.
     """
+    begun = directory is not None and directory.exists()
+    described = directory.read("data") if directory is not None and begun else None
+    asked, section = section, _with_channels(section, described, weights)
     found = data.load(section, test=test, quiet=quiet, multilabel=multilabel)
-    if directory is None or not directory.exists() or _are_same(directory, found.info):
+    if directory is None or not begun or _are_same(directory, found.info):
         return found
     # Once a rare class could get no example in validation or test; such a run stays as it is.
     older = data.load(section, test=test, quiet=quiet, every_class=False, multilabel=multilabel)
     if not _are_same(directory, older.info):
+        if described is None and asked.channels == "auto" and section.channels != "3":
+            # data.json is lost, and the run may be from when grey images had three channels.
+            colour = dataclasses.replace(section, channels="3")
+            return load_data(
+                directory, colour, test=test, quiet=quiet, multilabel=multilabel
+            )
         check_same_data(directory, found.info)
     for note in older.info.notes:
         if " has no example of " in note:
             logging.warning("%s, as when the run was started; in a new one it has", note)
     return older
+
+
+def data_of(
+    config: Experiment,
+    directory: RunDirectory | None = None,
+    *,
+    test: bool = True,
+    quiet: bool = False,
+) -> Data:
+    """Loads the data of an experiment; the arguments and errors are those of `load_data`."""
+    return load_data(
+        directory,
+        config.dataset,
+        weights=config.transfer.weights,
+        test=test,
+        quiet=quiet,
+        multilabel=config.train.loss == "multilabel",
+    )
+
+
+def with_channels_of(section: Dataset, info: DataInfo) -> Dataset:
+    """Returns which data are to be loaded, with the channels that they were described with."""
+    if section.channels != "auto" or info.image_shape[-1] not in (1, 3):
+        return section
+    return dataclasses.replace(section, channels="1" if info.image_shape[-1] == 1 else "3")
+
+
+def _with_channels(
+    section: Dataset, described: dict[str, Any] | None, weights: str | None
+) -> Dataset:
+    """Returns which data are to be loaded, with the channels of data.json or of the weights."""
+    if described is not None:
+        return with_channels_of(section, DataInfo.from_dict(described))
+    if section.channels != "auto" or weights is None:
+        return section
+    known = run_weights.channels(weights)
+    if known is None and section.name in ("folder", "table"):
+        known = 3  # as nearly all files of weights are
+    return dataclasses.replace(section, channels="auto" if known is None else str(known))
 
 
 def _are_same(directory: RunDirectory, info: DataInfo) -> bool:

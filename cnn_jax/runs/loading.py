@@ -51,9 +51,7 @@ def load(
     if described is not None:
         info = DataInfo.from_dict(described)
     else:  # lost: the data themselves say what it said
-        info = changes.load_data(
-            where, config.dataset, multilabel=config.train.loss == "multilabel"
-        ).info
+        info = changes.data_of(config, where).info
     about = where.about_weights(config)
     assembly = assemble(config, info, about, model=model, loss=loss)
     code.check_parameters(own, assembly.shapes)

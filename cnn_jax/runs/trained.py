@@ -236,9 +236,8 @@ class Run:
         if self._data is not None and self._data.section is None:  # given as arrays
             return self._data
         directory = None if self.directory is None else RunDirectory(self.directory)
-        return changes.load_data(
-            directory, self.experiment.dataset, multilabel=self.data_info.multilabel
-        )
+        section = changes.with_channels_of(self.experiment.dataset, self.data_info)
+        return changes.load_data(directory, section, multilabel=self.data_info.multilabel)
 
     def _map(self, key: Any, forward: Callable[..., Any], images: Images) -> np.ndarray:
         """Applies a function to images in batches, the last one filled up."""

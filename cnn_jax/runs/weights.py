@@ -33,6 +33,21 @@ def load(source: str, model: str, include: str | None = None) -> Weights:
     return weights.load(source, model, include)
 
 
+def channels(source: str) -> int | None:
+    """Returns how many channels the images have that weights were trained on; None: not known.
+
+    Args:
+        source: the value of `--transfer.weights`.
+    """
+    if source == "imagenet":
+        return 3
+    path = places.place(source, "--transfer.weights")
+    if not path.is_dir():
+        return None
+    described = RunDirectory(path).read("data")
+    return None if described is None else described["image_shape"][-1]
+
+
 def from_run(path: Path, model: str) -> Weights:
     """Reads the best parameters and batch statistics of a run directory.
 

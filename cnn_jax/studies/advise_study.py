@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cnn_jax import data, experiment, text
+from cnn_jax import experiment, text
 from cnn_jax.assembly import assemble
 from cnn_jax.data import Data
 from cnn_jax.describe import layer_table
@@ -12,6 +12,7 @@ from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Experiment
 from cnn_jax.options import Advise
 from cnn_jax.pretrained import weights as pretrained
+from cnn_jax.runs import changes
 from cnn_jax.runs import weights as run_weights
 from cnn_jax.studies import advise_plan
 from cnn_jax.studies.advise_plan import Cost, Parts, Trial
@@ -168,7 +169,8 @@ def prepare(base: Experiment, options: Advise) -> Study:
             "compare two runs of --train.loss=multilabel by `compare`"
         )
     section = base.dataset
-    loaded = dataclasses.replace(data.load(section, test=False), section=section)
+    loaded = changes.data_of(base, test=False)
+    loaded = dataclasses.replace(loaded, section=section)
     info = loaded.info
     images = info.sizes["train"]
     sizes = options.sizes(images)

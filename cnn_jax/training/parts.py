@@ -98,17 +98,8 @@ def prepare(
     The arguments and errors are those of `start.train`; `quiet` decodes images without a bar.
     """
     if data is None:
-        section = config.dataset
-        data = dataclasses.replace(
-            changes.load_data(
-                directory,
-                section,
-                test=False,
-                quiet=quiet,
-                multilabel=config.train.loss == "multilabel",
-            ),
-            section=section,
-        )
+        found = changes.data_of(config, directory, test=False, quiet=quiet)
+        data = dataclasses.replace(found, section=config.dataset)
     elif directory is not None and directory.exists():
         changes.check_same_data(directory, data.info)
     balance.check(config.train, data.info)

@@ -104,7 +104,7 @@ def test_colours_of_16_bits_that_would_be_black_are_refused(folder, monkeypatch)
     section = folder(4095)
     found = decoding.Largest(4095, True)
     monkeypatch.setattr(decoding, "largest_of_16_bits", lambda *_, **__: found)
-    with pytest.raises(RunError, match="24 images are PNGs of 16 bits in colour"):
+    with pytest.raises(RunError, match="24 images are of 16 bits in colour"):
         data.load(section)
 
 

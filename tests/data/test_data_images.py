@@ -207,8 +207,8 @@ def huge_png():
     ("data", "reason"),
     [
         (b"", "empty"),
-        (b"hello, I am text", "not a PNG, JPEG or WebP"),
-        (encode(RGB, "GIF"), "not a PNG, JPEG or WebP"),
+        (b"hello, I am text", "not a PNG, JPEG, WebP, BMP, GIF, TIFF, DICOM or HEIC"),
+        (encode(RGB, "JPEG2000"), "a JPEG 2000 image, which is not read; convert it to PNG"),
         (encode(RGB)[:-40], "cannot be decoded"),
         (encode(np.tile(RGB, (20, 20, 1)), "JPEG")[:1500], "cannot be decoded"),
         (encode(RGB, "JPEG")[:10], "cannot be decoded"),
