@@ -67,8 +67,8 @@ def sources() -> dict[str, list[bytes]]:
 
 def dicoms(grey: np.ndarray, deep: np.ndarray, colour: np.ndarray) -> list[bytes]:
     """Returns DICOM files, with a window and without, in colour and compressed."""
-    import pydicom
     from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
     found = []
     for pixels, fields, syntax in (
@@ -76,13 +76,13 @@ def dicoms(grey: np.ndarray, deep: np.ndarray, colour: np.ndarray) -> list[bytes
         (deep, {"WindowCenter": [900, 5], "WindowWidth": [800, 9], "RescaleSlope": 2}, None),
         (deep, {"PhotometricInterpretation": "MONOCHROME1", "BitsStored": 12, "HighBit": 11}, None),
         (colour, {"PatientName": "Doe^Jane", "PatientID": "7"}, None),
-        (deep, {"WindowCenter": 900, "WindowWidth": 800}, pydicom.uid.RLELossless),
+        (deep, {"WindowCenter": 900, "WindowWidth": 800}, RLELossless),
     ):
-        meta = FileMetaDataset()
-        meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        meta: Any = FileMetaDataset()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
         meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
         meta.MediaStorageSOPInstanceUID = "1.2.3"
-        header = FileDataset("x", {}, file_meta=meta, preamble=bytes(128))
+        header: Any = FileDataset("x", {}, file_meta=meta, preamble=bytes(128))
         header.SOPClassUID, header.SOPInstanceUID = meta.MediaStorageSOPClassUID, "1.2.3"
         header.Rows, header.Columns = pixels.shape[:2]
         header.SamplesPerPixel = 1 if pixels.ndim == 2 else 3
@@ -107,7 +107,8 @@ def mutated(content: bytes, seed: list[int]) -> bytes:
     found = bytearray(content)
     head = min(len(found), 2048)  # where most of what is not pixels stands
     for _ in range(int(random.integers(1, 6))):
-        at = int(random.integers(head if random.random() < 0.7 else len(found)))
+        near = random.random() < 0.7
+        at = int(random.integers(min(head, len(found)) if near else len(found)))
         what = random.integers(5)
         if what < 2:
             found[at] = int(random.integers(256))
@@ -151,7 +152,7 @@ def look(content: bytes, errors: pathlib.Path) -> str:
     if process.exitcode != 0:
         return f"crashed: {process.exitcode}"
     lines = errors.read_text(errors="replace").splitlines()
-    said = " ".join(line for line in lines if not line.startswith("tempfile.tif: "))
+    said = " ".join(line for line in lines if not line.startswith(("TIFF", "tempfile.tif: ")))
     found = results.get()
     return f"said {said[:200]!r}" if said and found in ("read", "refused") else found
 

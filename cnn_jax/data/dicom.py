@@ -21,7 +21,7 @@ DEFLATED = b"1.2.840.10008.1.2.1.99"
 _PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 _RLE = "1.2.840.10008.1.2.5"
 _JPEGS = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81, 90, 91))
-_DECOMPRESS = "decompress it first, with DCMTK or GDCM: gdcmconv --raw FILE FILE"
+_DECOMPRESS = "decompress it first, with DCMTK or GDCM: gdcmconv -w FILE FILE"
 
 
 class DicomImage(ImageFile.ImageFile):

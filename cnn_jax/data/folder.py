@@ -1,11 +1,12 @@
 """A folder of images as a data set.
 
 Either DIR/train/CLASS/*, DIR/validation/CLASS/* and, if wanted, DIR/test/CLASS/*, under these names
-or others in use; or DIR/CLASS/* alone, which is split by fractions. With `--dataset.label` names of
-files tell the class: DIR/train/* and so on, or DIR/*.
-Hidden files and the files that file managers leave behind are ignored.
+or others in use; or DIR/CLASS/* alone, which is split by fractions. DIR/CLASS/PATIENT/* is taken
+too, and a patient is a group. With `--dataset.label` names of files tell the class: DIR/train/* and
+so on, or DIR/*. Hidden files and the files that file managers leave behind are ignored.
 """
 
+import functools
 import itertools
 
 from cnn_jax import experiment, places, text
@@ -91,4 +92,13 @@ def source(config: experiment.Dataset, least_classes: int = 2) -> Source:
             raise RunError(f"{folders[split]} has no images; {LAYOUTS}")
         encoded[split] = encoded_files("folder", split, files, root)
     group_of = patients.group_of(list(encoded.values()), notes)
+    if layout.patients:
+        of_file = {p.relative_to(root).as_posix(): name for p, name in layout.patients.items()}
+        group_of = functools.partial(_or_own, of_file)
+        notes.append("groups: the folders in class folders, DIR/CLASS/PATIENT/*")
     return Source("folder", "", tuple(names), encoded, tuple(notes), root, group_of)
+
+
+def _or_own(groups: dict[str, str], id_: str) -> str:
+    """Returns the group of an image; one without is a group by itself."""
+    return groups.get(id_, id_)

@@ -3,14 +3,13 @@
 Only names are looked at here, and what is a folder; no file is opened.
 """
 
-import collections
 import contextlib
 import os
 import re
 import shlex
-from collections.abc import Iterable
 from pathlib import Path
 
+from cnn_jax.data.name_labels import propose_label
 from cnn_jax.errors import RunError, UsageError
 
 LAYOUTS = "expected DIR/train/CLASS/* and DIR/validation/CLASS/*, or DIR/CLASS/*"
@@ -39,8 +38,6 @@ SPLITS = {
 _NAMES = "; splits are " + "; ".join(", ".join(names) for names in SPLITS.values())
 SPLIT_OF = {name: split for split, names in SPLITS.items() for name in names}
 _LIKE_A_SPLIT = re.compile(rf"({'|'.join(SPLIT_OF)})([\W_]*(\d+|set|images|data))*", re.IGNORECASE)
-_NUMBERED = re.compile(r"(.*?[^\d._ -])([._ -]*)\d")
-_MOST_PREFIXES = 5
 
 
 class Layout:
@@ -57,6 +54,7 @@ class Layout:
         notes: lines on what is not used.
         problems: lines on what may be left out where the user says so.
         outside: the number of links that lead out of the root.
+        patients: {file: the name of its folder} of files in DIR/CLASS/PATIENT/*.
 
     Raises:
         UsageError: `label` is no regular expression with a group.
@@ -69,6 +67,7 @@ class Layout:
         self.notes: list[str] = []
         self.problems: list[str] = []
         self.outside = 0
+        self.patients: dict[Path, str] = {}
         self._listed: dict[Path, list[Path]] = {}
         self.folders = self._split_folders()
 
@@ -83,7 +82,7 @@ class Layout:
                 if folder != self.root:  # those in the root are noted already
                     self.notes.append(f"not used: {entry}, in no class folder")
                 continue
-            found[entry.name] = self._entries(entry)
+            found[entry.name] = self._of_patients(entry) or self._entries(entry)
             for path in found[entry.name]:
                 if path.is_dir():
                     tip = ""
@@ -92,11 +91,40 @@ class Layout:
                         tip = f"; if the data set begins there, give {flag}"
                     raise RunError(
                         f"{path} is a folder inside the class folder {entry}{tip}; "
-                        f"{LAYOUTS}{_NAMES}"
+                        f"{LAYOUTS}, or DIR/CLASS/PATIENT/*{_NAMES}"
                     )
+        self._check_patients(folder, list(found))
         if not found:
             raise RunError(f"{folder} has no class folders; {self.ways(folder)}")
         return found
+
+    def _of_patients(self, folder: Path) -> list[Path]:
+        """Returns the files in the folders of a class folder, a folder a patient, or nothing.
+
+        Nothing where it holds files as well, where these folders hold folders or are named as
+        splits are, or where it is the only class: then the data set begins further down.
+        """
+        inner = self._entries(folder)
+        names = [path.name.lower() for path in inner]
+        is_only = folder.parent == self.root and len(self._present(self.root)) == 1
+        if is_only or not all(map(Path.is_dir, inner)) or any(name in SPLIT_OF for name in names):
+            return []
+        files = {path: self._entries(path) for path in inner}
+        if any(path.is_dir() for paths in files.values() for path in paths):
+            return []
+        self.patients |= {path: each.name for each, paths in files.items() for path in paths}
+        self.problems += [f"{path} has no images" for path, paths in files.items() if not paths]
+        return [path for paths in files.values() for path in paths]
+
+    def _check_patients(self, folder: Path, classes: list[str]) -> None:
+        """Refuses class folders that all hold the same folders, which rather are the classes."""
+        inner = [{path.name for path in self._entries(folder / name)} for name in classes]
+        same = all(len(names) > 1 and names == inner[0] for names in inner)
+        if same and len(inner) > 1 and any(path.is_relative_to(folder) for path in self.patients):
+            raise RunError(
+                f"each folder in {folder} has the folders {', '.join(sorted(inner[0])[:3])}: are "
+                f"these the classes? {LAYOUTS}, or DIR/CLASS/PATIENT/*"
+            )
 
     def _classes_by_name(
         self, label: re.Pattern[str], folder: Path, split: str
@@ -266,27 +294,3 @@ def _compiled(label: str) -> re.Pattern[str]:
             r"'^(cat|dog)\.'"
         )
     return found
-
-
-def propose_label(names: Iterable[str]) -> str | None:
-    r"""Returns a regular expression that tells the classes of files such as "cat.0.jpg".
-
-    Args:
-        names: the files' names.
-
-    Returns:
-        One whose first group is the class in every name, such as "^(cat|dog)\."; None where the
-        names do not begin with a few words, each of several files.
-    """
-    names = list(names)
-    matches = [_NUMBERED.match(name) for name in names]
-    counts = collections.Counter(match[1] for match in matches if match)
-    if None in matches or len(counts) < 2 or min(counts.values()) < 2:
-        return None
-    if len(counts) > max(_MOST_PREFIXES, len(names) // 4):  # rather numbers with letters in them
-        return None
-    separators = {match[2] for match in matches if match}
-    if len(counts) > _MOST_PREFIXES or len(separators) > 1:
-        return r"^(.*?[^\d._ -])[._ -]*\d"
-    words = "|".join(map(re.escape, sorted(counts, key=lambda word: (-len(word), word))))
-    return rf"^({words}){re.escape(separators.pop())}" + r"\d"

@@ -10,7 +10,7 @@ import numpy as np
 import PIL
 from PIL import Image, ImageFile, features
 
-from cnn_jax.data import encoded_images, fitting, foreign, tiff
+from cnn_jax.data import encoded_images, fitting, foreign
 from cnn_jax.data.refused import RefusedError
 from cnn_jax.data.splits import DataInfo
 from cnn_jax.errors import RunError
@@ -149,16 +149,7 @@ def decode(
     """Decodes an image and tells whether it was sound; see `read_image`."""
     if name is None:
         name = "image" if isinstance(source, bytes) else os.fspath(source)
-    if not isinstance(source, bytes):
-        try:
-            path = Path(source)
-            if path.exists() and not path.is_file():  # reading a pipe would wait without end
-                raise ImageError(name, "not a regular file")
-            source = path.read_bytes()
-        except OSError as error:
-            raise ImageError(name, error.strerror or str(error)) from error
-    if not source:
-        raise ImageError(name, "the file is empty")
+    source = _content(source, name)
     failure: Exception | None = None
     for number, version in enumerate(encoded_images.versions(source)):
         try:
@@ -179,14 +170,28 @@ def decode(
     raise ImageError(name, f"cannot be decoded: {reason}") from failure
 
 
+def _content(source: str | os.PathLike[str] | bytes, name: str) -> bytes:
+    if not isinstance(source, bytes):
+        try:
+            path = Path(source)
+            if path.exists() and not path.is_file():  # reading a pipe would wait without end
+                raise ImageError(name, "not a regular file")
+            source = path.read_bytes()
+        except OSError as error:
+            raise ImageError(name, error.strerror or str(error)) from error
+    if not source:
+        raise ImageError(name, "the file is empty")
+    return source
+
+
 def is_stored_grey(source: Path | bytes) -> bool:
     """Returns whether a file says that it has one channel, so that no pixel need be looked at.
 
     Raises:
         ImageError: it cannot be read.
     """
+    data = _content(source, "image")
     try:
-        data = source if isinstance(source, bytes) else source.read_bytes()
         image = encoded_images.open_image(data)
         return image is not None and image.mode in ("1", "L", "LA", "I", "I;16", "I;16B")
     except Exception as error:  # damaged files make Pillow raise nearly anything
@@ -225,10 +230,7 @@ def largest_of_16_bits(path: Path, max_megapixels: int = MAX_MEGAPIXELS) -> Larg
             if image is None or encoded_images.pixels_to_decode(image, image.size) > limit:
                 continue
             grey = image.mode.startswith("I")
-            deep = is_deep_png or (
-                isinstance(image, tiff.TiffImage) and image.has_16_bits_in_colour
-            )
-            if grey or deep:
+            if grey or is_deep_png or getattr(image, "has_16_bits_in_colour", False):
                 with image:
                     largest = int(np.asarray(image).max())
                 return Largest(largest if grey else largest * 256 + 255, not grey)

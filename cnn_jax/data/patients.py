@@ -55,6 +55,8 @@ def _look(files: dict[str, Path]) -> tuple[dict[str, str], dict[str, int]]:
     tags = ["PatientID", "BurnedInAnnotation", *_IDENTIFYING]
     for id_, path in files.items():
         try:
+            if not path.is_file():  # a pipe would be waited for
+                continue
             with path.open("rb") as file:
                 head = file.read(1 << 16)
                 if (

@@ -84,9 +84,7 @@ def load_data(
         if described is None and asked.channels == "auto" and section.channels != "3":
             # data.json is lost, and the run may be from when grey images had three channels.
             colour = dataclasses.replace(section, channels="3")
-            return load_data(
-                directory, colour, test=test, quiet=quiet, multilabel=multilabel
-            )
+            return load_data(directory, colour, test=test, quiet=quiet, multilabel=multilabel)
         check_same_data(directory, found.info)
     for note in older.info.notes:
         if " has no example of " in note:

@@ -134,7 +134,7 @@ def test_a_run_reads_what_it_predicts_as_it_was_trained(folder, tmp_path):
     loaded = data.load(section)
     run = cnn_jax.train(loaded, model="mlp", epochs=1, batch_size=8)
     path = tmp_path / "images" / "well" / "11.png"
-    as_trained = np.stack([decoding.read_image(path, 8, bit_depth=12)])
+    as_trained = np.stack([decoding.read_image(path, 8, 1, bit_depth=12)])
     np.testing.assert_array_equal(run.logits([path]), run.logits(as_trained))
     assert as_trained.max() > 230
     Image.fromarray(np.full((8, 8), 5000, np.uint16)).save(path)

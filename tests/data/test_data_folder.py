@@ -14,7 +14,8 @@ from cnn_jax.experiment import Dataset
 
 def save(path: Path, value: int, size: tuple[int, int] = (6, 5), mode: str = "RGB") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    color = (value,) * len(mode) if len(mode) > 1 else value
+    grey = {"L": value, "RGBA": (value,) * 4}
+    color = grey.get(mode, (value, value, 255 - value))  # the others are no grey
     Image.new(mode, size, color).save(path)
 
 

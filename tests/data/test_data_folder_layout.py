@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn_jax.data import folder, folder_layout, load
+from cnn_jax.data import folder, load, name_labels
 from cnn_jax.data.cache import Encoded
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Dataset, Experiment
@@ -211,7 +211,7 @@ def test_a_label_belongs_to_a_folder():
     ],
 )
 def test_a_label_is_proposed_that_fits_every_name(names, want):
-    found = folder_layout.propose_label(names)
+    found = name_labels.propose_label(names)
     assert found == want
     if found:
         words = {first for name in names for first in re.findall(r"^[a-z_]*[a-z]", name)}
@@ -332,3 +332,71 @@ def test_a_class_of_the_label_that_train_lacks_is_refused(tmp_path):
     save(tmp_path / "val" / "owl.0.jpg")
     with pytest.raises(RunError, match=f"'owl' in {tmp_path}/val is a class that .* not have"):
         listed(tmp_path, label=r"^(\w+)\.")
+
+
+# A folder a patient
+
+
+@pytest.fixture
+def images(tmp_path):
+    return tmp_path / "images"
+
+
+def patients_of(root):
+    found = load(Dataset(name="folder", path=str(root), validation_fraction=0.3), quiet=True)
+    groups = {name: set(split.groups or ()) for name, split in found.splits.items()}
+    return found, groups
+
+
+def test_a_folder_in_a_class_folder_is_a_patient_whose_images_stay_together(images):
+    for number in range(12):
+        for image in range(3):
+            save(images / "ab"[number % 2] / f"p{number}" / f"{image}.png")
+    found, groups = patients_of(images)
+    assert set.union(*groups.values()) == {f"p{number}" for number in range(12)}
+    assert sum(map(len, groups.values())) == 12
+    assert found.train.ids[0].split("/")[0] == "a"
+    assert "groups: the folders in class folders, DIR/CLASS/PATIENT/*" in found.info.notes
+    by_image = Dataset(name="folder", path=str(images), group=r"p\d+/\d+")
+    assert "p0/0" in (load(by_image, quiet=True).train.groups or ())
+
+
+def test_a_patient_in_two_given_splits_is_refused(images):
+    for split in ("train", "validation"):
+        for name in "ab":
+            for image in range(2):
+                patient = "p7" if (split, name) != ("train", "a") else "p1"
+                save(images / split / name / patient / f"{image}.png")
+    with pytest.raises(RunError, match=r"train and validation share 1 group \(p7\)"):
+        patients_of(images)
+
+
+def test_folders_that_rather_are_classes_are_no_patients(images):
+    for year in ("2019", "2020"):
+        for name in ("cat", "dog"):
+            save(images / year / name / "0.png")
+    with pytest.raises(RunError, match="has the folders cat, dog: are these the classes"):
+        patients_of(images)
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (["a/p1/x/0.png", "b/p2/0.png"], "p1 is a folder inside the class folder"),
+        (["a/p1/0.png", "a/0.png", "b/p2/0.png"], "p1 is a folder inside the class folder"),
+        (["a/train/0.png", "b/train/0.png"], "train is a folder inside the class folder"),
+        (["data/cat/0.png", "data/dog/0.png"], "if the data set begins there, give "),
+    ],
+)
+def test_other_folders_in_class_folders_are_refused(images, paths, message):
+    save(*(images / path for path in paths))
+    with pytest.raises(RunError, match=message):
+        patients_of(images)
+
+
+def test_an_empty_folder_of_a_patient_is_named(images):
+    for number in range(8):
+        save(images / "ab"[number % 2] / f"p{number}" / "0.png")
+    (images / "a" / "p9").mkdir()
+    with pytest.raises(RunError, match=r"a/p9 has no images; .*on_error=skip"):
+        patients_of(images)

@@ -5,6 +5,7 @@ import io
 import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -32,9 +33,9 @@ def encode(image, kind, **options):
     return buffer.getvalue()
 
 
-def as_dicom(pixels, syntax=ExplicitVRLittleEndian, **fields):
+def as_dicom(pixels, syntax: Any = ExplicitVRLittleEndian, **fields: Any):
     """Returns a DICOM file of an array [height, width] or [height, width, 3]."""
-    meta = FileMetaDataset()
+    meta: Any = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
     meta.MediaStorageSOPInstanceUID = generate_uid()
