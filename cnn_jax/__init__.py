@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         Transfer,
     )
     from cnn_jax.explain.explaining import explain_images
+    from cnn_jax.inspection.report import DataReport, inspect
     from cnn_jax.options import Sweep
     from cnn_jax.runs.trained import Run
 
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "Checkpoint": "experiment",
     "Data": "data",
+    "DataReport": "inspection.report",
     "Dataset": "experiment",
     "Experiment": "experiment",
     "Logging": "experiment",
@@ -72,6 +74,7 @@ _PUBLIC = {
     "from_arrays": "api",
     "from_experiment": "api",
     "from_folder": "api",
+    "inspect": "inspection.report",
     "load": "api",
     "preset": "api",
     "read_images": "api",
@@ -84,6 +87,7 @@ _PUBLIC = {
 __all__ = [
     "Checkpoint",
     "Data",
+    "DataReport",
     "Dataset",
     "Experiment",
     "Logging",
@@ -104,6 +108,7 @@ __all__ = [
     "from_arrays",
     "from_experiment",
     "from_folder",
+    "inspect",
     "load",
     "preset",
     "read_images",

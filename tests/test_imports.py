@@ -13,7 +13,7 @@ ROOMS = [
     ["__init__", "api"],
     ["cli"],
     ["studies"],
-    ["explain", "export", "page"],
+    ["explain", "export", "page", "inspection"],
     ["training"],
     ["runs"],
     ["trust"],

@@ -116,7 +116,10 @@ def _check_belonging(command: Command, given: dict[str, Any]) -> None:
         if wrong:
             raise UsageError(f"--{wrong[0]} belongs to {name}, not to {command.name}")
     output, endings = given.get("output"), ENDINGS.get(command.name, ())
-    if output is not None and Path(output).suffix not in endings:
+    if output is not None and command.name == "data":
+        if Path(output).suffix in (".png", ".svg", ".json", ".html"):
+            raise UsageError(f"--output of data is a directory, not {output!r}")
+    elif output is not None and Path(output).suffix not in endings:
         legal = " or ".join(endings)
         raise UsageError(f"--output takes a file that ends in {legal}, not {output!r}")
 

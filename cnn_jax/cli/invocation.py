@@ -93,6 +93,12 @@ COMMANDS = (
         settings=EVERY_SETTING,
     ),
     Command(
+        "data",
+        "look at data before training: classes, copies across splits, shapes, pixels",
+        "data --config=cifar10_cnn --output=data_report/cifar10",
+        settings=EVERY_SETTING,
+    ),
+    Command(
         "models",
         "list the models: parameters, FLOPs, input, weights, published accuracy",
         "models",
@@ -192,6 +198,7 @@ class Invocation:
         profile: the first and the last step to trace; None: no trace.
         layers: whether every layer is printed, however many there are.
         json: whether the configuration is printed as JSON, and nothing else.
+        augmented: whether images are drawn before and after augmentation.
         images: whether a page shows images and the names and places of files.
         output: the file to write a picture or a report to; None where it was not given.
         where: which runs to compare.
@@ -222,6 +229,7 @@ class Invocation:
     profile: tuple[int, int] | None = None
     layers: bool = False
     json: bool = False
+    augmented: bool = False
     images: bool = True
     output: str | None = None
     where: str | None = None

@@ -152,6 +152,13 @@ RUN_FLAGS = (
         commands=("describe",),
     ),
     RunFlag(
+        "augmented",
+        "bool",
+        "draw 25 training images before and after augmentation, and nothing else",
+        False,
+        commands=("data",),
+    ),
+    RunFlag(
         "images",
         "bool",
         "show images and the names and places of files; leave them out where they are private",
@@ -163,8 +170,8 @@ RUN_FLAGS = (
         "file",
         "where to save the picture of a network or of a comparison (.png, .svg; none: nowhere), or "
         "the report or page (.html; none: report.html or page.html in its directory), or the "
-        "predictions (.csv; none: they are printed)",
-        commands=("describe", "compare", "report", "predict", "page"),
+        "predictions (.csv; none: they are printed); of data the directory to write to",
+        commands=("describe", "compare", "report", "predict", "page", "data"),
     ),
 )
 

@@ -55,15 +55,20 @@ def find(parts: dict[str, Split]) -> list[list[Member]]:
         name, index = places[int(place)]
         split = parts[name]
         whole = hashlib.sha256(np.ascontiguousarray(split.images[index]).data).digest()
-        label = split.labels[index]
-        number = int(label) if label.ndim == 0 else int.from_bytes(np.packbits(label), "big")
-        groups[whole].append(Member(name, number, split.ids[index]))
+        groups[whole].append(member(name, split, index))
     return [
         group
         for group in groups.values()
         if len({member.split for member in group}) > 1
         or len({member.label for member in group}) > 1
     ]
+
+
+def member(name: str, split: Split, index: int) -> Member:
+    """Returns one example of a split; several findings count as one number, their bits."""
+    label = np.asarray(split.labels[index])
+    number = int(label) if label.ndim == 0 else int.from_bytes(np.packbits(label), "big")
+    return Member(name, number, str(split.ids[index]))
 
 
 def pairs(split: Split, others: Split) -> list[tuple[str, str]]:

@@ -89,6 +89,8 @@ def looks_grouped(ids: Sequence[str]) -> list[str]:
     """Returns a note where names look like several images of one thing, or nothing."""
     stems: dict[str, list[str]] = {}
     for name in ids:
+        if name.isdecimal():  # a position, which another split has too
+            return []
         found = _COUNTED.match(name)
         stems.setdefault(found[1] if found else name, []).append(name)
     largest = max(stems.values(), key=len)

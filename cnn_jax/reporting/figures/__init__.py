@@ -12,17 +12,20 @@ from cnn_jax.reporting.figures.classes import class_counts, confusion_matrix
 from cnn_jax.reporting.figures.comparisons import Compared, comparison
 from cnn_jax.reporting.figures.curves import learning_curves, training_curves
 from cnn_jax.reporting.figures.images import filters, image_grid, prediction_grid
+from cnn_jax.reporting.figures.pairs import Shown, pair_grid
 from cnn_jax.reporting.figures.rankings import ranking
 from cnn_jax.reporting.figures.sweeps import sweep
 
 __all__ = [
     "Compared",
+    "Shown",
     "class_counts",
     "comparison",
     "confusion_matrix",
     "filters",
     "image_grid",
     "learning_curves",
+    "pair_grid",
     "prediction_grid",
     "ranking",
     "save",

@@ -37,7 +37,7 @@ def image_grid(
     axes = figure.axes[0]
     names = words.distinct(class_names, 16)
     for cell, image, label in zip(cells, images, labels, strict=False):
-        _show(axes, cell, image)
+        show(axes, cell, image)
         name = names[int(label)]
         _title(axes, cell, name, fontsize=11, **words.style([name]))
     _heading(figure, title)
@@ -81,7 +81,7 @@ def prediction_grid(
         right = label == guess
         guessed, true = names[int(guess)], names[int(label)]
         colour = canvas.GREEN if right else canvas.RED
-        left, top, width, height = _show(axes, cell, image)
+        left, top, width, height = show(axes, cell, image)
         frame = Rectangle((left, top), width, height, fill=False, edgecolor=colour)
         frame.set_linewidth(1 if right else 3)
         axes.add_patch(frame)
@@ -171,7 +171,7 @@ def _grid(count: int, title_lines: float, title: str) -> tuple[Figure, list[Cell
     return figure, cells
 
 
-def _show(axes: Axes, cell: Cell, image: np.ndarray) -> tuple[float, float, float, float]:
+def show(axes: Axes, cell: Cell, image: np.ndarray) -> tuple[float, float, float, float]:
     """Draws one uint8 image `[height, width, channels]`; returns its left, top, width, height."""
     left, top, side = cell
     scale = side / max(image.shape[:2])

@@ -1,0 +1,292 @@
+"""Nearly equal images: in two splits they flatter an accuracy, in two classes they contradict.
+
+The search has two parts, and neither needs a trained network:
+
+1. Candidates. Thumbnails' descriptors (`thumbnails`) are multiplied in blocks, each image also with
+   the mirror images; of every image the products that are the largest are kept.
+2. Confirmation. The two thumbnails are laid over each other (`registration`), in 16 x 16 and then,
+   where they may be alike, in 32 x 32 pixels. Two images are nearly equal where the correlation of
+   their local contrasts is at least `LEAST`; in data whose images are all alike (x-rays, digits)
+   it must be more: halfway from what 999 of 1,000 random pairs of a class stay below, to 1.
+
+Copies that were turned, or of which less than about two thirds are left, are not found.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from cnn_jax.data import cache, duplicates, splits
+from cnn_jax.data.duplicates import Member
+from cnn_jax.data.splits import Split
+from cnn_jax.inspection import registration, thumbnails
+
+LEAST = 0.75
+SMALLEST = 16  # pixels of a side: of smaller images all are alike
+_DIMENSIONS = 64
+# How many candidates an image has at most, as it is and mirrored: in another split, where copies
+# are common, and in its own.
+_MOST, _MOST_OWN = (8, 4), (2, 1)
+_PRODUCT = 0.45  # candidates have at least this
+_ROUGH = 0.45  # in 16 x 16 pixels, of a pair that is looked at in 32 x 32
+_ROWS, _COLUMNS = 1024, 16384
+_TASK = 256
+_RANDOM_PAIRS = 2000
+_DEVIATIONS = 4.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Two images that are nearly equal.
+
+    Attributes:
+        one: where the first is.
+        other: where the second is.
+        positions: the two images' positions in their splits.
+        similarity: the correlation of their local contrasts, at most 1.
+        mirrored: whether one is the mirror image of the other.
+    """
+
+    one: Member
+    other: Member
+    positions: tuple[int, int]
+    similarity: float
+    mirrored: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        pairs: the most similar ones first.
+        threshold: the least similarity of a pair; None: the images are too small to be compared.
+        candidates: how many pairs were laid over each other.
+    """
+
+    pairs: tuple[Pair, ...] = ()
+    threshold: float | None = None
+    candidates: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Set:
+    """The thumbnails of all splits in a row.
+
+    Attributes:
+        names: of the splits.
+        starts: int [splits + 1], where each split begins.
+        labels: int [n].
+        grey: uint8 [n, 32, 32].
+        plain: float32 [n, d], descriptors.
+        mirrored: float32 [n, d], the descriptors of the mirror images.
+    """
+
+    names: tuple[str, ...]
+    starts: np.ndarray
+    labels: np.ndarray
+    grey: np.ndarray
+    plain: np.ndarray
+    mirrored: np.ndarray
+
+
+def find(parts: dict[str, Split], *, within: bool = False) -> Found:
+    """Returns the pairs of nearly equal images in two splits, or in two classes of one split.
+
+    Equal images are among them. The time grows with the square of the number of images: 60,000 of
+    32 x 32 take some ten seconds on two cores (docs/results/near_duplicates.md).
+
+    Args:
+        parts: {name: split}; a split that stands under two names counts once.
+        within: whether pairs of one split and one class are wanted too.
+    """
+    chosen: dict[str, Split] = {}
+    for name, split in parts.items():
+        if len(split) and not any(split is other for other in chosen.values()):
+            chosen[name] = split
+    shape = next(iter(chosen.values())).images.shape
+    if min(shape[1:3]) < SMALLEST:
+        return Found()
+    images = _prepare(chosen)
+    with ThreadPoolExecutor(cache.cores()) as pool:
+        ones, others, flipped = _candidates(images, within, pool)
+        similarity = _confirm(images, ones, others, flipped, pool)
+        threshold = _threshold(images, pool)
+    kept = np.flatnonzero(similarity >= threshold)
+    kept = kept[np.lexsort((others[kept], ones[kept], -similarity[kept]))]
+    members: list[Pair] = []
+    seen = set()
+    for i in kept.tolist():
+        both = int(ones[i]), int(others[i])
+        if both in seen:  # also as its own mirror image
+            continue
+        seen.add(both)
+        (one, first), (other, second) = (_member(images, chosen, at) for at in both)
+        alike = round(min(float(similarity[i]), 1.0), 4)
+        members.append(Pair(one, other, (first, second), alike, bool(flipped[i])))
+    return Found(tuple(members), threshold, len(ones))
+
+
+def _member(images: _Set, parts: dict[str, Split], place: int) -> tuple[Member, int]:
+    """Returns an image and its position in its split."""
+    number = int(np.searchsorted(images.starts, place, side="right")) - 1
+    name, index = images.names[number], place - int(images.starts[number])
+    return duplicates.member(name, parts[name], index), index
+
+
+def _prepare(parts: dict[str, Split]) -> _Set:
+    """Returns thumbnails and descriptors; memory holds some 1.5 KiB an image."""
+    sizes = [len(split) for split in parts.values()]
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    grey = np.empty((starts[-1], thumbnails.SIDE, thumbnails.SIDE), np.uint8)
+    largest = max(parts.values(), key=len)
+    sample = largest.images[:: max(1, len(largest) // 2000)]
+    described = [thumbnails.describe(block) for _, block in thumbnails.blocks(sample)]
+    directions = thumbnails.principal(np.concatenate(described), _DIMENSIONS)
+    mirror = thumbnails.mirror_order(largest.images.shape[-1])
+    plain = np.empty((starts[-1], directions.shape[1]), np.float32)
+    mirrored = np.empty_like(plain)
+    for start, split in zip(starts.tolist(), parts.values(), strict=False):
+        for first, block in thumbnails.blocks(split.images):
+            at = slice(start + first, start + first + len(block))
+            grey[at] = np.rint(np.clip(thumbnails.grey(block), 0, 255))
+            descriptors = thumbnails.describe(block)
+            plain[at] = descriptors @ directions
+            mirrored[at] = descriptors[:, mirror] @ directions
+    labels = splits.strata(np.concatenate([split.labels for split in parts.values()]))
+    return _Set(tuple(parts), starts, labels, grey, plain, mirrored)
+
+
+def _tasks(images: _Set) -> Iterator[tuple[slice, slice, bool]]:
+    """Yields (rows, columns, in one split) of all products that are to be made.
+
+    Of two splits the smaller one has the rows, for each of which the best columns are kept.
+    """
+    bounds = list(zip(images.starts[:-1].tolist(), images.starts[1:].tolist(), strict=True))
+    for i, one in enumerate(bounds):
+        for other in bounds[i:]:
+            rows, columns = sorted((one, other), key=lambda each: each[1] - each[0])
+            for start in range(*rows, _ROWS):
+                stop = min(start + _ROWS, rows[1])
+                first = start if one is other else columns[0]
+                yield slice(start, stop), slice(first, columns[1]), one is other
+
+
+def _candidates(
+    images: _Set, within: bool, pool: ThreadPoolExecutor
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns (int [n], int [n], bool [n]): two places, and whether the second is mirrored."""
+
+    def best(task: tuple[slice, slice, bool]) -> list[tuple[np.ndarray, np.ndarray, bool]]:
+        rows, columns, same = task
+        found = []
+        most = _MOST_OWN if same and not within else _MOST
+        for flipped, count in zip((False, True), most, strict=True):
+            queries = (images.mirrored if flipped else images.plain)[rows]
+            pieces = []
+            for start in range(columns.start, columns.stop, _COLUMNS):
+                stop = min(start + _COLUMNS, columns.stop)
+                products = queries @ images.plain[start:stop].T
+                if same:
+                    place = np.arange(rows.start, rows.stop)[:, None]
+                    if start < rows.stop:
+                        products[np.arange(start, stop) <= place] = -1
+                    if not within:
+                        labels = images.labels[rows][:, None]
+                        products[images.labels[start:stop] == labels] = -1
+                row, column = _largest(products, count)
+                pieces.append((row, column + start, products[row, column]))
+            row, column, product = (np.concatenate(each) for each in zip(*pieces, strict=True))
+            order = np.lexsort((column, -product, row))
+            row, column = row[order], column[order]
+            rank = np.arange(len(row)) - np.searchsorted(row, row)
+            keep = rank < count
+            found.append((row[keep] + rows.start, column[keep], flipped))
+        return found
+
+    pieces = [piece for found in pool.map(best, _tasks(images)) for piece in found]
+    flags = [np.full(len(rows), flipped) for rows, _, flipped in pieces]
+    ones, others = (np.concatenate([piece[k] for piece in pieces]) for k in (0, 1))
+    first = np.minimum(ones, others)
+    return first, np.maximum(ones, others), np.concatenate(flags)
+
+
+def _largest(products: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (rows, columns) of the largest products of each row, at least `most` where it has.
+
+    The largest of every 16 columns is found first: a row's best ones are in the best of these.
+    """
+    count, width = products.shape
+    groups = width // 16
+    if groups < 2 * most:
+        rows, columns = np.nonzero(products >= _PRODUCT)
+        return rows, columns
+    head = products[:, : groups * 16].reshape(count, 16, groups)
+    tops = head.max(axis=1)
+    least = np.maximum(np.partition(tops, -most, axis=1)[:, -most], _PRODUCT)
+    row, group = np.nonzero(tops >= least[:, None])
+    which, member = np.nonzero(head[row, :, group] >= least[row, None])
+    tail_row, tail = np.nonzero(products[:, groups * 16 :] >= least[:, None])
+    rows = np.concatenate([row[which], tail_row])
+    return rows, np.concatenate([member * groups + group[which], tail + groups * 16])
+
+
+def _confirm(
+    images: _Set,
+    ones: np.ndarray,
+    others: np.ndarray,
+    flipped: np.ndarray,
+    pool: ThreadPoolExecutor,
+    rough: float = _ROUGH,
+) -> np.ndarray:
+    """Returns the similarity of pairs, float32 [n]; -1 of those below `rough` in 16 x 16 pixels."""
+
+    def measure(at: slice) -> np.ndarray:
+        one = images.grey[ones[at]].astype(np.float32)
+        other = images.grey[others[at]].astype(np.float32)
+        mirror = flipped[at]
+        other[mirror] = other[mirror, :, ::-1]
+        warps = np.tile(registration.IDENTITY, (len(one), 1)).astype(np.float32)
+        half, other_half = _half(one), _half(other)
+        warps = registration.register(half, other_half, warps, steps=4)
+        found = np.full(len(one), -1, np.float32)
+        maybe = registration.alike(half, other_half, warps) >= rough
+        if maybe.any():
+            one, other, warps = one[maybe], other[maybe], warps[maybe]
+            blurred = registration.blur(one), registration.blur(other)
+            warps = registration.register(*blurred, warps, steps=4)
+            found[maybe] = registration.alike(one, other, warps)
+        return found
+
+    return _in_tasks(measure, len(ones), pool)
+
+
+def _in_tasks(
+    measure: Callable[[slice], np.ndarray], count: int, pool: ThreadPoolExecutor
+) -> np.ndarray:
+    slices = [slice(start, start + _TASK) for start in range(0, count, _TASK)]
+    return np.concatenate([np.zeros(0, np.float32), *pool.map(measure, slices)])
+
+
+def _half(pictures: np.ndarray) -> np.ndarray:
+    """Returns pictures of half the side, means over 2 x 2 pixels."""
+    side = pictures.shape[1] // 2
+    return pictures.reshape(len(pictures), side, 2, side, 2).mean(axis=(2, 4))
+
+
+def _threshold(images: _Set, pool: ThreadPoolExecutor) -> float:
+    """Returns the least similarity of a pair, which random pairs of one class hardly ever have."""
+    random = np.random.default_rng(0)
+    order = random.permutation(len(images.labels))
+    order = order[np.argsort(images.labels[order], kind="stable")]
+    same = np.flatnonzero(images.labels[order[1:]] == images.labels[order[:-1]])
+    same = random.permutation(same)[:_RANDOM_PAIRS]
+    ones, others = order[same], order[same + 1]
+    if not len(ones):
+        return LEAST
+    flipped = np.zeros(len(ones), bool)
+    correlation = _confirm(images, ones, others, flipped, pool, rough=-2)
+    middle, above = np.quantile(np.arctanh(np.clip(correlation, -0.999, 0.999)), (0.5, 0.8413))
+    return max(LEAST, float(np.tanh(middle + _DEVIATIONS * (above - middle))))
