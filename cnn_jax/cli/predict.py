@@ -88,8 +88,9 @@ def _show(
     """Prints the predictions, and writes them to the file of --output."""
     several = run.data_info.multilabel
     csv_text = findings.csv_text if several else _csv
-    if invocation.output is not None:
-        path, content = Path(invocation.output), csv_text(predictions, run.class_names)
+    path = None if invocation.output is None else Path(invocation.output)
+    if path is not None:
+        content = csv_text(predictions, run.class_names)
         try:
             files.write_whole(path, lambda file: file.write(content.encode()))
         except OSError as error:
@@ -100,9 +101,9 @@ def _show(
         print(json.dumps(values))
     elif invocation.format == "csv":
         print(csv_text(predictions, run.class_names), end="")
-    elif invocation.output is None:
+    elif path is None:
         print(findings.table(predictions) if several else _table(predictions, len(run.class_names)))
-    if invocation.output is not None:
+    if path is not None:
         stream = sys.stdout if invocation.format == "table" else sys.stderr
         where, count = text.shown(path.resolve()), text.plural(len(predictions), "image")
         print(f"written    {where}, {count}", file=stream)

@@ -236,7 +236,7 @@ def _end_epoch(
         "learning_rate": plan.learning_rate(step - 1),
         **validation.measured(plan.rule, found, splits["validation"].labels),
     }
-    points = {
+    points: dict[str, float | None] = {
         "validation/loss": found.loss,
         "validation/accuracy": found.accuracy,
         "validation/images_per_second": rate,

@@ -55,8 +55,8 @@ def write_table(folder: Path, one_hot: bool) -> Path:
 @pytest.mark.parametrize("one_hot", [True, False])
 def test_a_table_of_several_findings_is_rows_of_0_and_1(tmp_path, one_hot):
     table = write_table(tmp_path, one_hot)
-    columns = {"label_columns": ",".join(NAMES)} if one_hot else {}
-    section = experiment.Dataset(name="table", path=str(table), **columns)
+    columns = ",".join(NAMES) if one_hot else None
+    section = experiment.Dataset(name="table", path=str(table), label_columns=columns)
     found = data.load(section, multilabel=True, quiet=True)
     assert found.info.multilabel
     assert found.info.class_names == NAMES

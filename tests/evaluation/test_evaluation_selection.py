@@ -33,7 +33,8 @@ def predicted():
     logits = generator.normal(size=(60, 3)) + np.eye(3)[labels]
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     confusion = reference.confusion_matrix(labels, p.argmax(axis=1))
-    return types.SimpleNamespace(probabilities=p, confusion=confusion), labels
+    found: Any = types.SimpleNamespace(probabilities=p, confusion=confusion)
+    return found, labels
 
 
 def test_the_values_are_those_of_scikit_learn(predicted):
@@ -52,7 +53,7 @@ def test_the_values_are_those_of_scikit_learn(predicted):
     quadratic = reference.cohen_kappa_score(labels, said, weights="quadratic")
     assert ordered["validation_kappa"] == pytest.approx(quadratic)
     # A class without images has no AUC; the others have.
-    part = types.SimpleNamespace(probabilities=found.probabilities[:55], confusion=None)
+    part: Any = types.SimpleNamespace(probabilities=found.probabilities[:55], confusion=None)
     got = validation.measured(Rule("auc"), part, labels[:55])
     two = [reference.roc_auc_score(labels[:55] == c, part.probabilities[:, c]) for c in (0, 1)]
     assert got["validation_auc"] == pytest.approx(np.mean(two))

@@ -335,3 +335,32 @@ def test_mistakes_are_one_line(tree, arguments, message):
         compare.run_command(flags.parse(["compare", *arguments]))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_runs_that_the_same_metric_chose_are_judged_by_it(tmp_path, capsys):
+    """Of the loss the smaller one is better, of AUC the larger one; mixed runs by accuracy."""
+
+    def written(name, metric, values, seed, **settings):
+        path = make(tmp_path / f"{name}{seed}", [0.8, 0.7], seed, train__select=metric, **settings)
+        directory = RunDirectory(path)
+        history = directory.read("history")
+        for record, value in zip(history, values, strict=True):
+            record |= {"select": metric, f"validation_{metric}": value}
+        directory.write("history", history)
+
+    for seed in (0, 1):
+        written("a", "loss", [0.5, 0.3 + seed / 100], seed, model__name="lenet5")
+        written("b", "loss", [0.9, 0.8], seed, model__name="mlp")
+    found = json.loads(compared(capsys, tmp_path, "--format=json"))
+    assert [each["settings"]["model.name"] for each in found] == ["lenet5", "mlp"]
+    assert found[0]["note"] == "best"
+    assert found[0]["metrics"]["best_validation_loss"]["values"] == [0.3, 0.31]
+    # The accuracy of the checkpoint that the loss chose, not the best accuracy.
+    assert found[0]["metrics"]["best_validation_accuracy"]["mean"] == 0.7
+    assert "loss (best)" in compared(capsys, tmp_path)
+    for seed in (0, 1):
+        written("c", "auc", [0.9, 0.6], seed, model__name="alexnet")
+    mixed = json.loads(compared(capsys, tmp_path, "--format=json"))
+    assert mixed[0]["settings"]["model.name"] == "alexnet"  # 0.8 at its first epoch
+    only = json.loads(compared(capsys, tmp_path / "c0", tmp_path / "c1", "--format=json"))
+    assert only[0]["metrics"]["best_validation_auc"]["mean"] == 0.9

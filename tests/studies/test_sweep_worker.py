@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from cnn_jax import locks
-from cnn_jax.errors import RunError
+from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Experiment, Optimizer, Train
 from cnn_jax.options import Sweep
 from cnn_jax.runs import recorder
@@ -526,3 +526,31 @@ def test_every_setting_is_trained_on_every_fold_and_ranked_by_the_mean(directory
     best = json.loads((directory / "best.json").read_text())
     assert best["dataset"]["fold"] is None  # the best is trained on all images
     assert len(written.complete) == 2
+
+
+def test_where_loss_chooses_the_smallest_is_the_best_and_divergence_the_worst(directory):
+    """Settings are taken and told by hand; ASHA stops the one with the larger loss."""
+    base = BASE.replace({"train.select": "loss"})
+    made = Sweep(space="optimizer.learning_rate=[0.1,0.2,0.3]", method="grid", prune="asha")
+    dimensions = space.parse(made.space, base)
+    found = Study(directory, made, dimensions, base, space.planned(made, dimensions, base))
+    first, second, third = found.take(), found.take(), found.take()
+    assert first is not None
+    assert second is not None
+    assert third is not None
+    assert not first.report(1, 0.4)
+    assert second.report(1, 0.9)
+    first.finish([0.3, 0.5], 1.0)
+    second.finish([0.2], 1.0)
+    third.diverge(1.0)
+    values = [record["value"] for record in found.write_records()]
+    assert values == [pytest.approx(0.4), pytest.approx(0.2), None]
+    assert found._study.best_trial.params == {"optimizer.learning_rate": 0.2}
+    written = results.write(found, base)
+    assert [record["value"] for record in written.complete] == [pytest.approx(0.2), 0.4]
+    assert written.largest_share is None
+    lines = results.table(written).splitlines()
+    assert "validation loss" in lines[0]
+    assert "0.2000" in lines[2]
+    with pytest.raises(UsageError, match=r"judged by one train\.select"):
+        space.parse("train.select=[auc,loss]", base)
