@@ -45,10 +45,16 @@ def gather(
         say: is told what is measured.
 
     Raises:
-        UsageError: the baseline has other images or classes.
+        UsageError: the baseline has other images or classes, or an image of the run may have
+            several findings.
         RunError: the images of the run cannot be read.
     """
     info = run.data_info
+    if info.multilabel:
+        raise UsageError(
+            "the page is about images of one class each, and this run has several findings in one "
+            "image"
+        )
     if baseline is not None and (
         baseline.data_info.image_shape != info.image_shape
         or baseline.data_info.class_names != info.class_names

@@ -25,7 +25,7 @@ const changedPixels = (pixels, [height, width, channels], { dx = 0, dy = 0, mirr
 };
 
 // Measured by benchmarks/permuted_pixels.py.
-const PERMUTED_PIXELS = "";
+const PERMUTED_PIXELS = "Measured on 5,000 images of CIFAR-10, five epochs, one seed: scrambling takes the guide's network from 0.440 to 0.287, and the dense one from 0.351 to 0.335. On the 8 x 8 digits, which have hardly more than strokes, both lose less than 0.01.";
 
 const sceneDense = (contents, network, baseline) => {
   const shape = contents.shape;
@@ -95,7 +95,7 @@ const sceneDense = (contents, network, baseline) => {
     const other = await net.changed(`${net.name}-permuted`, { [leaf]: rows });
     const [a, b] = [await net.run(picture.now.pixels), await other.run(changedPixels(picture.now.pixels, shape, { order }))];
     const largest = Math.max(...a.logits.map((z, k) => Math.abs(z - b.logits[k])));
-    same.textContent = `${names[i]}, its first weights permuted like the pixels, on the scrambled picture: the largest difference of its logits is ${largest.toExponential(1)}, rounding only. A convolution has no weights that could be permuted so.`;
+    same.textContent = `${names[i]}, its first weights permuted like the pixels, on the scrambled picture: the largest difference of its logits is ${largest ? `${largest.toExponential(1)}, rounding only` : "0"}. A convolution has no weights that could be permuted so.`;
     same.dataset.largest = largest;
   };
   scene(5, "Dense against convolution", intro, ask,

@@ -86,13 +86,13 @@ const sceneFreeze = (contents) => {
   const ask = question({
     ask: "100 labelled photographs, a network pretrained on a million others. What is the safest start?",
     answers: ["train everything from random numbers", "freeze the pretrained layers and train a new head", "fine-tune everything at the usual learning rate"], right: 1,
-    why: ["With few images there is too little to change millions of numbers by; the head has few. With more images, or images unlike those of pretraining, training more layers at a small rate can win. It is a question to measure: `advise` trains every strategy on your own images.",
+    why: ["With few images there is too little to change millions of numbers by; the head has few. With more images, or images unlike those of pretraining, training more layers at a small rate can win. It is a question to measure: the command advise trains every strategy on your own images.",
       "Frozen layers cost nothing backward, and their features can be computed once."],
     source: "J. Yosinski et al., How transferable are features in deep neural networks?, 2014; S. Kornblith et al., 2019",
   });
   const intro = ["A network that was trained on many images can be the start for few. What should be trained: the last layer, some, or all?"];
   if (!advice) {
-    scene(8, "Freeze or fine-tune?", [...intro, "This page has no results of an advise. `launch.py advise` measures every strategy on your data; `--page.advise=DIRECTORY` puts its results here."], ask);
+    scene(8, "Freeze or fine-tune?", [...intro, "This page has no results of an advise. The command advise measures every strategy on your own data, and --page.advise=DIRECTORY puts its results here."], ask);
     return;
   }
   const parts = Object.entries(advice.budgets).map(([name, budget]) => {

@@ -64,7 +64,7 @@ const tick = (label, value, change) => {
   const input = make("input", { type: "checkbox", id });
   input.checked = value;
   input.addEventListener("change", () => change(input.checked));
-  const element = make("div", { class: "control" }, input, make("label", { for: id }, label));
+  const element = make("div", { class: "control tick" }, input, make("label", { for: id }, label));
   element.set = (now) => { input.checked = now; };
   return element;
 };

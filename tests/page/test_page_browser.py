@@ -11,6 +11,8 @@ from PIL import Image
 
 import cnn_jax
 from cnn_jax import layers
+from cnn_jax.explain import maps
+from cnn_jax.explain import network as networks
 from cnn_jax.page import contents, frame
 from tests import browser
 from tests.studies.test_report_browser import contrast
@@ -214,6 +216,25 @@ def test_evidence_adds_up_and_the_map_is_tested(page):
     assert -1 <= float(page.until("document.querySelector('#why-test').dataset.correlation")) <= 1
     press(page, "#why-picture", "ArrowRight", "ArrowDown")
     page.until("/row 6, column 6/.test(document.querySelector('#why-line').textContent)")
+
+
+def test_maps_are_those_of_explain(page, run):
+    image = run.split().images[3]
+    network = networks.Network(run)
+    for method in ("hirescam", "gradcam"):
+        subject = maps.Subject(image, 2)
+        expected = getattr(maps, method)(network, subject)
+        found = page.evaluate(f"""(async () => {{
+          const about = JSON.parse(document.getElementById("contents").textContent).network;
+          const net = new Network("maps", about, [0, 255]);
+          const found = await net.run({image.ravel().tolist()}, {{ keep: [about.map] }});
+          const A = found.values[about.map];
+          const G = await net.gradient(A, towards(10, 2));
+          const shape = about.forward.shapes[about.map].slice(1);
+          return [...evidence(A, G, shape, {json.dumps(method)})];
+        }})()""")
+        # The page's weights are rounded to float16.
+        np.testing.assert_allclose(found, expected.ravel(), atol=2e-3 * np.abs(expected).max())
 
 
 def test_thresholds_count_the_runs_own_results(page, run):
