@@ -114,6 +114,7 @@ _GRAMMARS = {
     "transfer.unfreeze": "1:head,2:backbone/conv2",
     "transfer.include": "^head/.*$",
     "optimizer.milestones": "0.5,0.75",
+    "dataset.fold": "2/5",
     "advise.examples": "100,500,all",
     "advise.strategies": "head,last_block",
     "sweep.resources": "slurm_partition=gpu,timeout_min=240",

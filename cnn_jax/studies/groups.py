@@ -161,6 +161,8 @@ def _settings() -> list[str]:
 
 
 def _check_name(flag: str, name: str, names: list[str]) -> None:
+    if name in HARMLESS:
+        raise UsageError(f"{flag}: {name} changes no result, so runs are not told apart by it")
     if name not in names:
         tip = text.did_you_mean(name, names)
         raise UsageError(f"{flag}: there is no setting or metric {name!r}{tip}")

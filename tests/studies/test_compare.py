@@ -324,6 +324,7 @@ def test_what_is_no_run_is_left_out_of_a_tree_and_said(tree, capsys, content):
         (["{}", "--sort=secnds"], "did you mean seconds"),
         (["{}", "--sort=seed"], "no setting or metric 'seed'"),
         (["{}", "--where=seed=1"], "no setting or metric 'seed'"),
+        (["{}", "--where=checkpoint.keep=2"], "checkpoint.keep changes no result"),
         (["{}", "--model.name=mlp"], "compare takes no model.name; name directories, and give"),
         (["{}/empty"], "there is no run in"),
     ],

@@ -90,7 +90,7 @@ def draw_setting(
     ticks = scale.ticks(_TICKS)
     names = [words.shorten(text, _LONGEST) for text in ticks.values()]
     axes.set_xticks(list(ticks), names, **words.style(names))
-    if sum(map(len, names)) + 2 * len(names) > _LETTERS:
+    if sum(map(len, names)) + len(names) > _LETTERS:
         slanted: Any = {"rotation": 30, "ha": "right", "rotation_mode": "anchor", "fontsize": 8}
         for label in axes.get_xticklabels():
             label.set(**slanted)
