@@ -113,6 +113,7 @@ def test_the_commands_and_their_arguments():
         "predict",
         "explain",
         "describe",
+        "data",
         "models",
         "advise",
         "compare",
@@ -286,7 +287,7 @@ def test_an_unknown_flag_gets_a_suggestion(argument, suggestion):
         ),
         (
             ["train", "--output=a.png"],
-            "--output belongs to describe, compare, report, predict and page, not to train",
+            "--output belongs to describe, compare, report, predict, page and data, not to train",
         ),
         (["models", "--layers"], "--layers belongs to describe, not to models"),
         (["describe", "--output=a.jpg"], "a file that ends in .png or .svg, not 'a.jpg'"),
