@@ -25,7 +25,8 @@ def run_command(invocation: Invocation) -> int:
     """
     config = the_experiment(invocation)
     folder = _folder(invocation, config)
-    data = data_sets.load(config.dataset, quiet=invocation.quiet)
+    several = config.train.loss == "multilabel"
+    data = data_sets.load(config.dataset, quiet=invocation.quiet, multilabel=several)
     data = dataclasses.replace(data, section=config.dataset)
     if invocation.augmented:
         return _augmented(config, data, folder)

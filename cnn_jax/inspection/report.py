@@ -152,7 +152,11 @@ def inspect(data: Data, say: Callable[[str], None] | None = None) -> DataReport:
     if say is not None:
         say(f"looking at {sum(map(len, parts.values())):,} images")
     section, classes = data.section, len(data.info.class_names)
-    stored = None if section is None else originals.of_source(loading.find(section))
+    stored = (
+        None
+        if section is None
+        else originals.of_source(loading.find(section, multilabel=data.info.multilabel))
+    )
     splits = {name: facts.of_split(name, split, classes) for name, split in parts.items()}
     equal = tuple(tuple(group) for group in duplicates.find(parts))
     return DataReport(data, splits, equal, near.find(parts), stored)

@@ -77,6 +77,7 @@ def _is_evaluation(value: Any) -> bool:
         "average_precision": _maybe(is_number),
         "quadratic_kappa": _maybe(is_number),
         "positive": _string,
+        "multilabel": lambda value: isinstance(value, bool),
         "intervals": _named(_maybe(_ends)),
         "class_names": _each(_string),
         "per_class_accuracy": _each(_maybe(is_number)),

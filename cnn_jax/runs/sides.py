@@ -154,6 +154,8 @@ def _reason_against_result(value: Any, history: list[dict[str, Any]]) -> str | N
     for split, found in value.get("evaluation", {}).items():
         if missing := _EVALUATION - found.keys():
             return f"its evaluation on {split} has no {min(missing)}"
+        if found.get("multilabel") is True:  # it has a matrix for each finding
+            continue
         if not confusion.is_in(found):
             return f"its evaluation on {split} has no confusion_matrix"
         matrix = confusion.of_record(found)

@@ -51,6 +51,9 @@ def page_of(directory: RunDirectory, question: str | None, images: bool = True) 
     }
     for split, evaluation in measured.items():
         parts += _evaluation(split, evaluation)
+    for split, record in result.get("evaluation", {}).items():
+        if record.get("multilabel") and record.keys() >= _EVALUATION:
+            parts += _of_findings(split, record)
     parts += _others(history, result)
     if probe := result.get("probe"):
         parts.append(
@@ -154,6 +157,28 @@ def _evaluation(split: str, evaluation: dict[str, Any]) -> list[str]:
         *_areas(evaluation),
         page.table(rows, ["class", "examples", "accuracy"]),
         *_bounded(len(names)),
+    ]
+
+
+def _of_findings(split: str, evaluation: dict[str, Any]) -> list[str]:
+    """Returns the evaluation of images that may have several findings."""
+    keys = ("examples", "recall", "specificity", "precision", "auc")
+    rows = [
+        [name, *(each.get(key) for key in keys)]
+        for name, each in zip(
+            evaluation["class_names"], evaluation.get("per_class", []), strict=False
+        )
+        if isinstance(each, dict)
+    ]
+    return [
+        page.heading(f"Evaluation on {split}"),
+        page.paragraph(
+            f"{evaluation['accuracy']:.4f} of the findings are right on "
+            f"{evaluation['examples']:,} examples, by the checkpoint of step "
+            f"{evaluation['checkpoint_step']}."
+        ),
+        *_areas(evaluation),
+        page.table(rows, ["finding", "images", "sensitivity", "specificity", "PPV", "AUC"]),
     ]
 
 

@@ -206,6 +206,8 @@ def test_from_a_table_to_what_predict_lists(tmp_path, capsys):
     assert some["predicted"]
     for name in NAMES:
         assert (name in line) == (name in some["predicted"].split("|"))
+    assert main(["report", str(run)]) == 0
+    assert "of the findings are right on 30 examples" in (run / "report.html").read_text()
     loaded = cnn_jax.load(run)
     assert loaded.predict(str(tmp_path / some["id"])).classes == (some["predicted"],)
 
