@@ -1,7 +1,8 @@
 """How accurate is a small CNN on my own folder of images?
 
 The study guide's CNN on 64 x 64 images, standardised, mirrored and shifted at random, with a
-learning rate that falls to 0 over ten epochs.
+learning rate that falls to 0 over ten epochs. Where left and right differ, as in a chest x-ray,
+give --nodataset.flip: a mirrored chest is another chest.
 
     python launch.py --config=folder_cnn --dataset.path=photos --workdir=runs/folder_cnn
 

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import airbench, run
+from benchmarks import airbench, augmentation, run
 from benchmarks.peers import networks, ours, plan, report
 from benchmarks.peers.plan import PEERS, WORKLOADS, Cell, Workload
 from cnn_jax import experiment, trees
@@ -307,3 +307,22 @@ def test_airbench_reads_finished_runs_and_writes_their_accuracies(tmp_path, monk
     with pytest.raises(SystemExit):
         airbench.main()
     assert "no line 'nothing'; the lines are full, half" in capsys.readouterr().err
+
+
+def test_the_cost_of_augmentation_is_a_share_of_the_step():
+    functions = {name: (lambda _, name=name: order.append(name)) for name in ("a", "b")}
+    order: list[str] = []
+    found = augmentation.fastest(functions, 2)
+    assert order == ["a", "b"] * 3
+    assert all(0 <= seconds < 1 for pair in found.values() for seconds in pair)
+    result = {
+        **dict.fromkeys(("date", "processor", "cores", "rounds", "step_rounds"), 2),
+        **{"packages": {"jax": "1"}, "batch": 128, "note": ""},
+        "step": (2.0, 4.0),
+        "augmentations": {"zoom=0.3": (0.01, 0.02)},
+    }
+    page = augmentation.page(result)
+    assert "| `zoom=0.3` | 10.00 | 20.00 | 0.50% |" in page
+    assert "takes 4,000 ms of processor time (2,000 ms as they passed)" in page
+    for settings in augmentation.AUGMENTATIONS.values():
+        assert experiment.Dataset(**settings).augments

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cnn_jax import assembly
-from cnn_jax.data import Data, augment, images
+from cnn_jax.data import Data, augment, augmentation, images
 from cnn_jax.data.splits import Split
 from cnn_jax.experiment import Experiment
 from cnn_jax.inspection import facts
@@ -141,14 +141,23 @@ def augmented(config: Experiment, data: Data, count: int = _SEEN) -> Figure:
     mirrored = None
     if section.alternate_flip:
         mirrored = augment.alternate(key, jnp.asarray(chosen), jnp.int32(0))
-    after = np.asarray(jax.jit(apply)(before, key, mirrored))
+    after, shares = jax.jit(apply)(before, key, mirrored), None
+    mix = augmentation.make_mix(section, len(info.class_names))
+    if mix is not None and len(chosen) > 1:
+        after, shares = jax.jit(mix)(after, jnp.asarray(split.labels[chosen]), key)
+    after = np.asarray(after)
     if before.dtype == np.uint8:
         after = np.rint(np.clip(after, 0, 255)).astype(np.uint8)
     changed = int(np.any(after != before, axis=(1, 2, 3)).sum())
     names = info.class_names
     drawn = []
-    for one, other, i in zip(before, after, chosen.tolist(), strict=True):
-        said = facts.class_text(split, i, names), str(split.ids[i])
+    for at, (one, other, i) in enumerate(zip(before, after, chosen.tolist(), strict=True)):
+        classes = facts.class_text(split, i, names)
+        if shares is not None:
+            largest = np.argsort(-np.asarray(shares[at]), kind="stable")[:2]
+            mixed = [f"{shares[at, c]:.0%} {names[c]}" for c in largest if shares[at, c] >= 0.005]
+            classes = " + ".join(mixed)
+        said = classes, str(split.ids[i])
         drawn.append(figures.Shown(_as_uint8(one), _as_uint8(other, like=one), said))
     title = f"{info.name}: before and after augmentation"
     return figures.pair_grid(drawn, title, f"{changed} of {len(drawn)} images are changed")

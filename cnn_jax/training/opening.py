@@ -34,7 +34,10 @@ def tell(say: Say, parts: Parts, directory: RunDirectory | None) -> None:
     if changes := augmentation.describe(config.dataset):
         say(f"augment    training images are {', '.join(changes)}")
     if config.dataset.mirrors:
-        say("           a mirrored chest is another chest: leave mirroring out where sides matter")
+        name = "flip" if config.dataset.flip else "alternate_flip"
+        say(
+            f"           a mirrored chest is another one: --dataset.{name}=false where sides matter"
+        )
     positive = two_classes.positive_class(config.dataset.positive, info.class_names)
     if positive is not None:
         say(f"positive   {info.class_names[positive]} (--dataset.positive)")

@@ -1,6 +1,7 @@
 """The report on a data set: what it says, writes and draws."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -123,3 +124,6 @@ def test_augmented_images_are_those_that_the_step_makes(main, digits, tmp_path, 
     config = cnn_jax.Experiment().replace({"dataset.cutout": 3})
     drawn = pictures.augmented(config, digits)
     assert any("25 of 25 images are changed" in t.get_text() for t in drawn.axes[0].texts)
+    drawn = pictures.augmented(cnn_jax.Experiment().replace({"dataset.mixup": 1.0}), digits)
+    mixed = [re.findall(r"(\d+)% \d", t.get_text()) for t in drawn.axes[0].texts]
+    assert sum(len(shares) == 2 and sum(map(int, shares)) in (99, 100, 101) for shares in mixed) > 9

@@ -296,3 +296,14 @@ def test_of_thousands_of_classes_the_largest_and_the_smallest_are_drawn():
     assert (names[0], names[-1]) == ("class 1999", "class 0")
     assert figure.axes[0].get_title() == "train: 1,999,000"
     assert figure.get_figheight() < 10
+
+
+def test_rows_of_augmented_images_have_their_names():
+    rows = {"as stored": np.zeros((3, 4, 6, 1), np.uint8), "a" * 60: np.full((3, 4, 6, 1), 9)}
+    figure = figures.augmented(rows, "two rows")
+    (axes,) = figure.axes
+    assert [len(axes.images), axes.texts[0].get_text()] == [6, "as stored"]
+    assert len(axes.texts[1].get_text()) < 30
+    left, right, bottom, top = axes.images[3].get_extent()
+    assert (right - left) == pytest.approx(1.5 * (bottom - top))
+    assert axes.get_ylim()[0] == pytest.approx(figure.get_size_inches()[1])

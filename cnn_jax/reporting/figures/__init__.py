@@ -7,6 +7,7 @@ a grey print can tell everything apart.
 Importing this package loads Matplotlib, which takes half a second.
 """
 
+from cnn_jax.reporting.figures.augmented import augmented
 from cnn_jax.reporting.figures.canvas import save, to_array
 from cnn_jax.reporting.figures.classes import class_counts, confusion_matrix
 from cnn_jax.reporting.figures.comparisons import Compared, comparison
@@ -19,6 +20,7 @@ from cnn_jax.reporting.figures.sweeps import sweep
 __all__ = [
     "Compared",
     "Shown",
+    "augmented",
     "class_counts",
     "comparison",
     "confusion_matrix",
