@@ -4,7 +4,7 @@ from typing import Any
 
 from cnn_jax import patterns
 from cnn_jax.errors import UsageError
-from cnn_jax.sections import TABLE_SETTINGS
+from cnn_jax.sections import TABLE_SETTINGS, WITH_PATH
 
 
 def check(e: Any) -> None:
@@ -23,8 +23,8 @@ def check(e: Any) -> None:
         patterns.parse_fold(d.fold)
     wrong = [
         (
-            d.name not in ("folder", "table", "npz") and d.path is not None,
-            f"--dataset.path belongs to --dataset.name=folder, table or npz, not to {d.name!r}",
+            d.name not in WITH_PATH and d.path is not None,
+            f"--dataset.path belongs to --dataset.name={', '.join(WITH_PATH)}, not to {d.name!r}",
         ),
         *(
             (

@@ -10,6 +10,9 @@ from typing import Any, Literal
 from cnn_jax import patterns
 from cnn_jax.settings import setting
 
+# The data sets whose published files may lie in a folder that the user names.
+PUBLISHED = ("mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100")
+WITH_PATH = ("folder", "table", "npz", *PUBLISHED)
 # Settings of a data set that belong to --dataset.name=table.
 TABLE_SETTINGS = (
     "root",
@@ -26,11 +29,15 @@ class Dataset:
     """Which images, how they are split, batched, scaled and augmented."""
 
     name: str = setting(
-        "digits", "digits, cifar10, cats_vs_dogs, folder, table, npz, or any other TFDS name"
+        "digits",
+        "digits, mnist, fashion_mnist, kmnist, cifar10, cifar100, cats_vs_dogs, folder, table, "
+        "npz, or any other TFDS name",
     )
     path: str | None = setting(
         None,
-        "the folder of images, the table or the .npz file, for --dataset.name=folder, table or npz",
+        "the folder of images, the table or the .npz file, for --dataset.name=folder, table or "
+        "npz; or the folder with the published files of mnist, fashion_mnist, kmnist, cifar10 or "
+        "cifar100, which are then not downloaded",
         resumable=True,
     )
     root: str | None = setting(

@@ -17,6 +17,7 @@ from cnn_jax.data import (
     groups,
     images,
     npz,
+    raw,
     reading,
     registry,
     splits,
@@ -142,6 +143,8 @@ def find(config: experiment.Dataset, least_classes: int = 2, multilabel: bool = 
         source = _FROM_PATH[config.name](config, least_classes)
     elif config.name in registry.REGISTRY:
         source = registry.source(config)
+    elif config.path is not None:
+        source = raw.source(config)
     else:
         source = catalogue.source(config)
     if multilabel:  # each image has one

@@ -1,4 +1,4 @@
-"""Prepares TFDS directories without TensorFlow: digits, cifar10 and cats_vs_dogs.
+"""Prepares TFDS directories without TensorFlow: digits, MNIST and its like, CIFAR, cats_vs_dogs.
 
 The registered builders of TFDS do it, with `_split_generators` replaced: theirs decode and encode
 through TensorFlow, ours hands over encoded images under the same keys and ids, so the files are
@@ -9,10 +9,10 @@ import contextlib
 import functools
 import importlib.util
 import io
+import itertools
 import re
 import socket
 import sys
-import tarfile
 import threading
 import urllib.parse
 import urllib.request
@@ -22,26 +22,24 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 from PIL import Image
 from tensorflow_datasets.core.download import resource
 
 from cnn_jax import runtime
-from cnn_jax.data import prepared
+from cnn_jax.data import prepared, raw
 from cnn_jax.data.cache import cores
 from cnn_jax.data.digits import png
-from cnn_jax.errors import RunError, UsageError, UserError
+from cnn_jax.errors import RunError, UsageError
+from cnn_jax.sections import PUBLISHED
 
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 8.0  # a name server that does not answer can take longer than a connection
-_CIFAR10_SPLITS = {
-    "train": [f"data_batch_{i}.bin" for i in range(1, 6)],
-    "test": ["test_batch.bin"],
-}
 _CAT_OR_DOG = re.compile(r"PetImages/(Cat|Dog)/\d+\.jpg")
 _BLOCK = 256
+
+_IDX = raw.IDX_FILES.values()
 
 Examples = Iterator[tuple[Any, dict[str, Any]]]
 
@@ -73,7 +71,8 @@ def prepare(name: str, place: Path, others: Sequence[Path] = ()) -> Path:
             return found
     dropped: list[str] = []
     ours: dict[str, Callable[[Any], dict[str, Any]]] = {
-        "cifar10": functools.partial(_cifar10, builder),
+        **dict.fromkeys(("mnist", "fashion_mnist", "kmnist"), functools.partial(_mnist, builder)),
+        **dict.fromkeys(("cifar10", "cifar100"), functools.partial(_cifar, builder)),
         "cats_vs_dogs": functools.partial(_cats_vs_dogs, builder, dropped),
     }
     if builder.name in ours:
@@ -96,8 +95,6 @@ def prepare(name: str, place: Path, others: Sequence[Path] = ()) -> Path:
     try:
         with _quiet():
             builder.download_and_prepare(download_config=config)
-    except UserError:
-        raise
     except Exception as error:  # of the network, the disk, the archive, TFDS and its builders
         if prepared.find(place, *_parts(builder)) is None:  # else another process prepared it
             reason = " ".join(str(error).split())[:400]
@@ -176,10 +173,11 @@ def _preflight(name: str, url: str, info: Any, path: Path, downloads: Path) -> N
     thread.start()
     thread.join(_ANSWER_SECONDS)
     if failure:
+        own = "or give --dataset.path=FOLDER that has the files, " if name in PUBLISHED else ""
         raise RunError(
             f"{name} is not prepared in {path}, and cannot be downloaded: "
             f"{address.hostname}:{port} cannot be reached ({failure[0]}); fetch {url} elsewhere "
-            f"and put it at {manual}, or give --dataset.data_dir=DIR (or TFDS_DATA_DIR) where "
+            f"and put it at {manual}, {own}or give --dataset.data_dir=DIR (or TFDS_DATA_DIR) where "
             "the data is prepared, or train on --dataset.name=digits, which needs no network"
         )
 
@@ -188,22 +186,34 @@ def _url(builder: Any) -> str:
     return next(iter(builder.url_infos))
 
 
-def _cifar10(builder: Any, downloads: Any) -> dict[str, Examples]:
-    archive = downloads.download(_url(builder))
-    with tarfile.open(archive) as tar:  # read, not extracted: no path in it touches the disk
-        files = {Path(m.name).name: tar.extractfile(m) for m in tar.getmembers() if m.isfile()}
-        content = {name: file.read() for name, file in files.items() if file is not None}
-    names = content["batches.meta.txt"].decode().split("\n")
-    builder.info.features["label"].names = [name for name in names if name]
+def _mnist(builder: Any, downloads: Any) -> dict[str, Examples]:
+    urls = {urllib.parse.urlsplit(url).path.rpartition("/")[2]: url for url in builder.url_infos}
+    paths = downloads.download({stem: urls[f"{stem}.gz"] for stem in itertools.chain(*_IDX)})
+
+    def examples(stems: tuple[str, str]) -> Examples:
+        images, labels = (raw.idx(Path(paths[stem]).read_bytes(), stem) for stem in stems)
+        raw.check_pair(images, labels, stems[0])
+        for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+            yield i, {"image": png(image), "label": int(label)}
+
+    return {split: examples(stems) for split, stems in raw.IDX_FILES.items()}
+
+
+def _cifar(builder: Any, downloads: Any) -> dict[str, Examples]:
+    archive = Path(downloads.download(_url(builder)))
+    files = raw.tar_files(archive)
+    names, splits = raw.cifar(builder.name, files, archive.name)
+    builder.info.features["label"].names = list(names)
+    if coarse := builder.name == "cifar100":
+        lines = files("coarse_label_names.txt").decode().split("\n")
+        builder.info.features["coarse_label"].names = [line for line in lines if line]
 
     def examples(split: str) -> Examples:
-        data = b"".join(content[name] for name in _CIFAR10_SPLITS[split])
-        rows = np.frombuffer(data, np.uint8).reshape(-1, 1 + 3 * 32 * 32)
-        for i, row in enumerate(rows):
-            image = np.ascontiguousarray(row[1:].reshape(3, 32, 32).transpose(1, 2, 0))
-            yield i, {"id": f"{split}_{i:05d}", "image": png(image), "label": int(row[0])}
+        for i, (image, label) in enumerate(zip(*splits[split], strict=True)):
+            example = {"id": f"{split}_{i:05d}", "image": png(image), "label": int(label[-1])}
+            yield i, {**example, **({"coarse_label": int(label[0])} if coarse else {})}
 
-    return {split: examples(split) for split in _CIFAR10_SPLITS}
+    return {split: examples(split) for split in splits}
 
 
 def _cats_vs_dogs(builder: Any, dropped: list[str], downloads: Any) -> dict[str, Examples]:

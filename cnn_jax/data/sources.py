@@ -13,9 +13,10 @@ from cnn_jax import experiment, places
 from cnn_jax.data.cache import Encoded
 from cnn_jax.data.splits import Split
 from cnn_jax.errors import RunError, UsageError
+from cnn_jax.sections import PUBLISHED
 
 # The data sets that this package prepares without TensorFlow.
-BUILT_IN = ("digits", "cifar10", "cats_vs_dogs")
+BUILT_IN = ("digits", *PUBLISHED, "cats_vs_dogs")
 _BLOCK = 1024  # examples that are listed at a time
 
 

@@ -1,5 +1,6 @@
 """Data sets by name: prepared directories, preparing, downloads from a server on this machine."""
 
+import gzip
 import hashlib
 import http.server
 import io
@@ -22,7 +23,8 @@ from sklearn.datasets import load_digits
 from tensorflow_datasets.core.download import checksums
 from tensorflow_datasets.core.utils import Size
 from tensorflow_datasets.image_classification.cats_vs_dogs import CatsVsDogs
-from tensorflow_datasets.image_classification.cifar import Cifar10
+from tensorflow_datasets.image_classification.cifar import Cifar10, Cifar100
+from tensorflow_datasets.image_classification.mnist import FashionMNIST
 
 from cnn_jax import runtime
 from cnn_jax.data import cache, catalogue, load, prepare, prepared
@@ -322,8 +324,8 @@ def test_what_tfds_does_not_have_is_refused_in_one_line(place, name, message):
 def test_other_data_sets_ask_for_the_tf_extra(place, monkeypatch):
     monkeypatch.setattr(prepare.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RunError, match="`tf` extra") as caught:
-        load(Dataset(name="mnist"))
-    assert str(place / "cnn_jax" / "mnist" / "3.0.1") in str(caught.value)
+        load(Dataset(name="emnist"))
+    assert str(place / "cnn_jax" / "emnist" / "byclass" / "3.1.0") in str(caught.value)
 
 
 def test_digits_are_prepared_as_scikit_learn_has_them(own, capsys):
@@ -460,6 +462,70 @@ def test_a_download_that_is_there_already_needs_no_network(own, serve):
     shutil.rmtree(own / "cifar10")
     Server.files.clear()
     check_cifar10(load(Dataset(name="cifar10", validation_split="test")))
+
+
+def test_mnist_and_its_like_are_downloaded_and_prepared(own, serve, monkeypatch, capfd):
+    """As TFDS does: the same features and keys, so that its files are the same."""
+    images = RNG.integers(0, 256, (40, 28, 28)).astype(np.uint8)
+    labels = (np.arange(40) % 10).astype(np.uint8)
+    infos = {}
+    for split, part in (("train", slice(0, 30)), ("t10k", slice(30, 40))):
+        for kind, array in (("images-idx3", images[part]), ("labels-idx1", labels[part])):
+            header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+            content = gzip.compress(header + array.tobytes())
+            serve(FashionMNIST, f"{split}-{kind}-ubyte.gz", content)
+            infos |= FashionMNIST.url_infos
+    monkeypatch.setattr(FashionMNIST, "url_infos", infos)
+    for _ in range(2):
+        found = load(Dataset(name="fashion_mnist", validation_split="test"))
+        assert capfd.readouterr().out == ""
+        assert found.info.class_names[:2] == ("T-shirt/top", "Trouser")
+        assert found.info.sizes == {"train": 30, "validation": 10, "test": 10}
+        assert found.info.image_shape == (28, 28, 1)
+        for name, first in (("train", 0), ("test", 30)):
+            split = found.splits[name]
+            order = [
+                np.flatnonzero((images == image[..., 0]).all((1, 2))) for image in split.images
+            ]
+            assert sorted(int(i[0]) for i in order) == list(range(first, first + len(split)))
+            assert [labels[i[0]] for i in order] == split.labels.tolist()
+        Server.files.clear()  # from now on nothing is downloaded
+    builder: Any = tfds.builder("fashion_mnist", data_dir=own)
+    assert builder.is_prepared()
+
+
+def test_cifar100_is_downloaded_and_prepared_with_its_fine_classes(own, serve):
+    fine, coarse = np.arange(20) % 100, np.arange(20) % 20
+    pixels = CIFAR_IMAGES[:20].transpose(0, 3, 1, 2).reshape(20, -1)
+    rows = np.concatenate([coarse[:, None], fine[:, None], pixels], axis=1).astype(np.uint8)
+    files = {
+        "train.bin": rows[:15].tobytes(),
+        "test.bin": rows[15:].tobytes(),
+        "fine_label_names.txt": "\n".join(f"fine{i}" for i in range(100)).encode() + b"\n",
+        "coarse_label_names.txt": "\n".join(f"coarse{i}" for i in range(20)).encode() + b"\n",
+    }
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, data in files.items():
+            member = tarfile.TarInfo(f"cifar-100-binary/{name}")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    serve(Cifar100, "cifar-100-binary.tar.gz", buffer.getvalue())
+    found = load(Dataset(name="cifar100", validation_split="test"))
+    assert found.info.class_names == tuple(f"fine{i}" for i in range(100))
+    index = [int(name.removeprefix("train_")) for name in found.train.ids]
+    np.testing.assert_array_equal(found.train.images, CIFAR_IMAGES[index])
+    np.testing.assert_array_equal(found.train.labels, fine[index])
+    builder: Any = tfds.builder("cifar100", data_dir=own)
+    assert builder.info.features["coarse_label"].names[3] == "coarse3"
+
+    # The same archive in a folder of the user's serves too, without preparation.
+    (own / "here").mkdir()
+    (own / "here" / "cifar-100-binary.tar.gz").write_bytes(buffer.getvalue())
+    again = load(Dataset(name="cifar100", path=str(own / "here"), validation_split="test"))
+    assert again.info.class_names == found.info.class_names
+    np.testing.assert_array_equal(again.train.images, CIFAR_IMAGES[:15])
+    np.testing.assert_array_equal(again.train.labels, fine[:15])
 
 
 def closed_port():
