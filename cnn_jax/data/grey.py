@@ -10,7 +10,7 @@ from cnn_jax import experiment
 from cnn_jax.data import cache, images, kept
 from cnn_jax.data.cache import Encoded
 
-_BLOCK = 256  # images that are looked at before it is decided whether to look at more
+_BLOCK = 64  # images that are looked at before it is decided whether to look at more
 
 
 def channels(

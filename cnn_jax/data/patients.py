@@ -39,12 +39,15 @@ def group_of(splits: Sequence[Encoded], notes: list[str]) -> Callable[[str], str
     patients, identifying = kept.kept("dicom", splits, None, lambda: _look(files))
     for field, count in identifying.items():
         notes.append(
-            f"{text.plural(count, 'DICOM file')} with the field {field}, which may tell who "
-            "the patient is; no image is made of it, but who gets the files gets it too"
+            f"{text.plural(count, 'DICOM file')} with the field {field}, which may tell who the "
+            "patient is: a run keeps none of it, but whoever gets the files does"
         )
     if not patients:
         return None
-    notes.append("groups: the PatientID of the DICOM files; dataset.group=REGEX says others")
+    notes.append(
+        "groups: the PatientID of the DICOM files, which predictions_*.csv names; "
+        "dataset.group=REGEX says others"
+    )
     return lambda id_: patients.get(id_, id_)
 
 

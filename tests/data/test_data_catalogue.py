@@ -474,7 +474,7 @@ def test_mnist_and_its_like_are_downloaded_and_prepared(own, serve, monkeypatch,
             header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
             content = gzip.compress(header + array.tobytes())
             serve(FashionMNIST, f"{split}-{kind}-ubyte.gz", content)
-            infos |= FashionMNIST.url_infos
+            infos.update(FashionMNIST.url_infos or {})
     monkeypatch.setattr(FashionMNIST, "url_infos", infos)
     for _ in range(2):
         found = load(Dataset(name="fashion_mnist", validation_split="test"))

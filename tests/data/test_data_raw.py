@@ -67,9 +67,7 @@ def test_cifar_10_is_read_from_a_folder(tmp_path):
         np.testing.assert_array_equal(found.train.images, pixels[:50])
         np.testing.assert_array_equal(found.train.labels, np.arange(50) % 10)
     (folder / "data_batch_3.bin").write_bytes(b"x" * 100)
-    with pytest.raises(
-        RunError, match=r"data_batch_3.bin in .* is damaged: it has no whole"
-    ):
+    with pytest.raises(RunError, match=r"data_batch_3.bin in .* is damaged: it has no whole"):
         data.load(Dataset(name="cifar10", path=str(folder)))
 
 
