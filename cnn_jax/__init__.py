@@ -46,17 +46,20 @@ if TYPE_CHECKING:
         Transfer,
     )
     from cnn_jax.explain.explaining import explain_images
+    from cnn_jax.inspection.label_errors import LabelErrors
+    from cnn_jax.inspection.label_errors import find as find_label_errors
     from cnn_jax.inspection.report import DataReport, inspect
     from cnn_jax.options import Sweep
     from cnn_jax.runs.trained import Run
 
-# The public names, by the module that has them.
+# The public names, by the module that has them, and behind a colon their name there.
 _PUBLIC = {
     "Checkpoint": "experiment",
     "Data": "data",
     "DataReport": "inspection.report",
     "Dataset": "experiment",
     "Experiment": "experiment",
+    "LabelErrors": "inspection.label_errors",
     "Logging": "experiment",
     "Model": "experiment",
     "Optimizer": "experiment",
@@ -71,6 +74,7 @@ _PUBLIC = {
     "create": "api",
     "create_model": "api",
     "explain_images": "explain.explaining",
+    "find_label_errors": "inspection.label_errors:find",
     "from_arrays": "api",
     "from_experiment": "api",
     "from_folder": "api",
@@ -90,6 +94,7 @@ __all__ = [
     "DataReport",
     "Dataset",
     "Experiment",
+    "LabelErrors",
     "Logging",
     "Model",
     "Optimizer",
@@ -105,6 +110,7 @@ __all__ = [
     "create",
     "create_model",
     "explain_images",
+    "find_label_errors",
     "from_arrays",
     "from_experiment",
     "from_folder",
@@ -123,7 +129,8 @@ def __getattr__(name: str) -> Any:
     if name == "cpu":
         return importlib.import_module("cnn_jax.cpu")
     if name in _PUBLIC:
-        return getattr(importlib.import_module(f"cnn_jax.{_PUBLIC[name]}"), name)
+        module, _, own = _PUBLIC[name].partition(":")
+        return getattr(importlib.import_module(f"cnn_jax.{module}"), own or name)
     raise AttributeError(f"module 'cnn_jax' has no attribute {name!r}")
 
 

@@ -147,6 +147,31 @@ class Sweep:
 
 
 @dataclasses.dataclass(frozen=True)
+class Labels:
+    """How the command `data` looks for wrong training labels of a run.
+
+    Raises:
+        UsageError: a value is outside its range.
+    """
+
+    folds: int = setting(
+        4, "networks or heads, each of which leaves out one part of the training images", minimum=2
+    )
+    method: Literal["auto", "retrain", "heads"] = setting(
+        "auto",
+        "retrain: train the run's experiment anew for each fold; heads: fit a linear classifier on "
+        "its features for each fold; auto: heads where its backbone was left frozen, else retrain",
+    )
+    epochs: int | None = setting(
+        None, "epochs of each network that is trained anew; none: as many as the run", minimum=1
+    )
+
+    def __post_init__(self) -> None:
+        for path, field in fields(Labels, "data."):
+            check_value(path, field, getattr(self, field.name))
+
+
+@dataclasses.dataclass(frozen=True)
 class Explain:
     """What the command `explain` explains, and how.
 

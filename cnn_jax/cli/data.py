@@ -1,4 +1,4 @@
-"""The command `data`: what is in a data set, before training."""
+"""The command `data`: what is in a data set, and after training which labels are doubtful."""
 
 import dataclasses
 import re
@@ -7,22 +7,34 @@ from pathlib import Path
 from cnn_jax import data as data_sets
 from cnn_jax import places, text
 from cnn_jax.cli import console
+from cnn_jax.cli.evaluate import load_run
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.cli.train import the_experiment
+from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Experiment
-from cnn_jax.inspection import report
+from cnn_jax.inspection import label_errors, report
+from cnn_jax.options import Labels
 from cnn_jax.reporting import counts, tables
+from cnn_jax.runs import recorder
 
 _MOST_CLASSES = 30
+_LABELS = 20
 
 
 def run_command(invocation: Invocation) -> int:
     """Prints and writes the report on a data set, and returns the exit code.
 
+    With the directory of a run it lists the run's training labels, the least likely first.
+
     Raises:
-        UsageError: there is no such preset or data set.
+        UsageError: there is no such preset, data set or run.
         RunError: the data cannot be read, or the report cannot be written.
     """
+    options = Labels(**invocation.data)
+    if invocation.workdir is not None and not invocation.augmented:
+        return _labels(invocation, options)
+    if invocation.data:
+        raise UsageError(f"--data.{next(iter(invocation.data))} needs --workdir=RUN")
     config = the_experiment(invocation)
     folder = _folder(invocation, config)
     several = config.train.loss == "multilabel"
@@ -36,6 +48,38 @@ def run_command(invocation: Invocation) -> int:
     info = data.info
     shown = counts.rows(info.class_counts, info.class_names, _MOST_CLASSES)
     print(tables.table(shown, ["class", *info.class_counts]))
+    for path in found.save(folder):
+        print(f"written    {text.shown(path)}")
+    return 0
+
+
+def _labels(invocation: Invocation, options: Labels) -> int:
+    """Lists the training labels that networks doubt which were not trained on them."""
+    directory, run = load_run(invocation)
+    found = label_errors.find(
+        run,
+        folds=options.folds,
+        method=options.method,
+        epochs=options.epochs,
+        say=console.speaker(invocation.quiet),
+        progress=not invocation.quiet and recorder.is_writer(),
+        setting="--data.folds",
+    )
+    if not recorder.is_writer():
+        return 0
+    count = int(found.doubted.sum())
+    print(
+        f"labels     {count:,} of {len(found.split):,} training labels are doubted; about "
+        f"{found.share:.1%} are wrong, as confident learning estimates it"
+    )
+    rows = [
+        [text.printable(id_), label, suggested, f"{p:.3f}", f"{q:.3f}"]
+        for id_, label, suggested, p, q, _ in found.rows(_LABELS)
+    ]
+    print(tables.table(rows, ["id", "label", "suggested", "p(label)", "p(suggested)"]))
+    folder = directory.path / "label_errors"
+    if invocation.output is not None:
+        folder = places.place(invocation.output, "--output")
     for path in found.save(folder):
         print(f"written    {text.shown(path)}")
     return 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cnn_jax import experiment, settings
-from cnn_jax.options import Advise, Explain, Page, Sweep
+from cnn_jax.options import Advise, Explain, Labels, Page, Sweep
 
 # `Command.settings` of a command that takes them all: every path starts with "".
 EVERY_SETTING = ("",)
@@ -94,7 +94,7 @@ COMMANDS = (
     ),
     Command(
         "data",
-        "look at data before training: classes, copies across splits, shapes, pixels",
+        "before training: classes, copies across splits, shapes; of a run: doubtful labels",
         "data --config=cifar10_cnn --output=data_report/cifar10",
         settings=EVERY_SETTING,
     ),
@@ -144,6 +144,7 @@ COMMANDS = (
 SECTIONS: dict[str, type] = {
     "advise": Advise,
     "sweep": Sweep,
+    "data": Labels,
     "explain": Explain,
     "page": Page,
 }
@@ -205,6 +206,7 @@ class Invocation:
         sort: the name to sort them by.
         advise: {field of options.Advise: value} of the flags that were given.
         sweep: {field of options.Sweep: value}, likewise.
+        data: {field of options.Labels: value}, likewise.
         explain: {field of options.Explain: value}, likewise.
         page: {field of options.Page: value}, likewise.
     """
@@ -236,6 +238,7 @@ class Invocation:
     sort: str | None = None
     advise: dict[str, Any] = dataclasses.field(default_factory=dict)
     sweep: dict[str, Any] = dataclasses.field(default_factory=dict)
+    data: dict[str, Any] = dataclasses.field(default_factory=dict)
     explain: dict[str, Any] = dataclasses.field(default_factory=dict)
     page: dict[str, Any] = dataclasses.field(default_factory=dict)
 

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -161,3 +162,27 @@ def augmented(config: Experiment, data: Data, count: int = _SEEN) -> Figure:
         drawn.append(figures.Shown(_as_uint8(one), _as_uint8(other, like=one), said))
     title = f"{info.name}: before and after augmentation"
     return figures.pair_grid(drawn, title, f"{changed} of {len(drawn)} images are changed")
+
+
+def save_labels(split: Split, rows: Sequence[Sequence[Any]], order: np.ndarray, path: Path) -> None:
+    """Draws the images whose labels are least likely, as `figures.prediction_grid` does.
+
+    Args:
+        split: the training examples.
+        rows: as `LabelErrors.rows` returns them.
+        order: int [m], the examples' positions.
+        path: the file.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row[1:3]))
+    images_ = np.stack([_pixels(split, i) for i in order.tolist()])
+    given, suggested = (np.array([names.index(row[k]) for row in rows]) for k in (1, 2))
+    figure = figures.prediction_grid(
+        images_,
+        given,
+        suggested,
+        np.array([row[4] for row in rows]),
+        names,
+        ids=[row[0] for row in rows],
+        title="The training labels that are least likely out of fold",
+    )
+    figures.save(figure, path)
