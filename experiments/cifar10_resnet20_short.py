@@ -1,8 +1,8 @@
 """How accurate is ResNet-20 on CIFAR-10 in a tenth of its epochs?
 
 `cifar10_resnet20` with 16 epochs instead of 164. The learning rate rises to 0.1 over four of them
-and falls to 0 along a line, which suits short runs better than steps. All else is the same,
-validation on the test split included.
+and falls to 0 along a line, which suits short runs better than steps. All else is the same, images
+mirrored by chance and validation on the test split included.
 
     python launch.py --config=cifar10_resnet20_short --workdir=runs/cifar10_resnet20_short
 

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import airbench, augmentation, run
+import cnn_jax
+from benchmarks import airbench, augmentation, retina, run
 from benchmarks.peers import networks, ours, plan, report
 from benchmarks.peers.plan import PEERS, WORKLOADS, Cell, Workload
 from cnn_jax import experiment, trees
@@ -326,3 +327,41 @@ def test_the_cost_of_augmentation_is_a_share_of_the_step():
     assert "takes 4,000 ms of processor time (2,000 ms as they passed)" in page
     for settings in augmentation.AUGMENTATIONS.values():
         assert experiment.Dataset(**settings).augments
+
+
+def test_the_two_classes_of_retina_are_30_to_1_and_its_table_has_the_same_images(tmp_path):
+    generator = np.random.default_rng(0)
+    arrays = {}
+    for name, counts in (("train", (90, 4, 20, 20, 10)), ("val", (6, 2, 4, 4, 2))):
+        labels = generator.permutation(np.repeat(np.arange(5), counts)).astype(np.uint8)
+        arrays[f"{name}_labels"] = labels[:, None]
+        shape = (len(labels), 16, 16, 3)
+        arrays[f"{name}_images"] = generator.integers(0, 256, shape, np.uint8)
+    arrays |= {f"test_{what}": arrays[f"val_{what}"] + np.uint8(0) for what in ("images", "labels")}
+    arrays["test_images"] = 255 - arrays["test_images"]
+    path = tmp_path / "retinamnist.npz"
+    np.savez(path, **arrays)
+    made = retina.two_class_data(path)
+    assert made.info.class_counts == {"train": (90, 3), "validation": (6, 10), "test": (6, 10)}
+    table = retina.write_table(path, tmp_path)
+    found = cnn_jax.from_experiment(
+        cnn_jax.Dataset(name="table", path=str(table), label_column="grade")
+    )
+    assert len(set(found.train.groups or ())) == 72
+    order = np.argsort(found.train.ids)
+    np.testing.assert_array_equal(found.train.images[order], arrays["train_images"])
+    np.testing.assert_array_equal(found.train.labels[order], arrays["train_labels"][:, 0])
+
+
+def test_a_page_of_retina_has_what_was_measured_and_no_more(tmp_path):
+    ends = {"auc": [0.6, 0.8], "quadratic_kappa": [0.1, 0.5]}
+    graded = {"auc": 0.7, "accuracy": 0.5, "quadratic_kappa": 0.3, "intervals": ends}
+    results = retina.Results(tmp_path / "retina.json")
+    for seed in (0, 1):
+        results.add("small none", seed, lambda: {**graded, "recalls": [1, 0, 0.5, 0.5, 0]})
+    results.add("small none", 0, lambda: 1 / 0)  # what is there is not made again
+    page = retina.page(retina.Results(tmp_path / "retina.json"))
+    assert "| small CNN, no weights | 2 | 0.700 (0.700 to 0.700) |" in page
+    assert "0.700 (0.600 to 0.800)" in page
+    assert "VGG16, class weights" not in page
+    assert "Keras, small CNN" not in page

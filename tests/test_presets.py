@@ -234,3 +234,17 @@ def test_wrong_code_is_named(argv, message, tmp_path, monkeypatch):
         with pytest.raises(UsageError) as info:
             run_code(*argv)
         assert info.value.for_command_line == message
+
+
+def test_a_preset_that_mirrors_says_so_and_the_medical_one_does_not_mirror():
+    """A mirrored chest is another chest."""
+    folder = Path(__file__).parent.parent / "experiments"
+    for path in sorted(folder.glob("[!_]*.py")):
+        dataset = presets.load(path.stem).dataset
+        if dataset.flip or dataset.alternate_flip:
+            assert "mirror" in path.read_text().partition("\nfrom ")[0], path.name
+    medical = presets.load("medical_vgg16")
+    assert not medical.dataset.augments
+    assert medical.dataset.resize == "pad"
+    assert (medical.train.select, medical.train.class_weights) == ("auc", "balanced")
+    assert medical.train.patience
