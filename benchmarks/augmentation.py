@@ -4,8 +4,9 @@
 
 Every augmentation is compiled alone and takes a batch of 128 uint8 images of 32 x 32 x 3, as it
 does within a step; all take turns in every round. The step is that of resnet18_cifar on the same
-batch, without augmentation. Seconds and processor seconds are the fewest of the rounds; shares are
-of processor seconds, which other work of the machine changes least. Results go to
+batch, without augmentation. Seconds and processor seconds are the fewest of the rounds. Shares are of
+the step's processor seconds by the number of cores: other work of the machine changes these least,
+and a step that used all cores all the time would take so long. Results go to
 docs/results/augmentation.md and .json, and a picture of CIFAR-10's images, where it is prepared, to
 docs/figures/augmentation.png.
 """
@@ -132,8 +133,9 @@ def picture(images: np.ndarray, mean: tuple[float, ...]) -> None:
 def page(result: dict[str, Any]) -> str:
     """Returns the page of the results."""
     wall, processor = result["step"]
+    quiet = processor / result["cores"]
     rows = [
-        [f"`{name}`", f"{1e3 * own[0]:.2f}", f"{1e3 * own[1]:.2f}", f"{own[1] / processor:.2%}"]
+        [f"`{name}`", f"{1e3 * own[0]:.2f}", f"{1e3 * own[1]:.2f}", f"{own[0] / quiet:.2%}"]
         for name, own in result["augmentations"].items()
     ]
     packages = ", ".join(f"{name} {version}" for name, version in result["packages"].items())
@@ -141,12 +143,12 @@ def page(result: dict[str, Any]) -> str:
     return (
         "# What augmentation costs\n\n"
         f"{tables.markdown(rows, heads)}\n\n"
-        f"A step of `resnet18_cifar` takes {1e3 * processor:,.0f} ms of processor time "
-        f"({1e3 * wall:,.0f} ms as they passed) on the same batch of {result['batch']} images of "
-        "32 x 32 x 3: forward, backward and update, without augmentation. The last column compares "
-        "processor times, of all threads. Each setting is compiled alone, with the copy of the "
-        f"batch that it makes. All are the fewest of {result['rounds']} rounds, of the step of "
-        f"{result['step_rounds']}. {result['note']}\n\n"
+        f"A step of `resnet18_cifar` takes {1e3 * processor:,.0f} ms of processor time on the same "
+        f"batch of {result['batch']} images of 32 x 32 x 3: forward, backward and update, without "
+        f"augmentation; {1e3 * wall:,.0f} ms passed meanwhile. Shared evenly by {result['cores']} "
+        f"cores that is {1e3 * quiet:,.0f} ms, of which the last column is a share. Each setting "
+        "is compiled alone, with the copy of the batch that it makes. All are the fewest of "
+        f"{result['rounds']} rounds, of the step of {result['step_rounds']}. {result['note']}\n\n"
         f"Made by `python benchmarks/augmentation.py` on {result['date']}, on "
         f"{result['cores']} cores of {result['processor']}; {packages}.\n"
     )
