@@ -4,9 +4,9 @@
 
 Every augmentation is compiled alone and takes a batch of 128 uint8 images of 32 x 32 x 3, as it
 does within a step; all take turns in every round. The step is that of resnet18_cifar on the same
-batch, without augmentation. Seconds and processor seconds are the fewest of the rounds. Shares are of
-the step's processor seconds by the number of cores: other work of the machine changes these least,
-and a step that used all cores all the time would take so long. Results go to
+batch, without augmentation. Seconds and processor seconds are the fewest of the rounds. Shares are
+of the step's processor seconds, divided by the number of cores: other work of the machine changes
+these least, and a step that kept all cores busy would take so long. Results go to
 docs/results/augmentation.md and .json, and a picture of CIFAR-10's images, where it is prepared, to
 docs/figures/augmentation.png.
 """
