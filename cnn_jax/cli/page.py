@@ -39,11 +39,9 @@ def run_command(invocation: Invocation) -> int:
     page = frame.document(found)
     size = len(page.encode())
     if size > _MOST_BYTES:
+        what = "--page.baseline" if options.baseline else "the images (--noimages)"
         raise RunError(
-            f"the page would have {size / 1e6:.1f} MB, and 5 MB are the most; leave page.baseline "
-            "out",
-            f"the page would have {size / 1e6:.1f} MB, and 5 MB are the most; leave "
-            "--page.baseline out",
+            f"the page would have {size / 1e6:.1f} MB, and 5 MB are the most; leave {what} out"
         )
     if not recorder.is_writer():
         return 0

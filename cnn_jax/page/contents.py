@@ -84,7 +84,7 @@ def gather(
     if split is not None:
         contents["test"] = _tested(run, split)
     if baseline is not None:
-        contents["baseline"] = network_of(baseline, stored, span, None, say)
+        contents["baseline"] = network_of(baseline, stored, span, split, say)
         contents["baseline"]["model"] = baseline.experiment.model.name
     return contents
 
@@ -147,7 +147,10 @@ def network_of(
     if split is not None:
         about["cost"] = _cost(forward, variables, as_stored, split)
         before, after, count = (about["cost"][key] for key in ("before", "after", "examples"))
-        say(f"weights as {kind}: accuracy {before:.4f} before, {after:.4f} so, on {count:,} images")
+        say(
+            f"{run.experiment.model.name}: accuracy {after:.4f} with weights as {kind}, "
+            f"{before:.4f} with those of training, on {count:,} images"
+        )
     return about
 
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from cnn_jax.data import Split
 
-CHECKED = 6  # pictures whose logits the page compares with JAX's at its start
+CHECKED = 6  # at most; pictures whose logits the page compares with JAX's at its start
 _MOST_PICTURES = 24
-_MOST_PICTURE_BYTES = 600_000
+_MOST_PICTURE_BYTES = 1_200_000
 
 
 def choose(split: Split | None, shape: Sequence[int]) -> tuple[np.ndarray, list[int | None]]:
@@ -16,7 +16,7 @@ def choose(split: Split | None, shape: Sequence[int]) -> tuple[np.ndarray, list[
     if split is None:
         made = made_pictures(shape)
         return made, [None] * len(made)
-    most = max(CHECKED, min(_MOST_PICTURES, _MOST_PICTURE_BYTES // int(np.prod(shape))))
+    most = max(1, min(_MOST_PICTURES, _MOST_PICTURE_BYTES // int(np.prod(shape))))
     labels = np.asarray(split.labels)
     rank = np.zeros(len(labels), int)  # of an example among those of its class
     for label in np.unique(labels):

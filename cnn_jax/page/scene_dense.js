@@ -54,6 +54,8 @@ const sceneDense = (contents, network, baseline) => {
   const curve = make("div", { id: "dense-curve" });
   const abouts = [contents.network, contents.baseline].filter(Boolean);
 
+  const kinds = abouts.map((about) => `${about.parameters.toLocaleString("en")} parameters, here as ${about.kind}${about.cost
+    ? `: right for ${percent(about.cost.after)} of ${about.cost.examples.toLocaleString("en")} images, ${percent(about.cost.before)} as trained` : ""}`);
   const show = newest(async () => {
     const whole = picture.now.pixels;
     const pixels = changedPixels(whole, shape, { ...state, order: state.scrambled ? order : null });
@@ -62,7 +64,7 @@ const sceneDense = (contents, network, baseline) => {
     for (const [i, net] of nets.entries()) {
       const [before, now] = [await net.run(whole), await net.run(pixels)];
       const best = before.p.indexOf(Math.max(...before.p));
-      clear(bars[i], make("h3", {}, names[i]), make("p", { class: "soft" }, `${abouts[i].parameters.toLocaleString("en")} parameters`),
+      clear(bars[i], make("h3", {}, names[i]), make("p", { class: "soft" }, kinds[i]),
         probabilityBars(now.p, contents.classes, { before: before.p, label: picture.now.label, most: 3 }));
       words.push(`${names[i]}: ${contents.classes[best]} ${percent(before.p[best])} → ${percent(now.p[best])}`);
     }

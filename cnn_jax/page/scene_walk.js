@@ -56,7 +56,10 @@ const sceneWalk = (contents, network) => {
     const value = state.result.values[step.value][(row * w + column) * c + channel];
     const box = step.field ? fieldOf(step.field, row, column) : null;
     drawField(small, picture.now.pixels, shape, box);
-    pointed.textContent = `channel ${channel + 1}, row ${row + 1} of ${h}, column ${column + 1} of ${w}: ${shown(value)}. ${box
+    const depth = step.settings.depth;
+    const made = depth ? ` It is the sum of ${step.settings.kernel.join(" · ")} · ${depth} = ${step.settings.kernel[0] * step.settings.kernel[1] * depth} products.`
+      : step.kind === "pool" ? ` It is made of ${step.settings.kernel.join(" · ")} numbers of channel ${channel + 1} alone.` : "";
+    pointed.textContent = `channel ${channel + 1}, row ${row + 1} of ${h}, column ${column + 1} of ${w}: ${shown(value)}.${made} ${box
       ? `It depends on ${shown(box[2])} x ${shown(box[3])} pixels of the picture${box[0] < 0 || box[1] < 0 || box[0] + box[2] > shape[0] || box[1] + box[3] > shape[1] ? ", some of them in the padding" : ""}.` : "It depends on the whole picture."}`;
   };
 
@@ -172,7 +175,7 @@ const recordedWalk = (contents, about, intro) => {
     paintPixels(canvas, contents.images[i].pixels, shape);
     return button(canvas, () => { state.picture = i; show(); }, { class: "thumb", "aria-label": `picture ${i + 1}` });
   });
-  scene(4, "Through this network", [...intro.slice(0, 0),
+  scene(4, "Through this network", [
     `This network does not run in the page: ${about.why}. The maps below were computed when the page was written, for ${about.recorded.length} pictures; sections that need the network live are shorter here.`],
   question(WHY_WALK), make("div", { class: "thumbs" }, ...thumbnails), list, facts, make("div", { class: "side" }, make("div", {}, bars), make("div", { class: "grow" }, bar, maps)));
   show();

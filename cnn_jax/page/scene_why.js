@@ -71,7 +71,7 @@ const sceneWhy = (contents, network) => {
       paintPixels(photo, contents.images[i].pixels, shape);
       return make("figure", {}, photo, canvas, colourBar(-most, most, true, "less probability"), make("figcaption", {}, `${contents.classes[each.occlusion.class]}, ${percent(each.p[each.occlusion.class])}`));
     });
-    scene(6, "Why did it say that?", [...intro.slice(0, 0), "By how much the probability falls when a part of the picture is grey, computed when the page was written."], ask, make("div", { class: "side" }, ...seen));
+    scene(6, "Why did it say that?", ["By how much the probability falls when a part of the picture is grey, computed when the page was written."], ask, make("div", { class: "side" }, ...seen));
     return;
   }
   const state = { side: Math.max(2, Math.round(height / 4)), top: Math.round(height * 0.375), left: Math.round(width * 0.375), cls: 0, whole: null, painted: null, method: "hirescam", run: null };

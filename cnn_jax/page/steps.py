@@ -120,7 +120,7 @@ def _kind(program: Program, operation: Operation) -> tuple[str | None, str, dict
     if name == "conv":
         kernel = shapes[1]
         words = f"convolution {kernel[0]} x {kernel[1]}, {kernel[3]} filters"
-        return "conv", words, {"kernel": kernel[:2], **_window_of(settings)}
+        return "conv", words, {"kernel": kernel[:2], "depth": kernel[2], **_window_of(settings)}
     if name == "matmul":
         if len(both) > 1:
             return "other", "product of two maps", {}

@@ -218,6 +218,24 @@ def test_evidence_adds_up_and_the_map_is_tested(page):
     page.until("/row 6, column 6/.test(document.querySelector('#why-line').textContent)")
 
 
+def test_what_is_shown_of_a_layer_is_what_jax_computes(page, run):
+    image = run.split().images[5]
+    maps = run.features(image, "conv")[0]
+    found = page.evaluate(f"""(async () => {{
+      const about = JSON.parse(document.getElementById("contents").textContent).network;
+      const net = new Network("layers", about, [0, 255]);
+      const value = about.steps.find((each) => each.title === "ReLU").value;
+      const shift = changedPixels({image.ravel().tolist()}, [8, 8, 1], {{ dx: 1 }});
+      const [a, b] = [await net.run({image.ravel().tolist()}, {{ keep: [value] }}),
+        await net.run(shift, {{ keep: [value] }})];
+      return [[...a.values[value]], [...b.values[value]]];
+    }})()""")
+    shown, moved = (np.array(each).reshape(maps.shape) for each in found)
+    np.testing.assert_allclose(shown, maps, atol=2e-3 * np.abs(maps).max())  # float16 weights
+    # The map moves along with the picture, inside its border.
+    np.testing.assert_allclose(moved[1:-1, 2:-1], shown[1:-1, 1:-2], atol=1e-6)
+
+
 def test_maps_are_those_of_explain(page, run):
     image = run.split().images[3]
     network = networks.Network(run)

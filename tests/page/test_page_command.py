@@ -10,7 +10,7 @@ def test_it_writes_one_file_of_a_run(main, trained, tmp_path, capsys):
     assert main("page", f"--workdir={trained[0]}", "--output=here.html") == 0
     page = (tmp_path / "here.html").read_text()
     said = capsys.readouterr().out
-    assert "weights as float16: accuracy" in said
+    assert "with weights as float16" in said
     assert "written    here.html" in said
     assert len(page) < 1_000_000
     assert "http://" not in re.sub(r'"http://www.w3.org/2000/svg"', "", page)
