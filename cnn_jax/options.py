@@ -1,4 +1,7 @@
-"""The settings of commands such as `advise` and `sweep`, which are no part of an Experiment."""
+"""The settings of commands such as `advise` and `sweep`, which are no part of an Experiment.
+
+It has over 300 lines because the settings of every such command stand here and nowhere else.
+"""
 
 import dataclasses
 from typing import Literal
@@ -277,4 +280,54 @@ class Page:
 
     def __post_init__(self) -> None:
         for path, field in fields(Page, "page."):
+            check_value(path, field, getattr(self, field.name))
+
+
+@dataclasses.dataclass(frozen=True)
+class Trust:
+    """What the command `trust` shall promise, on which images it tests it, and what it compares.
+
+    Raises:
+        UsageError: a value is outside its range.
+    """
+
+    max_error: float = setting(
+        0.01,
+        "the largest share of wrong answers among those it gives on its own; with --trust.costs "
+        "the largest mean cost of an answer",
+        above=0,
+    )
+    confidence: float = setting(
+        0.95, "how likely the promise is to hold, over draws of the images", above=0.5, below=1
+    )
+    coverage: float = setting(
+        0.9, "the share of images whose set is to hold the true class", above=0, below=1
+    )
+    sets: Literal["lac", "raps"] = setting(
+        "lac", "lac: the smallest sets; raps: sets whose size says how hard the image is"
+    )
+    per_class: bool = setting(
+        False,
+        "promise the error among the images called each class, and the coverage of sets within "
+        "each class",
+    )
+    costs: str | None = setting(
+        None,
+        "a .csv file of what each confusion costs: the classes in the first row and column, rows "
+        "are what it is, columns what is said; none: every error costs 1",
+    )
+    false_alarms: float = setting(
+        0.01,
+        "the share of ordinary images that may be called unlike the training images; 0: none is",
+        minimum=0,
+        maximum=0.5,
+    )
+    path: str | None = setting(
+        None,
+        "fresh labelled images (a folder, a table or an .npz file) to tune, certify and report on; "
+        "none: what was held out by --dataset.calibration_fraction, else the test split",
+    )
+
+    def __post_init__(self) -> None:
+        for path, field in fields(Trust, "trust."):
             check_value(path, field, getattr(self, field.name))

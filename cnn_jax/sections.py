@@ -110,6 +110,13 @@ class Dataset:
         "cross-validation: 2/5 divides 'train' into five folds, validates on the second and trains "
         "on the others, the test images left out; none: validate on a split or a share",
     )
+    calibration_fraction: float = setting(
+        0.0,
+        "share of 'train' held out for the command trust, whose promises need images that neither "
+        "trained nor chose the network",
+        minimum=0,
+        below=1,
+    )
     batch_size: int = setting(64, "examples in one training step, over all devices", minimum=1)
     eval_batch_size: int = setting(
         500, "examples in one evaluation step, over all devices", minimum=1, resumable=True

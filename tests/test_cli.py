@@ -440,7 +440,9 @@ def test_predict_prints_a_table(main, trained, images, capsys):
     assert main("predict", f"--workdir={trained[0]}", *images) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["image", "first", "second", "third"]
-    assert [line.split()[0] for line in lines[2:]] == images
+    assert [line.split()[0] for line in lines[2:4]] == images
+    assert "the probabilities are not calibrated" in lines[4]
+    assert "trust --workdir=" in lines[5]
 
 
 def test_predict_takes_folders_and_patterns_and_writes_a_table(

@@ -111,6 +111,7 @@ def test_the_commands_and_their_arguments():
         "train",
         "evaluate",
         "predict",
+        "trust",
         "explain",
         "describe",
         "data",
@@ -266,7 +267,7 @@ def test_an_unknown_flag_gets_a_suggestion(argument, suggestion):
         (["--flagfile"], "--flagfile with no argument"),
         (["--flagfile=/no/such"], "--flagfile: Unable to open"),
         (["trian"], "unknown command 'trian'; did you mean train?"),
-        (["fly"], "the commands are train, evaluate, predict, explain"),
+        (["fly"], "the commands are train, evaluate, predict, trust, explain"),
         (["train", "evaluat"], "train takes no argument, but 'evaluat' was given; did you mean"),
         (["evaluate", "a.png"], "evaluate takes no argument, but 'a.png' was given"),
         (["train", "seed=1"], "a flag begins with --"),
@@ -279,7 +280,7 @@ def test_an_unknown_flag_gets_a_suggestion(argument, suggestion):
         ),
         (
             ["describe", "--checkpoint=best"],
-            "--checkpoint belongs to evaluate, predict, explain and page",
+            "--checkpoint belongs to evaluate, predict, explain, page and trust",
         ),
         (
             ["evaluate", "--format=json"],

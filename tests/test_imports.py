@@ -133,7 +133,8 @@ def test_only_the_command_line_knows_flags():
 
 def test_outside_the_command_line_a_message_names_settings_and_no_other_flag():
     """In Python `--dataset.path` is shown as `dataset.path`; `--workdir` would mean nothing."""
-    sections = "dataset|model|transfer|optimizer|train|checkpoint|logging|advise|sweep|explain"
+    sections = "dataset|model|transfer|optimizer|train|checkpoint|logging"
+    sections += "|advise|sweep|explain|trust"
     flag = re.compile(rf"(?<![\w(-])--(?=[a-z])(?!(?:{sections})\.)")
     found = []
     for name, path in modules().items():

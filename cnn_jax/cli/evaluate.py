@@ -17,7 +17,7 @@ from cnn_jax.errors import UsageError, UserError
 from cnn_jax.evaluation import records, shares, two_classes
 from cnn_jax.evaluation.evaluator import Evaluation
 from cnn_jax.reporting import evaluations, order
-from cnn_jax.runs import evaluation_figures, loading, predictions, recorder
+from cnn_jax.runs import evaluation_figures, loading, predictions, recorder, trusting
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.trained import Run
 
@@ -61,6 +61,7 @@ def run_command(invocation: Invocation) -> int:
     say = console.speaker(invocation.quiet)
     directory, run, split, name, notes = _examples(invocation, say)
     found = run.evaluate(split, views=invocation.views)
+    found, calibrated = trusting.recalibrated(run, found, split, invocation.views)
     if invocation.views != "one":
         name += f"_{invocation.views}"
     if run.data_info.multilabel:
@@ -70,6 +71,8 @@ def run_command(invocation: Invocation) -> int:
     record = records.record(
         found, split, run.data_info, run.step, positive=positive, ordered=ordered
     )
+    if calibrated is not None:
+        record["calibrated"] = calibrated
     if invocation.operating_point is not None:
         record["operating_point"] = _operating_point(invocation, run, split, found, positive)
     if not recorder.is_writer():
@@ -83,6 +86,8 @@ def run_command(invocation: Invocation) -> int:
         print(text.one_line(line))
     for line in evaluations.lines(record):
         print(text.one_line(line))
+    if calibrated is not None:
+        print(evaluations.calibrated_line(calibrated))
     print(evaluations.table(record, order.shown(run.class_names)))
     if positive is not None:
         rates = evaluations.named(record, two_classes.RATES, record["rate_intervals"])

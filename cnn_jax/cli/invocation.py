@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cnn_jax import experiment, settings
-from cnn_jax.options import Advise, Explain, Labels, Page, Sweep
+from cnn_jax.options import Advise, Explain, Labels, Page, Sweep, Trust
 
 # `Command.settings` of a command that takes them all: every path starts with "".
 EVERY_SETTING = ("",)
@@ -71,6 +71,21 @@ COMMANDS = (
         "predict --workdir=runs/cifar10 photos --output=found.csv",
         "IMAGE...",
         settings=("dataset.on_error", "dataset.max_megapixels"),
+    ),
+    Command(
+        "trust",
+        "calibrate a trained model, and certify how much it may answer on its own",
+        "trust --workdir=runs/cifar10 --trust.max_error=0.02",
+        settings=(
+            "dataset.path",
+            "dataset.data_dir",
+            "dataset.on_error",
+            "dataset.max_megapixels",
+            "dataset.follow_links",
+            "dataset.root",
+            "dataset.eval_batch_size",
+        ),
+        reads_run=True,
     ),
     Command(
         "explain",
@@ -147,6 +162,7 @@ SECTIONS: dict[str, type] = {
     "data": Labels,
     "explain": Explain,
     "page": Page,
+    "trust": Trust,
 }
 
 # (dotted path, field) of everything that is a flag.
@@ -209,6 +225,7 @@ class Invocation:
         data: {field of options.Labels: value}, likewise.
         explain: {field of options.Explain: value}, likewise.
         page: {field of options.Page: value}, likewise.
+        trust: {field of options.Trust: value}, likewise.
     """
 
     command: str = "train"
@@ -241,6 +258,7 @@ class Invocation:
     data: dict[str, Any] = dataclasses.field(default_factory=dict)
     explain: dict[str, Any] = dataclasses.field(default_factory=dict)
     page: dict[str, Any] = dataclasses.field(default_factory=dict)
+    trust: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def code_flags(self) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 
 from cnn_jax import files, text
-from cnn_jax.cli import findings
+from cnn_jax.cli import console, findings, verdicts
 from cnn_jax.cli.evaluate import load_run
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.data import cache, images, named
@@ -41,8 +41,9 @@ def run_command(invocation: Invocation) -> int:
         if run.data_info.multilabel:
             predictions += findings.predicted(paths, found)
             continue
-        for path, row in zip(paths, found.top(len(run.class_names)), strict=True):
-            predictions.append({"image": path, "class": row[0][0], "probabilities": dict(row)})
+        for i, (path, row) in enumerate(zip(paths, found.top(len(run.class_names)), strict=True)):
+            said = {"image": path, "class": row[0][0], "probabilities": dict(row)}
+            predictions.append(said | verdicts.fields(found, i))
     if recorder.is_writer():
         _show(invocation, run, predictions, failures)
     return 1 if failures and not predictions else 0
@@ -97,12 +98,16 @@ def _show(
             raise RunError(f"--output={path} cannot be written: {error.strerror}") from error
     if invocation.format == "json":
         step = run.step if predictions else None
-        values = {"checkpoint_step": step, "predictions": predictions, "skipped": failures}
-        print(json.dumps(values))
+        values: dict[str, Any] = {"checkpoint_step": step}
+        values |= {"calibrated": bool(predictions) and "answers" in predictions[0]}
+        print(json.dumps(values | {"predictions": predictions, "skipped": failures}))
     elif invocation.format == "csv":
         print(csv_text(predictions, run.class_names), end="")
     elif path is None:
         print(findings.table(predictions) if several else _table(predictions, len(run.class_names)))
+        if predictions and not several and "answers" not in predictions[0]:
+            command = console.command_line(invocation, "trust", Path(str(run.directory)))
+            print(f"note       {verdicts.NOT_CALIBRATED}\n           {command}")
     if path is not None:
         stream = sys.stdout if invocation.format == "table" else sys.stderr
         where, count = text.shown(path.resolve()), text.plural(len(predictions), "image")
@@ -114,11 +119,13 @@ def _csv(predictions: list[dict[str, Any]], class_names: Sequence[str]) -> str:
     lines = io.StringIO(newline="")
     writer = csv.writer(lines, lineterminator="\n")
     head = ["file", "class", "probability", *(f"p_{name}" for name in class_names)]
-    writer.writerow(map(text.printable, head))
+    judged = any("answers" in each for each in predictions)
+    writer.writerow(map(text.printable, [*head, *(verdicts.COLUMNS if judged else ())]))
     for each in predictions:
         p = each["probabilities"]
         numbers = (f"{value:.6g}" for value in (p[each["class"]], *map(p.get, class_names)))
-        writer.writerow([*map(text.printable, (each["image"], each["class"])), *numbers])
+        more = map(text.printable, verdicts.cells(each) if judged else ())
+        writer.writerow([*map(text.printable, (each["image"], each["class"])), *numbers, *more])
     return lines.getvalue()
 
 
@@ -127,5 +134,8 @@ def _table(predictions: list[dict[str, Any]], classes: int) -> str:
     rows = []
     for prediction in predictions:
         best = list(prediction["probabilities"].items())[:3]
-        rows.append([prediction["image"], *(f"{name} {p:.3f}" for name, p in best)])
-    return tables.table(rows, ["image", "first", "second", "third"][: 1 + min(3, classes)])
+        said = [verdicts.of(prediction)] if "answers" in prediction else []
+        rows.append([prediction["image"], *(f"{name} {p:.3f}" for name, p in best), *said])
+    head = ["image", "first", "second", "third"][: 1 + min(3, classes)]
+    judged = any("answers" in prediction for prediction in predictions)
+    return tables.table(rows, [*head, *(["verdict"] if judged else [])])

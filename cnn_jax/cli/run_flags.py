@@ -36,7 +36,7 @@ RUN_FLAGS = (
         "config",
         "preset",
         "a preset's name, its .py file, or a run's config.json",
-        without_effect_on=("evaluate", "predict", "explain", "page", *_LISTS),
+        without_effect_on=("evaluate", "predict", "explain", "page", "trust", *_LISTS),
     ),
     RunFlag("workdir", "directory", "the run directory", without_effect_on=_LISTS),
     RunFlag(
@@ -78,7 +78,7 @@ RUN_FLAGS = (
         "best|last|STEP",
         "which checkpoint: best by validation, the newest, or that of a step",
         "best",
-        commands=("evaluate", "predict", "explain", "page"),
+        commands=("evaluate", "predict", "explain", "page", "trust"),
     ),
     RunFlag(
         "split",
@@ -95,7 +95,7 @@ RUN_FLAGS = (
         "shifted by a pixel in two directions",
         "one",
         VIEWS,
-        ("evaluate",),
+        ("evaluate", "trust"),
     ),
     RunFlag(
         "operating_point",

@@ -163,7 +163,8 @@ def describe(
     resize: str = "squash",
 ) -> Data:
     """Returns the splits with their description; reads every pixel of "train" and "validation"."""
-    ordered = {split: parts[split] for split in ("train", "validation", "test") if split in parts}
+    order = ("train", "validation", "test", "calibration")
+    ordered = {split: parts[split] for split in order if split in parts}
     mean, std = channels.channel_statistics(ordered["train"].images)
     info = DataInfo(
         name=name,

@@ -45,18 +45,21 @@ def load(
     Validation is a fold of 'train' where `config.fold` says so; else the split
     `config.validation_split`; else the data's own 'validation'; else a share of 'train'. Test is
     the data's own 'test'; if the data has only 'train', a share of it, the same one for every fold.
+    Calibration is a share of 'train' where `config.calibration_fraction` asks for one.
     What is held out is stratified and depends on nothing but the examples' ids.
 
     Args:
         config: the section "dataset" of an experiment.
-        test: whether the test split is wanted; training wants none, and then it is not opened.
+        test: whether the test split is wanted, and what is held out to calibrate; training wants
+            none, and then it is not opened.
         quiet: whether decoding shows no progress.
         every_class: whether a class with few examples has one in every split that is held out.
         multilabel: whether an image may have several classes, or none; then labels are rows of 0
             and 1.
 
     Returns:
-        The data; `splits` has train, validation and, if it is wanted and there is one, test.
+        The data; `splits` has train, validation and, as far as they are wanted and there are any,
+        test and calibration.
 
     Raises:
         UsageError: there is no such data set or split, or a number does not fit the data.
@@ -98,6 +101,8 @@ def load(
             shares["test"] = config.test_fraction
         if config.fold is None:
             shares["validation"] = config.validation_fraction
+    if config.calibration_fraction > 0:
+        shares["calibration"] = config.calibration_fraction
     parts |= carve.hold_out(whole, shares, notes, every_class=every_class)
     if config.fold is not None:
         parts |= folds.hold_out(parts["train"], config.fold, source.class_names, notes)
@@ -105,7 +110,7 @@ def load(
         parts["train"] = _subset(source, parts["train"], config.train_examples, notes)
     names = source.class_names
     duplicates.check(source.name, parts, names, notes, source.root, config.on_error)
-    wanted = ("train", "validation", "test")[: 2 + test]
+    wanted = ("train", "validation", *(("test", "calibration") if test else ()))
     parts = {name: parts[name] for name in wanted if name in parts}
     in_train = config.name in _FROM_PATH
     carve.check_classes(

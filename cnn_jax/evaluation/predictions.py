@@ -84,12 +84,21 @@ class Predictions:
         labels: int64 [n], its index; or uint8 [n, classes], 1 for each finding.
         probabilities: float32 [n, classes].
         class_names: the names of the classes, in the order of the probabilities.
+        set: for each image the classes of which one is the true one, with the coverage that `trust`
+            promised; None: nothing was promised of the network, and so below.
+        answers: bool [n], whether it answers on its own.
+        p_value: float64 [n], small where an image is unlike the training images.
+        reasons: why it does not answer, "" where it does.
     """
 
     classes: tuple[str, ...]
     labels: np.ndarray
     probabilities: np.ndarray
     class_names: tuple[str, ...]
+    set: tuple[tuple[str, ...], ...] | None = None
+    answers: np.ndarray | None = None
+    p_value: np.ndarray | None = None
+    reasons: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.classes)

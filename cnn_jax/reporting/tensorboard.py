@@ -174,6 +174,38 @@ class EventWriter:
             self.flush()
 
 
+class Addition:
+    """Adds figures and texts to the event files of a run that has ended.
+
+    Args:
+        run_dir: the run directory.
+    """
+
+    def __init__(self, run_dir: str | os.PathLike) -> None:
+        number = sum(1 for _ in Path(run_dir).glob(_FILES))
+        self._file = EventsWriter(str(Path(run_dir) / "events"), f".{number:04d}")
+
+    def __enter__(self) -> "Addition":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def figure(self, step: int, tag: str, figure: "Figure") -> None:
+        """Writes a figure as an image."""
+        from cnn_jax.reporting.figures import to_array  # loaded by the caller
+
+        self._add(step, summary.image(tag, to_array(figure), dataformats="HWC"))
+
+    def text(self, step: int, tag: str, text: str) -> None:
+        """Writes a text, which TensorBoard shows as Markdown."""
+        self._add(step, summary.text(tag, printable(text)))
+
+    def _add(self, step: int, content: Any) -> None:
+        event = _EVENT.Event(wall_time=time.time(), step=step, summary=content)
+        self._file.write_event(event)
+
+
 def write_sweep(
     directory: str | os.PathLike, hyperparameters: Mapping[str, Any], varied: Collection[str]
 ) -> None:

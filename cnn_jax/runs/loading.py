@@ -64,6 +64,7 @@ def load(
         where.read("history", []),
         lambda: _variables(where, which, config, assembly.shapes),
         where.path,
+        checkpoint=which,
     )
 
 

@@ -7,6 +7,8 @@ from typing import Any, get_args
 from cnn_jax.data import DataInfo
 from cnn_jax.data.fitting import Resize
 from cnn_jax.evaluation import selection
+from cnn_jax.options import VIEWS
+from cnn_jax.trust import scores
 
 Check = Callable[[Any], bool]
 
@@ -135,7 +137,48 @@ def _is_data(value: Any) -> bool:
     ]
 
 
+def _is_trust(value: Any) -> bool:
+    """Returns whether a value is what `trusted` and the page of a run read of trust.json."""
+    claim = {
+        "max_error": is_number,
+        "coverage": is_number,
+        "threshold": _maybe(is_number),
+        "errors": is_number,
+        "answered": _count,
+        "bound": is_number,
+        "report_share": is_number,
+        "report_error": _maybe(is_number),
+    }
+    made = {
+        "method": lambda value: value in ("lac", "raps"),
+        "alpha": is_number,
+        "quantiles": _each(_maybe(is_number)),
+        "class_conditional": lambda value: isinstance(value, bool),
+        "counts": _each(_count),
+    }
+    scaling = {"kind": _string, "weights": _each(is_number), "offsets": _each(is_number)}
+    views = {"sha256": _string, "step": _count, "views": lambda value: value in VIEWS}
+    needed = {
+        "network": _record(views),
+        "class_names": _each(_string),
+        "score": lambda value: value in scores.names(3),
+        "thresholds": _each(_maybe(is_number)),
+        "calibration": _record({"scaling": _record(scaling)}),
+        "sets": _record({"made": _record(made)}),
+        "strangers": _record({"false_alarms": is_number, "neighbours": _count}),
+        "other_claims": _each(_record(claim)),
+        "sentences": _each(_string),
+        "arrays_sha256": _string,
+    }
+    if not _record(needed)(value):
+        return False
+    a, b = value["calibration"]["scaling"], value["sets"]["made"]
+    lists = (value["thresholds"], a["weights"], a["offsets"], b["quantiles"], b["counts"])
+    return {len(each) for each in lists} == {len(value["class_names"])}
+
+
 CHECKS: dict[str, Check] = {
+    "trust": _is_trust,
     "status": _record(
         {"status": lambda value: value in _STATES},
         {"step": _count, "steps": _count, "epochs": _count, "error": _string, "reason": _string},

@@ -20,8 +20,10 @@ from cnn_jax.evaluation.evaluator import Evaluation, Evaluator
 from cnn_jax.evaluation.predictions import Images, Predictions, image_batches
 from cnn_jax.experiment import Experiment
 from cnn_jax.models import capture
-from cnn_jax.runs import changes
+from cnn_jax.runs import changes, trusting
+from cnn_jax.runs import trusted as trust_file
 from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.runs.trusted import Trusted
 
 
 class Run:
@@ -36,6 +38,7 @@ class Run:
             another checkpoint was asked for. It is called once, when they are first wanted.
         directory: the run directory, or None.
         data: the data, where they are at hand.
+        checkpoint: which checkpoint was asked for: "best", "last", or a step.
 
     Attributes:
         experiment: all settings.
@@ -43,6 +46,8 @@ class Run:
         data_info: classes, image shape, channel statistics and sizes of the splits.
         history: one record an epoch: losses, accuracies, learning rate, seconds.
         directory: the run directory, or None.
+        checkpoint: which checkpoint was asked for.
+        assembly: the model, its preprocessing and its loss.
     """
 
     def __init__(
@@ -54,11 +59,13 @@ class Run:
         variables: Callable[[], tuple[dict[str, Any], int]],
         directory: Path | None = None,
         data: Data | None = None,
+        checkpoint: str = "best",
     ):
         self.experiment = config
         self.data_info = info
         self.history = history
         self.directory = directory
+        self.checkpoint = checkpoint
         self.assembly, self._load, self._data = assembly, variables, data
         self._jitted: dict[Any, Any] = {}
 
@@ -112,16 +119,22 @@ class Run:
         def forward(variables: Any, images: jax.Array) -> Any:
             return self.assembly.model.apply(variables, self.preprocess(images))
 
-        return self._map("logits", forward, images)
+        return self.map("logits", forward, images)
 
     def predict(self, images: Images) -> Predictions:
-        """Classifies images; see `logits` for the argument and the errors."""
+        """Classifies images; see `logits` for the argument and the errors.
+
+        Where `trust` promised something of this checkpoint, the probabilities are calibrated, and
+        each image has a set, an answer or none, and a p-value.
+        """
+        if self.trusted is not None:
+            return trusting.predict(self, images, self.trusted)
 
         def forward(variables: Any, images: jax.Array) -> Any:
             logits: Any = self.assembly.model.apply(variables, self.preprocess(images))
             return metrics.probabilities(logits, self.assembly.multilabel)
 
-        p = self._map("probabilities", forward, images)
+        p = self.map("probabilities", forward, images)
         if self.data_info.multilabel:
             said = (p >= findings.THRESHOLD).astype(np.uint8)
             sets = tuple(findings.named(row, self.class_names) for row in said)
@@ -166,7 +179,29 @@ class Run:
                 there = [*filter(None, names), *known]
                 tip = text.did_you_mean(str(layer), there)
                 raise UsageError(f"there is no layer {layer!r}{tip}; there are {', '.join(there)}")
-        return self._map(("features", layer), forward, images)
+        return self.map(("features", layer), forward, images)
+
+    @functools.cached_property
+    def trusted(self) -> Trusted | None:
+        """What `trust` found of this checkpoint; None: nothing, or of another one (a warning)."""
+        return trust_file.of_run(self)
+
+    def trust(self, images: Any = None, labels: Any = None, **settings: Any) -> Trusted:
+        """Calibrates the network, and certifies how much it may answer on its own.
+
+        From then on `predict` goes by it. The command `trust` also writes it beside the checkpoint.
+
+        Args:
+            images: a Split of labelled images that nobody has used, or images; None: of the run's
+                own data those that chose the network least.
+            labels: of images.
+            **settings: those of `cnn_jax.options.Trust`, such as `max_error=0.02`; and `views`.
+
+        Raises:
+            UsageError: a setting is wrong, or there are too few images.
+        """
+        self.trusted = trusting.of_run(self, images, labels, settings)
+        return self.trusted
 
     def evaluate(
         self,
@@ -216,11 +251,19 @@ class Run:
         feed = Feed(chosen, mesh, self.experiment.dataset.resident_limit)
         return self._jitted[key](self.variables, feed)
 
+    @functools.cached_property
+    def data(self) -> Data:
+        """The run's own data with all their splits, loaded where they are not at hand."""
+        if self._data is None or "test" not in self._data.splits:
+            self._data = self._load_data()
+        return self._data
+
     def split(self, name: str | None = None) -> Split:
         """Returns a split of the run's own data; see `evaluate`."""
-        if self._data is None or (name in (None, "test") and "test" not in self._data.splits):
-            self._data = self._load_data()
-        return self._data.splits[self.split_name(name)]
+        at_hand = self._data is not None and (name or "test") in self._data.splits
+        own = self._data if at_hand else self.data
+        assert own is not None
+        return own.splits[self.split_name(name)]
 
     def split_name(self, name: str | None = None) -> str:
         """Returns the name itself; of None "test" where the data have it, else "validation"."""
@@ -239,12 +282,19 @@ class Run:
         section = changes.with_channels_of(self.experiment.dataset, self.data_info)
         return changes.load_data(directory, section, multilabel=self.data_info.multilabel)
 
-    def _map(self, key: Any, forward: Callable[..., Any], images: Images) -> np.ndarray:
-        """Applies a function to images in batches, the last one filled up."""
+    def map(self, key: Any, forward: Callable[..., Any], images: Images) -> Any:
+        """Applies a function to images in batches, the last one filled up.
+
+        Args:
+            key: the name of the function, which is compiled once.
+            forward: (variables, stored images) -> arrays over the images, one or a tuple.
+            images: as those of `logits`.
+        """
         if key not in self._jitted:
             self._jitted[key] = jax.jit(forward, compiler_options=cpu.compiler_options())
         jitted, found = self._jitted[key], []
         most = self.experiment.dataset.max_megapixels
         for part, count in image_batches(images, self.data_info, most):
-            found.append(np.asarray(jitted(self.variables, part))[:count])
-        return np.concatenate(found)
+            said = jitted(self.variables, part)
+            found.append(jax.tree.map(lambda x, count=count: np.asarray(x)[:count], said))
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *found)

@@ -15,7 +15,8 @@ _FILES = (".py", ".json", ".h5", ".hdf5", ".keras", ".pth", ".pt", ".npz", ".saf
 def is_shown(figure: str) -> bool:
     """Returns whether a figure of this name has neither images nor names of files in it."""
     drawn = ("sweep", "advise", "training_curves", "data_classes")
-    return figure in drawn or figure.endswith(("confusion_matrix", "_roc"))
+    plain = figure.endswith(("confusion_matrix", "_roc")) or figure.startswith("trust_")
+    return figure in drawn or plain
 
 
 def value(name: str, value: Any) -> Any:

@@ -11,7 +11,7 @@ from cnn_jax.evaluation import confusion, selection, shares
 from cnn_jax.evaluation.selection import best_of
 from cnn_jax.reporting import charts, counts, evaluations, page
 from cnn_jax.runs.directory import RunDirectory
-from cnn_jax.studies import collapse, report_parts, report_private
+from cnn_jax.studies import collapse, report_parts, report_private, report_trust
 from cnn_jax.studies.comparison import gigaflops
 
 # What is shown of the history, and of an evaluation.
@@ -54,6 +54,7 @@ def page_of(directory: RunDirectory, question: str | None, images: bool = True) 
     for split, record in result.get("evaluation", {}).items():
         if record.get("multilabel") and record.keys() >= _EVALUATION:
             parts += _of_findings(split, record)
+    parts += report_trust.section(directory, history, images)
     parts += _others(history, result)
     if probe := result.get("probe"):
         parts.append(

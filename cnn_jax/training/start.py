@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
 import optax
 from absl import logging
@@ -14,7 +15,7 @@ from cnn_jax import distributed, experiment, progress
 from cnn_jax.data import Data, Split
 from cnn_jax.data import splits as data_splits
 from cnn_jax.data.batches import Feed
-from cnn_jax.evaluation import embedding, probe
+from cnn_jax.evaluation import embedding, metrics, probe
 from cnn_jax.experiment import Experiment
 from cnn_jax.losses import Loss
 from cnn_jax.runs import changes, code, loading
@@ -223,13 +224,13 @@ def _project(
         return
     chosen = np.linspace(0, len(validation.labels) - 1, count).astype(int)
     dataset = parts.config.dataset
-    found = embedding.embed(
-        parts.plan.assembly,
+    features, logits = embedding.embed(
+        embedding.make_step(parts.plan.assembly, parts.mesh, start),
         parts.mesh,
         state.variables(),
         data_splits.take(validation, chosen),
-        batch_size=dataset.eval_batch_size,
+        batch_size=min(dataset.eval_batch_size, count),
         resident_limit=dataset.resident_limit,
-        start=start,
     )
-    recorder.projector(*found, data_splits.take(parts.data.splits["validation"], chosen))
+    p = np.asarray(metrics.probabilities(jnp.asarray(logits), parts.plan.assembly.multilabel))
+    recorder.projector(features, p, data_splits.take(parts.data.splits["validation"], chosen))

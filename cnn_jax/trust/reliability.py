@@ -13,6 +13,7 @@ from cnn_jax.evaluation import intervals
 
 BINS = 15
 _DRAWS = 400
+_LEAST = 20  # images in a bin that is drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,12 +121,12 @@ def table(
         confidences: float [n].
         hits: bool [n].
         groups: int [n], from `intervals.group_numbers`.
-        bins: how many at most.
+        bins: how many at most; of fewer than 300 images one for every 20.
 
     Returns:
         `confidence` (mean), `accuracy`, `low` and `high` (its interval of 95 %), `examples`.
     """
-    own = equal_mass(confidences, bins)
+    own = equal_mass(confidences, min(bins, max(2, len(confidences) // _LEAST)))
     rows = []
     for i in range(int(own.max()) + 1):
         chosen = own == i

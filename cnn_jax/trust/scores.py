@@ -72,20 +72,37 @@ def p_norm(power: int) -> Score:
     return score
 
 
-def named(classes: int) -> dict[str, Score]:
-    """Returns the scores that may be told apart with this number of classes.
+_PLAIN: dict[str, Score] = {
+    "max_probability": max_probability,
+    "margin": margin,
+    "negative_entropy": negative_entropy,
+    "gen": gen,
+    "energy": energy,
+    "max_logit": max_logit,
+}
 
-    Of two classes margin, entropy and GEN sort as the largest probability does.
+
+def by_name(name: str) -> Score:
+    """Returns a score of its name, one of `names`.
+
+    Raises:
+        KeyError: there is none.
     """
-    found: dict[str, Score] = {"max_probability": max_probability}
-    found |= {"energy": energy, "max_logit": max_logit}
-    if classes > 2:
-        found |= {"margin": margin, "negative_entropy": negative_entropy, "gen": gen}
-        found |= {f"p_norm_{p}": p_norm(p) for p in _NORMS}
-    return found
+    if name.startswith("p_norm_"):
+        return p_norm(int(name.removeprefix("p_norm_")))
+    return _PLAIN[name]
 
 
-# Those whose threshold decides whether it answers: the scale of the others is a nuisance.
+def names(classes: int) -> list[str]:
+    """Returns the scores that order images in different ways, with this number of classes.
+
+    Of two classes margin, entropy and GEN order them as the largest probability does.
+    """
+    if classes == 2:
+        return ["max_probability", "energy", "max_logit"]
+    return [*_PLAIN, *(f"p_norm_{p}" for p in _NORMS)]
+
+
 def may_decide(name: str) -> bool:
-    """Returns whether a score may be chosen for the promise."""
+    """Returns whether a score may be chosen to decide: the scale of logits is a nuisance."""
     return name not in ("energy", "max_logit", "neighbours")

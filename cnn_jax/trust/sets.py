@@ -8,13 +8,12 @@ one set of calibration images the coverage has the law Beta(n + 1 - l, l), l = f
 
 import dataclasses
 import fractions
+import hashlib
 import math
 from typing import Any
 
 import numpy as np
 import scipy.stats
-
-from cnn_jax.trust.outputs import hashes
 
 _PENALTY, _FREE = 0.01, 5  # of RAPS: for each class beyond the first five
 
@@ -70,9 +69,19 @@ def raps(p: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     return found
 
 
-def uniforms(ids: Any) -> np.ndarray:
-    """Returns float64 [n] within 0..1, a function of each id alone: sets can be made again."""
-    return (hashes(list(ids)) >> np.uint64(11)).astype(np.float64) / 2**53
+def uniforms(logits: np.ndarray) -> np.ndarray:
+    """Returns float64 [n] within 0..1, a function of each image's logits alone.
+
+    They take the place of random numbers, so that an image has the same set every time. Logits are
+    rounded to hundredths first, which hides the rounding of another batch size.
+
+    Args:
+        logits: float [n, classes].
+    """
+    rows = np.ascontiguousarray(np.round(np.asarray(logits, np.float64), 2) + 0.0)
+    digests = [hashlib.sha256(row.tobytes()).digest()[:8] for row in rows]
+    numbers = np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
+    return (numbers >> np.uint64(11)).astype(np.float64) / 2**53
 
 
 @dataclasses.dataclass(frozen=True)

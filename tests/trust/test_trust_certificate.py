@@ -135,7 +135,8 @@ def test_a_better_score_is_told_from_an_equal_one():
 def test_scores_sort_what_is_sure_first_and_p_norm_ignores_the_scale():
     logits = np.array([[9.0, 0.0, 0.0], [2.0, 1.5, 0.0], [0.1, 0.0, 0.0]])
     logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    for name, score in scores.named(3).items():
+    for name in scores.names(3):
+        score = scores.by_name(name)
         values = score(logits, logs)
         if not name.startswith("p_norm"):
             assert (np.diff(values) < 0).all(), name
@@ -143,4 +144,4 @@ def test_scores_sort_what_is_sure_first_and_p_norm_ignores_the_scale():
             assert values == pytest.approx(score(7 * logits, logs))
     two = np.stack([np.zeros(5), np.linspace(0.1, 5, 5)], axis=1)
     assert scores.p_norm(3)(two, two) == pytest.approx(np.full(5, 2 ** (-1 / 3)))
-    assert "p_norm_2" not in scores.named(2)
+    assert "p_norm_2" not in scores.names(2)

@@ -70,10 +70,12 @@ def test_too_few_images_make_a_set_of_every_class():
     assert sets.coverage_law(3, 0.1) == (1, 1)
 
 
-def test_uniforms_are_a_function_of_the_name():
-    assert sets.uniforms(["a", "b"])[1] == sets.uniforms(["b"])[0]
-    many = sets.uniforms([str(i) for i in range(2000)])
-    assert scipy.stats.kstest(many, "uniform").pvalue > 1e-4
+def test_uniforms_are_a_function_of_the_logits():
+    random = np.random.default_rng(8)
+    logits = np.round(random.normal(size=(2000, 3)), 2)
+    found = sets.uniforms(logits)
+    assert scipy.stats.kstest(found, "uniform").pvalue > 1e-4
+    assert (sets.uniforms(logits[::-1] + 1e-6) == found[::-1]).all()
 
 
 def test_p_values_of_ordinary_images_are_no_smaller_than_uniform():

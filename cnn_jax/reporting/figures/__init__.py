@@ -7,6 +7,7 @@ a grey print can tell everything apart.
 Importing this package loads Matplotlib, which takes half a second.
 """
 
+from cnn_jax.reporting.figures import trust
 from cnn_jax.reporting.figures.augmented import augmented
 from cnn_jax.reporting.figures.canvas import save, to_array
 from cnn_jax.reporting.figures.classes import class_counts, confusion_matrix
@@ -34,4 +35,5 @@ __all__ = [
     "sweep",
     "to_array",
     "training_curves",
+    "trust",
 ]

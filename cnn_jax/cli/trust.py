@@ -1,0 +1,112 @@
+"""The command `trust`: calibrates a run, and certifies how much it may answer on its own."""
+
+import dataclasses
+from pathlib import Path
+
+from absl import logging
+
+from cnn_jax import text
+from cnn_jax.cli import console
+from cnn_jax.cli.evaluate import load_run
+from cnn_jax.cli.invocation import Invocation
+from cnn_jax.data import Split, outside
+from cnn_jax.errors import RunError
+from cnn_jax.options import Trust
+from cnn_jax.reporting import tables, tensorboard
+from cnn_jax.runs import recorder, trusted, trusting
+from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.runs.trained import Run
+from cnn_jax.runs.trusted import Trusted
+from cnn_jax.trust import costs, sentences
+
+
+def run_command(invocation: Invocation) -> int:
+    """Runs `trust` and returns the exit code: 1 where nothing could be promised.
+
+    Raises:
+        UsageError: there is no run, a setting is wrong, or there are too few images.
+        RunError: the data are not those that the run was trained on, or cannot be read.
+    """
+    say = console.speaker(invocation.quiet)
+    options = Trust(**invocation.trust)
+    directory, run = load_run(invocation)
+    matrix = None if options.costs is None else costs.read(options.costs, run.class_names)
+    fresh: Split | None = None
+    if options.path is not None:
+        fresh = _outside(run, options.path, invocation.quiet)
+    found = trusting.trust(
+        run,
+        options,
+        fresh=fresh,
+        source=f"fresh images of {options.path}",
+        costs=matrix,
+        views=invocation.views,
+        say=say,
+    )
+    if not recorder.is_writer():
+        return 0
+    for line in found.sentences:
+        print(text.one_line(line))
+    _print_tables(found)
+    _write(directory, run, found)
+    print(f"predict    {console.command_line(invocation, 'predict', directory.path, 'IMAGE...')}")
+    return 0 if any(claim["threshold"] is not None for claim in found.record["claims"]) else 1
+
+
+def _outside(run: Run, path: str, quiet: bool) -> Split:
+    """Returns labelled images of a folder, a table or an .npz file."""
+    kinds = {".csv": "table", ".tsv": "table", ".npz": "npz"}
+    kind = kinds.get(Path(path).suffix.lower(), "folder")
+    section = dataclasses.replace(run.experiment.dataset, name=kind, path=path)
+    split, notes = outside.load(section, run.data_info, quiet=quiet)
+    for note in notes:
+        print(text.one_line(note))
+    return split
+
+
+def _print_tables(found: Trusted) -> None:
+    record = found.record
+    if rows := sentences.of_claims(record):
+        print("\nWhat could be promised for other maximal errors, each claim by itself:")
+        print(tables.table(rows, list(sentences.CLAIM_COLUMNS), "rrrrrr"))
+    rows = [
+        [
+            row["score"],
+            f"{row['augrc']:.5f}",
+            f"{row['aurc']:.5f}",
+            f"{row['excess_aurc']:.5f}",
+            *(f"{100 * share:.1f} %" for share in row["coverage_at"].values()),
+        ]
+        for row in record["scores"]
+    ]
+    head = [
+        "score",
+        "AUGRC",
+        "AURC",
+        "excess",
+        *(f"at {100 * float(e):g} %" for e in record["scores"][0]["coverage_at"]),
+    ]
+    print("\nHow well scores sort the errors last, and what they would answer at an error of:")
+    print(tables.table(rows, head, "l" + "r" * (len(head) - 1)))
+    print(f"It goes by {sentences.score_name(record['score'])}: {record['score_note']}.")
+
+
+def _write(directory: RunDirectory, run: Run, found: Trusted) -> None:
+    """Writes trust.json, its arrays and figures; a warning says where that is not possible."""
+    from cnn_jax.reporting import figures
+
+    try:
+        trusted.save(directory, found)
+        print(f"written    {text.shown(directory.path / 'trust.json')}")
+        drawn = figures.trust.of(found.record)
+        for name, figure in drawn.items():
+            path = directory.figures / f"trust_{name}.png"
+            figures.save(figure, path)
+            print(f"figure     {text.shown(path)}")
+        with tensorboard.Addition(directory.path) as events:
+            for name in ("reliability", "risk_coverage"):
+                events.figure(run.step, f"trust/{name}", drawn[name])
+            events.text(run.step, "trust", "\n\n".join(found.sentences))
+    except (OSError, RunError) as error:  # an archive, a full disk: the figures stand above
+        reason = getattr(error, "strerror", None) or str(error)
+        logging.warning("%s is not written: %s", text.shown(directory.path), reason)

@@ -1,0 +1,192 @@
+"""Figures of trust: reliability, risk and coverage, sizes of sets, strangers."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from cnn_jax.reporting.figures import canvas
+
+_STRANGE = (canvas.ORANGE, canvas.GREEN, canvas.RED, "#CC79A7", "#555555")
+_DASHES = ("--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+
+
+def reliability(
+    before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]], note: str
+) -> Figure:
+    """Draws the share of right answers over the probability that was said, before and after.
+
+    Args:
+        before: the rows of `trust.reliability.table`.
+        after: likewise, of calibrated probabilities.
+        note: written below, such as the expected calibration errors.
+    """
+    figure = Figure(figsize=(9.5, 5), layout="constrained")
+    grid = figure.subplots(2, 2, height_ratios=(3, 1), sharex="col")
+    for column, (title, rows) in enumerate((("As trained", before), ("Calibrated", after))):
+        upper, lower = grid[0, column], grid[1, column]
+        x = np.array([row["confidence"] for row in rows])
+        y = np.array([row["accuracy"] for row in rows])
+        low = np.array([row["low"] for row in rows])
+        high = np.array([row["high"] for row in rows])
+        start = min(x.min(), low.min())
+        upper.plot([0, 1], [0, 1], color="0.5", linestyle=":", label="probabilities that are right")
+        # An interval of a bin in which all are right begins below its share.
+        errors = np.maximum([y - low, high - y], 0)
+        upper.errorbar(
+            x,
+            y,
+            errors,
+            fmt="o",
+            color=canvas.BLUE,
+            capsize=2,
+            markersize=4,
+            label="bins of equal mass, 95 % interval",
+        )
+        upper.set_xlim(max(0.0, start - 0.03), 1.02)
+        upper.set_ylim(max(0.0, start - 0.03), 1.02)
+        upper.set_title(title, fontsize=13)
+        lower.bar(x, [row["examples"] for row in rows], width=0.012, color=canvas.BLUE)
+        lower.set_xlabel("largest probability")
+        for axes in (upper, lower):
+            axes.grid(color="0.9")
+            axes.set_axisbelow(True)
+            canvas.despine(axes)
+    grid[0, 0].set_ylabel("share that is right")
+    grid[1, 0].set_ylabel("images in bin")
+    grid[0, 0].legend(fontsize=9, frameon=False, loc="upper left")
+    figure.supxlabel(note, fontsize=9)
+    return figure
+
+
+def risk_coverage(
+    curves: Mapping[str, Sequence[Sequence[float]]],
+    points: Sequence[tuple[float, float, str]],
+    note: str,
+) -> Figure:
+    """Draws the share of errors among the answers over the share that is answered.
+
+    Args:
+        curves: {name: [coverage, risk] pairs}.
+        points: (coverage, risk, words) of what was promised.
+        note: written below.
+    """
+    figure = Figure(figsize=(8, 4.8), layout="constrained")
+    axes = figure.subplots()
+    colours = (canvas.BLUE, canvas.ORANGE, canvas.GREEN, canvas.RED)
+    for (name, pairs), colour, dashes in zip(
+        curves.items(), colours, ("-", "--", "-.", ":"), strict=False
+    ):
+        values = np.asarray(pairs, float)
+        axes.plot(values[:, 0], values[:, 1], color=colour, linestyle=dashes, label=name)
+    for number, (coverage, risk, words) in enumerate(points):
+        marker = "*" if number == 0 else "o"
+        axes.plot(
+            coverage,
+            risk,
+            marker,
+            color=canvas.ORANGE if number == 0 else "0.35",
+            markeredgecolor="black",
+            markersize=15 if number == 0 else 6,
+            linestyle="none",
+            label=words,
+        )
+    axes.set_xlabel("share of images that is answered")
+    axes.set_ylabel("errors among the answers")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlim(0, 1.02)
+    axes.set_ylim(bottom=0)
+    axes.grid(color="0.9")
+    axes.legend(fontsize=9, frameon=False, loc="upper left")
+    canvas.despine(axes)
+    figure.supxlabel(note, fontsize=9)
+    return figure
+
+
+def set_sizes(sizes: Sequence[int], note: str) -> Figure:
+    """Draws how many images have a set of 0, 1, 2, ... classes.
+
+    Args:
+        sizes: the numbers of images.
+        note: written below.
+    """
+    last = max(int(np.flatnonzero(sizes).max(initial=1)), 1)
+    shown = np.asarray(sizes[: last + 1])
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    bars = axes.bar(np.arange(last + 1), shown, color=canvas.BLUE)
+    if last <= 20:
+        axes.bar_label(bars, labels=[f"{n:,}" for n in shown], fontsize=9)
+        axes.set_xticks(np.arange(last + 1))
+    axes.set_xlabel("classes in the set")
+    axes.set_ylabel("images")
+    axes.margins(y=0.12)
+    canvas.despine(axes)
+    figure.supxlabel(note, fontsize=9)
+    return figure
+
+
+def strangers(histograms: Mapping[str, Sequence[int]], note: str) -> Figure:
+    """Draws how p-values are distributed, of ordinary images and of strange ones.
+
+    Args:
+        histograms: {kind: images in equal bins of 0..1}, "report" the ordinary ones.
+        note: written below.
+    """
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    styles = [(canvas.BLUE, "-"), *zip(_STRANGE, _DASHES, strict=True)]
+    for (name, counts), (colour, dashes) in zip(histograms.items(), styles, strict=False):
+        values = np.asarray(counts, float)
+        share = np.cumsum(values) / max(values.sum(), 1)
+        edges = np.linspace(0, 1, len(values) + 1)
+        label = "ordinary images" if name == "report" else name
+        axes.plot(edges, [0, *share], color=colour, linestyle=dashes, label=label)
+    axes.plot([0, 1], [0, 1], color="0.5", linewidth=0.8, label="as promised")
+    axes.set_xlabel("p-value: small is unlike the training images")
+    axes.set_ylabel("share of images at or below")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0))
+    axes.grid(color="0.9")
+    axes.legend(fontsize=9, frameon=False, loc="lower right")
+    canvas.despine(axes)
+    figure.supxlabel(note, fontsize=9)
+    return figure
+
+
+def of(record: Mapping[str, Any]) -> dict[str, Figure]:
+    """Returns {name: figure} of what trust.json holds."""
+    found, sets = record["calibration"], record["sets"]
+    before, after = found["before"], found["after"]
+    errors = (
+        f"Expected calibration error {100 * before['ece']:.2f} % and {100 * after['ece']:.2f} %; "
+        f"by chance alone about {100 * after['ece_by_chance']:.2f} %"
+    )
+    drawn = {"reliability": reliability(before["reliability"], after["reliability"], errors)}
+    report = record["report"]
+    points = []
+    if report["answered"]:
+        points.append((report["share"], report["error"], "answered, measured"))
+    points += [
+        (claim["coverage"], claim["max_error"], f"promised: at most {100 * claim['max_error']:g} %")
+        for claim in record["other_claims"]
+        if claim["threshold"] is not None
+    ]
+    drawn["risk_coverage"] = risk_coverage(
+        {"measured": record["risk_coverage"]},
+        points,
+        f"{report['images']:,} reporting images; promised by {record['claims'][0]['of']:,} others",
+    )
+    wanted, measured = 1 - sets["made"]["alpha"], sets["measured"]
+    said = f"wanted {100 * wanted:g} %, measured {100 * measured['coverage']:.1f} %"
+    drawn["set_sizes"] = set_sizes(measured["sizes"], f"Sets that hold the true class: {said}")
+    if record["strangers"]["judged"]:
+        alarms = record["strangers"]["false_alarms"]
+        drawn["strangers"] = strangers(
+            record["strangers"]["histogram"],
+            f"Called unlike the training images from p = {100 * alarms:g} % down",
+        )
+    return drawn

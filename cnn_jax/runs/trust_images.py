@@ -1,0 +1,189 @@
+"""Which images of a run serve to tune, certify and report, and what the network says of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cnn_jax import distributed, text
+from cnn_jax.data import Split, duplicates, splits
+from cnn_jax.errors import RunError, UsageError, UserError
+from cnn_jax.evaluation import embedding
+from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.trust import outputs, roles, strangers
+from cnn_jax.trust.outputs import Outputs
+from cnn_jax.trust.planted import planted
+from cnn_jax.trust.study import Roles
+
+_PLANTED = 100  # images of each strange kind
+Say = Callable[[str], None]
+
+
+class Network:
+    """Runs a trained network over images, with one compiled program.
+
+    Args:
+        run: a `trained.Run`.
+        views: over which views of each image logits are averaged.
+    """
+
+    def __init__(self, run: Any, views: str):
+        self._run, self._views = run, views
+        self._mesh = distributed.make_mesh()
+        self._step = embedding.make_step(run.assembly, self._mesh, views=views)
+
+    def __call__(self, split: Split) -> Outputs:
+        """Returns what the network says of the examples of a split."""
+        features, logits = embedding.embed(
+            self._step,
+            self._mesh,
+            self._run.variables,
+            split,
+            batch_size=self._run.experiment.dataset.eval_batch_size,
+            resident_limit=0.0,
+        )
+        if not np.isfinite(logits).all():
+            raise RunError("the network says numbers that are not finite: nothing can be promised")
+        return Outputs(
+            outputs.of_all_classes(logits),
+            features,
+            np.asarray(split.labels, np.int64),
+            list(split.ids),
+            None if split.groups is None else list(split.groups),
+        )
+
+
+def of_run(run: Any, network: Network, fresh: Split | None, source: str, say: Say) -> Roles:
+    """Returns what the network says of the images of each role."""
+    if fresh is not None:
+        fresh, notes = _unknown(run, fresh)
+        say(f"{text.plural(len(fresh), 'fresh image')}: a quarter to tune, half to certify")
+        return _divided(network(fresh), source, 1, notes)
+    own = run.data.splits
+    test, calibration = own.get("test"), own.get("calibration")
+    if test is not None and _same(test, own["validation"]):
+        test = None
+    if calibration is not None:
+        named = "images held out of 'train' to calibrate (dataset.calibration_fraction)"
+        say(f"{text.plural(len(calibration), 'image')} held out to calibrate")
+        said = network(calibration)
+        if test is None:
+            return _divided(said, named, 1)
+        parts = roles.divide(said.ids, said.groups, roles.THIRDS)
+        tune, certify = map(said.take, parts)
+        _check_enough(tune, certify)
+        return Roles(tune, certify, network(test), f"{named}, reported on the split test")
+    if test is not None:
+        say(f"the {len(test):,} images of the split test, divided by a hash of their names")
+        note = "No setting may have been chosen by the split test."
+        return _divided(network(test), "the split test, divided by a hash", 1, (note,))
+    chosen = _chosen_among(run)
+    what = "the split test, which is the validation split too" if "test" in own else "validation"
+    say(f"{what} is all there is: {len(own['validation']):,} images, divided by a hash")
+    notes = (
+        "Sets and what is measured are a little too favourable, for the same images validated the "
+        "training; fresh images (trust.path) or dataset.calibration_fraction have no such fault.",
+    )
+    return _divided(network(own["validation"]), f"{what}, divided by a hash", chosen, notes)
+
+
+def _divided(said: Outputs, source: str, chosen: int, notes: tuple[str, ...] = ()) -> Roles:
+    """Returns a quarter to tune by, half to certify with, a quarter to report on."""
+    parts = roles.divide(said.ids, said.groups, roles.QUARTERS)
+    tune, certify, report = map(said.take, parts)
+    _check_enough(tune, certify, report)
+    return Roles(tune, certify, report, source, chosen, notes)
+
+
+def _check_enough(*parts: Outputs) -> None:
+    if min(map(len, parts)) < 2:
+        count = sum(map(len, parts))
+        raise UsageError(
+            f"{text.plural(count, 'image')} (or groups of them) are too few to tune, certify and "
+            "report on; give more"
+        )
+
+
+def _same(one: Split, other: Split) -> bool:
+    """Returns whether two splits are the same images."""
+    if one.images is other.images:
+        return True
+    return one.images.shape == other.images.shape and bool((one.images == other.images).all())
+
+
+def _chosen_among(run: Any) -> int:
+    """Returns among how many checkpoints and trials validation images chose this network.
+
+    A checkpoint that was asked for by name, the last or that of a step, was not chosen by them. In
+    a sweep all trials have been compared by them, whatever the checkpoint.
+    """
+    directory = run.directory
+    if directory is not None and directory.parent.parent.name == "trials":
+        epochs = 0
+        for other in sorted(directory.parent.parent.glob("*/seed*")):
+            if (other / "config.json").exists():
+                epochs += max(1, len(RunDirectory(other).read("history", [])))
+        return max(epochs, 1)
+    return max(1, len(run.history)) if run.checkpoint == "best" else 1
+
+
+def _unknown(run: Any, fresh: Split) -> tuple[Split, tuple[str, ...]]:
+    """Returns the fresh images without those that the run was trained or validated on."""
+    try:
+        own = run.data.splits
+    except UserError:
+        return fresh, (
+            "The training images are not at hand: equal images among the fresh ones "
+            "cannot be left out.",
+        )
+    known: set[str] = set()
+    for name in ("train", "validation"):
+        known |= {own_id for own_id, _ in duplicates.pairs(fresh, own[name])}
+    if not known:
+        return fresh, ()
+    new = np.array([name not in known for name in fresh.ids])
+    count = int((~new).sum())
+    left = f"{text.plural(count, 'fresh image')} left out: the network has seen them."
+    if not new.any():
+        raise UsageError("trust: all of the fresh images are among those of training")
+    return splits.take(fresh, np.flatnonzero(new)), (left,)
+
+
+def bank(
+    run: Any, network: Network, may_lack: bool, say: Say
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Returns the features of some training images, or None and why."""
+    try:
+        train = run.data.splits["train"]
+    except UserError as error:
+        if not may_lack:
+            raise
+        return None, (f"The training images are not at hand ({error}).",)
+    order = np.argsort(outputs.hashes(train.ids), kind="stable")[: strangers.MOST]
+    say(f"the features of {len(order):,} training images, to tell strange ones by")
+    return network(splits.take(train, np.sort(order))).features, ()
+
+
+def strange(
+    run: Any, network: Network, given: Roles, fresh: Split | None
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns {kind: (logits, features)} of strange images made of reporting images."""
+    wanted = set(given.report.ids)
+    source = fresh
+    if source is None:
+        own = run.data.splits
+        source = own["test"] if "test" in own else own.get("calibration", own["validation"])
+    there = [i for i, name in enumerate(source.ids) if name in wanted]
+    if not there:
+        return {}
+    chosen = sorted(there, key=lambda i: int(outputs.hashes([source.ids[i]])[0]))[:_PLANTED]
+    kinds = planted(np.asarray(source.images[np.sort(chosen)]))
+    images = np.concatenate(list(kinds.values()))
+    labels = np.zeros(len(images), np.int32)
+    said = network(Split(images, labels, [str(i) for i in range(len(images))]))
+    found, start = {}, 0
+    for name, some in kinds.items():
+        part = slice(start, start + len(some))
+        found[name] = said.logits[part], said.features[part]
+        start += len(some)
+    return found

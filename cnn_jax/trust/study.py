@@ -1,0 +1,298 @@
+"""Makes the record that trust.json holds, of what a network said of three sets of images."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cnn_jax.options import Trust
+from cnn_jax.trust import (
+    calibration,
+    certificate,
+    measured,
+    roles,
+    scores,
+    selective,
+    sentences,
+    sets,
+    strangers,
+    verdicts,
+)
+from cnn_jax.trust.certificate import Certificate
+from cnn_jax.trust.outputs import Outputs
+from cnn_jax.trust.strangers import Bank
+from cnn_jax.trust.verdicts import Judge
+
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """The images that serve to tune, to certify and to report, and how they came to.
+
+    Attributes:
+        tune: what the network said of the tuning images.
+        certify: likewise.
+        report: likewise.
+        source: where they are from, in words.
+        chosen_among: among how many networks the same images chose this one; 1: they did not.
+        notes: what a reader should know of them, in sentences.
+    """
+
+    tune: Outputs
+    certify: Outputs
+    report: Outputs
+    source: str
+    chosen_among: int = 1
+    notes: tuple[str, ...] = ()
+
+
+def study(
+    given: Roles,
+    bank_features: np.ndarray | None,
+    options: Trust,
+    class_names: Sequence[str],
+    *,
+    costs: np.ndarray | None = None,
+    planted: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Fits, certifies and reports.
+
+    Args:
+        given: the images.
+        bank_features: float [m, channels] of training images; None: strangers are not judged.
+        options: what is asked for.
+        class_names: the names of the classes.
+        costs: float [classes, classes], what saying the second for the first costs; None: every
+            error costs 1.
+        planted: {kind: (logits, features)} of images that are strange on purpose.
+
+    Returns:
+        (trust.json without the network's own lines, the arrays of trust.npz).
+    """
+    tune, certify, report = given.tune, given.certify.one_a_group(), given.report
+    level = (1 - options.confidence) / given.chosen_among
+    scaling = calibration.fit(tune.logits, tune.labels, tune.numbers)
+    bank = None if bank_features is None else Bank.of(bank_features)
+    held = tune.one_a_group()
+    distances = np.zeros(0) if bank is None else np.sort(bank.distances(held.features))
+    made = _sets(certify, scaling, options)
+    draft = Judge(
+        scaling,
+        "max_probability",
+        np.full(len(class_names), -math.inf),
+        made,
+        bank,
+        distances,
+        options.false_alarms,
+    )
+    score, note = _score(draft, tune)
+    draft = dataclasses.replace(draft, score=score)
+    claims, found = _claims(draft, tune, certify, options, level, costs)
+    judge = dataclasses.replace(draft, thresholds=found)
+    said = judge(report.logits, report.features)
+    wrong = said.labels != report.labels
+    logs = scaling(report.logits)
+    plain = calibration.log_softmax(report.logits)
+    own = None if bank is None else bank.distances(report.features)
+    record: dict[str, Any] = {
+        "version": VERSION,
+        "data": _data(given),
+        "settings": {
+            **dataclasses.asdict(options),
+            "costs": None if costs is None else costs.tolist(),
+        },
+        "class_names": list(class_names),
+        "level": level,
+        "calibration": {
+            "scaling": scaling.to_dict(),
+            "before": measured.calibrated(plain, report),
+            "after": measured.calibrated(logs, report),
+        },
+        "score": score,
+        "score_note": note,
+        "scores": measured.compared(report.logits, logs, wrong, own),
+        "claims": claims,
+        "thresholds": [None if math.isinf(t) else float(t) for t in found],
+        "other_claims": [] if costs is not None else _others(draft, tune, certify, report, level),
+        "report": measured.answered(said, report, options.false_alarms),
+        "risk_coverage": measured.curve(said.scores, wrong),
+        "sets": {
+            "made": made.to_dict(),
+            "law": sets.coverage_law(int(made.counts.min()), made.alpha),
+            "measured": sets.measure(said.sets, report.labels),
+            "table": measured.set_table(
+                (certify.logits, scaling(certify.logits)),
+                (report.logits, logs),
+                (certify.labels, report.labels),
+            ),
+        },
+        "strangers": _strangers(judge, said, held, options, planted or {}),
+    }
+    record["sentences"] = sentences.of(record)
+    arrays: dict[str, np.ndarray] = {}
+    if bank is not None:
+        arrays = {"bank": bank.features, "held_out": distances}
+    return record, arrays
+
+
+def _sets(certify: Outputs, scaling: calibration.Scaling, options: Trust) -> sets.Sets:
+    uniform = sets.uniforms(certify.logits) if options.sets == "raps" else None
+    return sets.fit(
+        options.sets,
+        np.exp(scaling(certify.logits)),
+        certify.labels,
+        round(1 - options.coverage, 10),
+        class_conditional=options.per_class,
+        uniform=uniform,
+    )
+
+
+def _score(judge: Judge, tune: Outputs) -> tuple[str, str]:
+    """Returns the score that decides, and why: the largest probability unless one is better."""
+    logs = judge.scaling(tune.logits)
+    wrong = logs.argmax(axis=1) != tune.labels
+    usual = scores.max_probability(tune.logits, logs)
+    names = [n for n in scores.names(logs.shape[1]) if scores.may_decide(n)]
+    values = {name: scores.by_name(name)(tune.logits, logs) for name in names}
+    areas = {n: selective.RiskCoverage.of(v, wrong).augrc for n, v in values.items()}
+    best = min(areas, key=lambda name: areas[name])
+    if best != "max_probability" and wrong.any():
+        better, _ = selective.is_better(values[best], usual, wrong, tune.numbers)
+        if better:
+            ratio = f"AUGRC {areas[best]:.5f} and not {areas['max_probability']:.5f}"
+            return best, f"it sorts the errors of the tuning images better: {ratio}"
+    return "max_probability", "no other score sorts the errors of the tuning images clearly better"
+
+
+def _graded(judge: Judge, outputs: Outputs) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (scores, minus infinity for strange images; predicted classes)."""
+    said = judge(outputs.logits, outputs.features)
+    strange = said.p_values <= judge.false_alarms
+    return np.where(strange, -np.inf, said.scores), said.labels
+
+
+def _claims(
+    judge: Judge,
+    tune: Outputs,
+    certify: Outputs,
+    options: Trust,
+    level: float,
+    costs: np.ndarray | None,
+) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """Returns the claims, one or one a class, and the threshold of each class."""
+    classes = tune.logits.shape[1]
+    tune_scores, tune_said = _graded(judge, tune)
+    scores_, said = _graded(judge, certify)
+    tune_wrong, wrong = tune_said != tune.labels, said != certify.labels
+    most = options.max_error
+    if costs is not None:
+        largest = float(costs.max())
+        most = most / largest
+        tune_wrong = costs[tune.labels, tune_said] / largest
+        wrong = costs[certify.labels, said] / largest
+    if not options.per_class:
+        found = certificate.certify(
+            tune_scores, tune_wrong, scores_, wrong, most, level, costs=costs is not None
+        )
+        return [_claim(found, None)], np.full(classes, _limit(found))
+    claims, thresholds = [], np.full(classes, math.inf)
+    for k in range(classes):
+        a, b = tune_said == k, said == k
+        found = certificate.certify(
+            tune_scores[a],
+            tune_wrong[a],
+            scores_[b],
+            wrong[b],
+            most,
+            level / classes,
+            costs=costs is not None,
+        )
+        claims.append(_claim(found, k))
+        thresholds[k] = _limit(found)
+    return claims, thresholds
+
+
+def _limit(found: Certificate) -> float:
+    return math.inf if found.threshold is None else found.threshold
+
+
+def _claim(found: Certificate, label: int | None) -> dict[str, Any]:
+    """Returns a claim for JSON, of the images called a class; None: of all."""
+    answers = certificate.answers_needed(found.max_error, found.level, found.expected)
+    return {"class": label, "answers_needed": answers, **found.to_dict()}
+
+
+def _others(
+    judge: Judge, tune: Outputs, certify: Outputs, report: Outputs, level: float
+) -> list[dict[str, Any]]:
+    """Returns what could be promised for other maximal errors, each claim by itself."""
+    tune_scores, tune_said = _graded(judge, tune)
+    scores_, said = _graded(judge, certify)
+    new_scores, new_said = _graded(judge, report)
+    rows = []
+    for most in measured.ERRORS:
+        found = certificate.certify(
+            tune_scores,
+            tune_said != tune.labels,
+            scores_,
+            said != certify.labels,
+            most,
+            level,
+        )
+        row = _claim(found, None)
+        answers = new_scores >= _limit(found)
+        row["report_share"] = float(answers.mean())
+        wrong = (new_said != report.labels)[answers]
+        row["report_error"] = float(wrong.mean()) if answers.any() else None
+        rows.append(row)
+    return rows
+
+
+def _data(given: Roles) -> dict[str, Any]:
+    parts = {}
+    for name in ("tune", "certify", "report"):
+        outputs: Outputs = getattr(given, name)
+        parts[name] = {
+            "images": len(outputs),
+            "groups": None if outputs.groups is None else outputs.units,
+            "digest": roles.digest(outputs.ids, outputs.labels),
+        }
+    return {
+        "source": given.source,
+        "chosen_among": given.chosen_among,
+        "notes": list(given.notes),
+        **parts,
+    }
+
+
+def _strangers(
+    judge: Judge,
+    said: verdicts.Verdicts,
+    held: Outputs,
+    options: Trust,
+    planted: Mapping[str, tuple[np.ndarray, np.ndarray]],
+) -> dict[str, Any]:
+    """Returns what is known of how strange images are noticed."""
+    needed = strangers.least_images(options.false_alarms) if options.false_alarms else 0
+    found: dict[str, Any] = {
+        "false_alarms": options.false_alarms,
+        "neighbours": 0 if judge.bank is None else judge.bank.neighbours,
+        "kept": 0 if judge.bank is None else len(judge.bank.features),
+        "images": len(held),
+        "needed": needed,
+        "judged": judge.bank is not None and 0 < needed <= len(held),
+        "planted": {},
+    }
+    if judge.bank is None:
+        return found
+    p_values = {name: judge.p_values(features) for name, (_, features) in planted.items()}
+    found["planted"] = measured.noticed(p_values, options.false_alarms)
+    edges = np.linspace(0, 1, 21)
+    found["histogram"] = {
+        name: np.histogram(p, edges)[0].tolist()
+        for name, p in {"report": said.p_values, **p_values}.items()
+    }
+    return found
