@@ -1,7 +1,7 @@
 """The steps of a network that the page shows.
 
 A step is some operations, and shows the result of the last of them. A convolution, product, pool,
-sum of branches, activation or change of shape begins one. Additions and products with constants,
+sum of branches, activation, cut or change of shape begins one. Additions and products with constants,
 such as a bias or the normalisation of a batch, belong to the step that they follow.
 """
 
@@ -134,6 +134,9 @@ def _kind(program: Program, operation: Operation) -> tuple[str | None, str, dict
         return "mean", "average over the whole map", {}
     if name == "reshape" and len(operation.shape) == 2 and len(shapes[0]) == 4:
         return "flatten", "flatten", {}
+    if name == "slice" and len(operation.shape) == 4 and operation.shape[1:3] != shapes[0][1:3]:
+        height, width = operation.shape[1:3]  # such as what no window of the next pool reaches
+        return "other", f"cut to {height} x {width}", {}
     if name == "concat":
         return "concat", "branches side by side", {}
     if name == "unary" and settings["f"] in _ACTIVATIONS:

@@ -196,13 +196,19 @@ def test_the_steps_say_what_the_layer_table_says():
     model = models.create("study_cnn", 10)
     _, _, traced, *_ = network(model, (32, 32, 3))
     found = steps.steps_of(traced)
-    assert [s.kind for s in found][:6] == [
+    assert [s.kind for s in found][:7] == [
         "input",
         "conv",
         "activation",
+        "other",
         "conv",
         "pool",
         "activation",
+    ]
+    # A pool of 2 x 2 leaves the last row and column of 29 x 29 out, which are not computed.
+    assert [(s.title, s.shape) for s in found[2:4]] == [
+        ("ReLU", (31, 31, 32)),
+        ("cut to 30 x 30", (30, 30, 32)),
     ]
     assert sum(s.parameters for s in found) == 58_389
     assert all(not s.parameters for s in found if s.kind in ("pool", "activation", "flatten"))
