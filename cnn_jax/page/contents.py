@@ -20,6 +20,9 @@ from cnn_jax.runs.trained import Run
 # A network of more numbers, or of more multiplications for an image, does not run in the page.
 MOST_PARAMETERS = 2_050_000
 MOST_MACS = 400_000_000
+# Of the largest logit. In bfloat16, which has eight binary digits, sums that are rounded at other
+# places differ by one in the last digit, and so do all numbers behind them.
+_TOLERANCE = {"bfloat16": 0.05}
 _MOST_TESTED = 1000
 _MOST_TEST_NUMBERS = 100_000
 _BATCH = 100
@@ -45,8 +48,8 @@ def gather(
         say: is told what is measured.
 
     Raises:
-        UsageError: the baseline has other images or classes, or an image of the run may have
-            several findings.
+        UsageError: the baseline has other images or classes, or does not run in the page; or an
+            image of the run may have several findings.
         RunError: the images of the run cannot be read.
     """
     info = run.data_info
@@ -85,6 +88,9 @@ def gather(
         contents["test"] = _tested(run, split)
     if baseline is not None:
         contents["baseline"] = network_of(baseline, stored, span, split, say)
+        if not contents["baseline"]["live"]:
+            what = f"it does not run in the page: {contents['baseline']['why']}"
+            raise UsageError(f"the baseline: {what}", on_command_line=f"--page.baseline: {what}")
         contents["baseline"]["model"] = baseline.experiment.model.name
     return contents
 
@@ -139,6 +145,7 @@ def network_of(
         "map": traced.feature_map,
         "weights": packed,
         "steps": [dataclasses.asdict(step) for step in steps_of(traced)],
+        "tolerance": _TOLERANCE.get(run.experiment.train.precision, 1e-3),
         "check": [[float(x) for x in row] for row in logits],
         "filters": _first_filters(traced, kept),
         "first_dense": _first_dense(traced),

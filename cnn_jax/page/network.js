@@ -44,24 +44,30 @@ const workshop = (() => {
   const waiting = new Map();
   let last = 0;
   const receive = ({ id, found, error }) => {
-    const [resolve, reject] = waiting.get(id);
+    const [resolve, reject] = waiting.get(id) ?? [() => {}, () => {}];
     waiting.delete(id);
     if (error) reject(new Error(error)); else resolve(found);
   };
   let send;
+  const here = () => {
+    const main = workerMain(engineModule(), receive);
+    send = (job) => setTimeout(() => main(job), 0);
+    waiting.forEach(([, , job]) => send(job));
+  };
   try {
     const source = `"use strict";${engineModule};${workerMain};const main = workerMain(engineModule(), (m) => postMessage(m));onmessage = (event) => main(event.data);`;
     const address = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
     const worker = new Worker(address);
-    worker.onmessage = (event) => receive(event.data);
+    let heard = false;
+    worker.onmessage = (event) => { heard = true; receive(event.data); };
+    worker.onerror = () => { if (!heard) here(); }; // a browser may forbid workers later than here
     send = (job) => worker.postMessage(job);
   } catch (error) {
-    const main = workerMain(engineModule(), receive);
-    send = (job) => setTimeout(() => main(job), 0);
+    here();
   }
   return (job) => new Promise((resolve, reject) => {
     const id = ++last;
-    waiting.set(id, [resolve, reject]);
+    waiting.set(id, [resolve, reject, { ...job, id }]);
     send({ ...job, id });
   });
 })();

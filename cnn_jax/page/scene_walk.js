@@ -28,7 +28,7 @@ const WHY_WALK = {
 
 const sceneWalk = (contents, network) => {
   const about = contents.network;
-  const intro = ["The picture goes through the network from top to bottom. Every layer makes maps: bright where its filter found what it looks for. Choose a layer, point at a map, press a map to switch its filter off."];
+  const intro = ["The picture goes through the layers below, from left to right. Every filter of a layer makes a map: its number is large where the picture has what the filter looks for. Choose a layer, point at a place of a map, press a map to switch its filter off."];
   if (!about.live) { recordedWalk(contents, about, intro); return; }
   const shape = contents.shape;
   const steps = about.steps;

@@ -135,7 +135,7 @@ const sceneWhy = (contents, network) => {
     state.counts = counts;
     paint();
     const [, high] = rangeOf(state.painted);
-    line.textContent = `Covered everywhere, with a patch of ${begun.side} x ${begun.side}: the largest fall of ${contents.classes[begun.cls]} is ${percent(Math.max(0, high))}.`;
+    line.textContent = `Covered everywhere, with a patch of ${begun.side} x ${begun.side}: ${contents.classes[begun.cls]} falls by ${(100 * Math.max(0, high)).toFixed(1)} percentage points at most.`;
     everywhere.disabled = false;
   });
 

@@ -23,6 +23,8 @@ const turned = (kernel) => Array.from(kernel).reverse();
 const EXAMPLES = {
   guide: { name: "the guide's 5 x 5 image", rows: 5, columns: 5, values: [1, 2, 3, 0, 1, 0, 1, 2, 3, 0, 1, 0, 1, 2, 1, 2, 1, 0, 1, 2, 1, 2, 1, 0, 1] },
   small: { name: "the guide's 3 x 3 image", rows: 3, columns: 3, values: [1, 2, 3, 4, 5, 6, 7, 8, 9] },
+  large: { name: "28 x 28, as the guide pads it", rows: 28, columns: 28, pad: 1,
+    values: Array.from({ length: 784 }, (_, i) => (Math.abs(Math.hypot(Math.floor(i / 28) - 13.5, (i % 28) - 13.5) - 8) < 2.5 ? 230 : 20)) },
 };
 
 const KERNELS = {
@@ -52,7 +54,7 @@ const firstFilters = (contents) => {
 const sceneWindow = (contents) => {
   const shape = contents.shape;
   const filters = firstFilters(contents);
-  const state = { image: "guide", size: 3, kernel: [...KERNELS.guide[2]], stride: 1, pad: 0, turn: false, row: 0, column: 0 };
+  const state = { image: "guide", size: 3, kernel: [...KERNELS.guide[2]], stride: 1, pad: 0, bias: 0, relu: false, turn: false, row: 0, column: 0 };
   const presets = Object.entries(KERNELS).map(([key, [name]]) => [key, name]);
   if (filters && filters.kh === filters.kw) for (let k = 0; k < Math.min(filters.outputs, 16); k++) presets.push([`own-${k}`, `this network's filter ${k + 1}`]);
 
@@ -86,6 +88,7 @@ const sceneWindow = (contents) => {
     const image = source();
     const size = state.size;
     const found = slide(image.values, image.rows, image.columns, kernelNow(), size, state.stride, state.pad);
+    found.values = found.values.map((x) => (state.relu ? Math.max(0, x + state.bias) : x + state.bias));
     const fits = found.rows > 0 && found.columns > 0;
     const axis = (name, w, result) => `${name}: ⌊(${w} − ${size} + 2 · ${state.pad}) / ${state.stride}⌋ + 1 = ${result}`;
     formula.textContent = fits
@@ -129,13 +132,15 @@ const sceneWindow = (contents) => {
       sum += value * weight;
       products.push(`${shown(Math.round(value * 100) / 100)} · ${weight < 0 ? `(${shown(weight)})` : shown(weight)}`);
     }
-    arithmetic.textContent = `Place (${state.row + 1}, ${state.column + 1}): ${products.join(" + ")} = ${shown(Math.round(sum * 1e4) / 1e4)}`;
+    arithmetic.textContent = `Place (${state.row + 1}, ${state.column + 1}): ${products.join(" + ")} = ${shown(Math.round(sum * 1e4) / 1e4)}${state.bias
+      ? `; with the bias ${shown(sum + state.bias)}` : ""}${state.relu ? `; ReLU makes it ${shown(Math.max(0, sum + state.bias))}` : ""}`;
     const lost = [rows - last[0], columns - last[1]];
     const same = kernel.every((x, i) => x === turned(kernel)[i]);
     note.textContent = [
       lost[0] > 0 || lost[1] > 0 ? `The last ${lost[0]} row(s) and ${lost[1]} column(s) are never read: the formula rounds down.` : "",
       state.turn && same ? "This kernel is equal to itself turned, so turning it changes nothing. Sobel's is not." : "",
-      state.pad > 0 ? "The zeros of the padding enter the sums: they darken the border." : ""].filter(Boolean).join(" ");
+      state.pad > 0 ? "The zeros of the padding enter the sums: they darken the border." : "",
+      state.bias && state.relu ? "The bias moves the threshold: with a negative one only a clear find is above zero." : ""].filter(Boolean).join(" ");
   };
 
   const sizeSlider = slider("kernel size", { min: 1, max: 7, value: 3 }, (size) => {
@@ -182,7 +187,18 @@ const sceneWindow = (contents) => {
     move(Math.floor((y / cell - state.size / 2 + 0.5) / state.stride), Math.floor((x / cell - state.size / 2 + 0.5) / state.stride));
   }, (r, c) => move(state.row + r, state.column + c));
 
-  const imageMenu = menu("image", [...Object.entries(EXAMPLES).map(([k, e]) => [k, e.name]), ["picture", "the picture above, in grey"]], (key) => { state.image = key; show(); });
+  const padSlider = slider("padding", { min: 0, max: 3, value: 0 }, (v) => { state.pad = v; show(); });
+  const biasSlider = slider("bias", { min: -10, max: 10, value: 0 }, (v) => { state.bias = v; show(); });
+  const imageMenu = menu("image", [...Object.entries(EXAMPLES).map(([k, e]) => [k, e.name]), ["picture", "the picture above, in grey"]], (key) => {
+    state.image = key;
+    state.pad = EXAMPLES[key]?.pad ?? 0;
+    padSlider.set(state.pad);
+    state.bias = 0;
+    const most = source().rows <= 8 ? 10 : 255;
+    biasSlider.span(-most, most);
+    biasSlider.set(0);
+    show();
+  });
   scene(1, "A window slides", [
     "A convolution lays a small window of numbers, the kernel, on the image, multiplies what lies on each other and adds the products up. Then the window moves on. The same few numbers are used everywhere.",
   ],
@@ -195,7 +211,7 @@ const sceneWindow = (contents) => {
   }),
   make("div", { class: "controls" }, imageMenu, menu("kernel", presets, setKernel), sizeSlider,
     slider("stride", { min: 1, max: 4, value: 1 }, (v) => { state.stride = v; show(); }),
-    slider("padding", { min: 0, max: 3, value: 0 }, (v) => { state.pad = v; show(); }),
+    padSlider, biasSlider, tick("ReLU", false, (v) => { state.relu = v; show(); }),
     tick("turn the kernel by 180° (convolution of mathematics)", false, (v) => { state.turn = v; show(); })),
   make("div", { class: "side" }, make("figure", {}, input, inputTitle), make("figure", {}, grid, make("figcaption", {}, "kernel: change the numbers")), make("figure", {}, output, outputTitle)),
   make("div", { class: "controls" }, button("back", () => stepOn(-1)), button("next place", () => stepOn(1)), play),

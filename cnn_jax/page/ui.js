@@ -44,7 +44,7 @@ const slider = (label, { min, max, step = 1, value, text = shown }, change) => {
     output.textContent = text(now);
     input.setAttribute("aria-valuetext", text(now));
   };
-  element.limit = (most) => { input.max = most; };
+  element.span = (least, most) => { [input.min, input.max] = [least, most]; };
   return element;
 };
 

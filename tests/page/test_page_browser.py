@@ -163,6 +163,14 @@ def test_the_window_has_the_guides_numbers(page):
     choose(page, "turn the kernel by 180° (convolution of mathematics)", True)
     assert {before, text(page, "#window-sum").rpartition("= ")[2]} == {"6", f"{MINUS}6"}
     choose(page, "turn the kernel by 180° (convolution of mathematics)", False)
+    choose(page, "bias", -7)
+    choose(page, "ReLU", True)
+    assert text(page, "#window-sum").endswith(f"with the bias {MINUS}1; ReLU makes it 0")
+    choose(page, "ReLU", False)
+    choose(page, "image", "large")
+    assert f"⌊(28 {MINUS} 3 + 2 · 1) / 1⌋ + 1 = 28" in text(page, "#window-formula")
+    choose(page, "image", "guide")
+    choose(page, "kernel", "guide")
 
 
 def test_the_sizes_are_those_of_the_package(page):
@@ -387,6 +395,15 @@ def test_a_page_that_computes_something_else_says_so(tab, held, tmp_path):
     opened(tab, path)
     assert tab.evaluate("document.querySelector('#check').getAttribute('role')") == "alert"
     assert text(tab, "#check").startswith("Do not trust this page")
+
+
+def test_without_a_worker_the_page_computes_by_itself(tab, place):
+    script = tab.call("Page.addScriptToEvaluateOnNewDocument", source="delete window.Worker")
+    opened(tab, place)
+    tab.call("Page.removeScriptToEvaluateOnNewDocument", identifier=script["identifier"])
+    assert tab.evaluate("typeof Worker") == "undefined"
+    assert "Checked" in text(tab, "#check")
+    assert tab.errors == []
 
 
 def test_a_page_without_the_runs_images_and_one_of_recorded_maps(tab, run, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cnn_jax import cpu, layers, models
+from cnn_jax.data import Split
 from cnn_jax.models import own
 from cnn_jax.page import frame, pictures, steps, tracing, weights
 from cnn_jax.page.program import UnsupportedError
@@ -249,6 +250,19 @@ def test_weights_become_small_numbers():
     step = np.abs(large[0]).max(axis=0) / 127
     assert (np.abs(kept[0] - large[0]) <= 0.501 * step).all()
     assert len(packed["data"]) < 1.4 * 1100 * 1000
+
+
+def test_images_of_floats_become_pictures_and_back():
+    draw = np.random.default_rng(0)
+    images = draw.normal(size=(40, 6, 5, 1)).astype(np.float32)
+    split = Split(images, np.arange(40, dtype=np.int32) % 4, [str(i) for i in range(40)])
+    span = pictures.span_of("float32", split)
+    assert span == [float(images.min()), float(images.max())]
+    stored, labels = pictures.choose(split, (6, 5, 1))
+    assert labels[:8] == [0, 1, 2, 3, 0, 1, 2, 3]
+    back = pictures.values_of(stored, span, "float32")
+    step = (span[1] - span[0]) / 255
+    np.testing.assert_allclose(back[:4], images[:4], atol=0.51 * step)
 
 
 def test_made_pictures_fit_any_shape():
