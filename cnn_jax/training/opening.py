@@ -3,6 +3,8 @@
 from cnn_jax import cpu, runtime, text
 from cnn_jax.data import augmentation
 from cnn_jax.evaluation import two_classes
+from cnn_jax.experiment import Experiment
+from cnn_jax.pretrained import catalogue
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.training import balance, costs
 from cnn_jax.training.parts import Parts, Say
@@ -46,8 +48,23 @@ def tell(say: Say, parts: Parts, directory: RunDirectory | None) -> None:
             f"weights    {about['source']}; images scaled as {parts.plan.assembly.normalize} "
             f"({about['preprocessing_reason']})"
         )
+        for line in _aspect(config):
+            say(f"           {line}")
     for line in costs.report(parts.plan, config.transfer):
         say(line)
+
+
+def _aspect(config: Experiment) -> list[str]:
+    """Returns a note where ImageNet's weights were evaluated on images of another aspect."""
+    if config.transfer.weights != "imagenet" or config.dataset.name not in ("folder", "table"):
+        return []
+    how, share = catalogue.find(config.model.name).evaluated
+    if how == config.dataset.resize:
+        return []
+    return [
+        f"published figures of these weights are of {share:.1%} of the short side, resized by "
+        f"{how}; here it is {config.dataset.resize} (--dataset.resize)"
+    ]
 
 
 def _few(images: int) -> list[str]:

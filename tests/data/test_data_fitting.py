@@ -12,6 +12,7 @@ from cnn_jax import data, experiment
 from cnn_jax.data import fitting, images, outside, reading, splits
 from cnn_jax.errors import UsageError
 from cnn_jax.sections import Dataset
+from cnn_jax.training import opening
 
 WAYS = get_args(fitting.Resize)
 
@@ -172,3 +173,18 @@ def test_what_others_see_is_fitted_as_the_data_of_training_were(folder):
     described = info.to_dict()
     del described["resize"]
     assert splits.DataInfo.from_dict(described).resize == "squash"
+
+
+def test_a_run_says_where_its_weights_were_evaluated_on_another_aspect():
+    def said(model="vgg16", weights="imagenet", **settings):
+        config = experiment.Experiment().replace(
+            {"model.name": model, "transfer.weights": weights, **settings}
+        )
+        return opening._aspect(config)
+
+    folder = {"dataset.name": "folder", "dataset.path": "x"}
+    assert "87.5% of the short side, resized by crop; here it is squash" in said(**folder)[0]
+    assert said(**folder, **{"dataset.resize": "crop"}) == []
+    assert said("inception_v3", **folder) == []
+    assert said(weights="file.h5", **folder) == []
+    assert said() == []  # of other data the aspect is what it is
