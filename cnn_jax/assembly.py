@@ -89,11 +89,10 @@ def assemble(
     is_ours = chosen_loss in losses.OURS_BY_VALUE
     if is_ours and (chosen_loss is losses.multilabel) != info.multilabel:
         raise UsageError(_WITHOUT_FINDINGS if chosen_loss is losses.multilabel else _WITH_FINDINGS)
-    mixable = [name for name in losses.OURS if name != "multilabel"]
-    if config.dataset.mixes and (loss is not None or config.train.loss not in mixable):
+    if config.dataset.mixes and (loss is not None or config.train.loss not in losses.OURS):
         raise UsageError(
             "--dataset.mixup and --dataset.cutmix give shares of classes in place of labels, which "
-            f"this loss does not take; use {' or '.join(mixable)}"
+            f"a loss of your own does not take; use {', '.join(losses.OURS)}"
         )
     if model is None:
         outputs = 1 if chosen_loss is losses.binary_cross_entropy else classes

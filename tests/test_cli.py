@@ -112,6 +112,7 @@ def test_tensorboard_has_the_curves_and_images_of_a_run(trained):
     tags = reader.Tags()
     both = {f"{split}/{name}" for split in ("train", "validation") for name in ("loss", "accuracy")}
     both |= {"train/images_per_second", "validation/images_per_second"}
+    both |= {"validation/auc", "validation/average_precision"}
     assert set(tags["scalars"]) == both | {"train/learning_rate", "train/gradient_norm"}
     assert set(tags["images"]) == {
         "data/images",
@@ -120,6 +121,7 @@ def test_tensorboard_has_the_curves_and_images_of_a_run(trained):
         "validation/predictions",
     }
     assert "_hparams_/session_start_info" in reader.summary_metadata
+    assert reader.PluginTagToContent("pr_curves").keys() == {f"validation/{i}" for i in range(10)}
     points = curve(trained[0], "train/loss")
     assert [step for step, _ in points] == list(range(1, STEPS + 1))
     assert points[-1][1] < points[0][1]

@@ -49,31 +49,36 @@ def probabilities(logits: jax.Array, multilabel: bool = False) -> jax.Array:
     return jnp.asarray(jax.nn.softmax(logits))
 
 
-def right(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def right(logits: jax.Array, labels: jax.Array, multilabel: bool = False) -> jax.Array:
     """Returns what share of each example is right, [batch]: 0 or 1; of several findings their mean.
 
     Args:
         logits: float32 [batch, outputs].
-        labels: int32 [batch]; uint8 [batch, findings]; or the shares of the classes, float32
-            [batch, classes], of which the largest is meant.
+        labels: int32 [batch]; uint8 [batch, findings]; or, of examples that are mixed, the shares
+            of the classes or findings, float32 [batch, outputs]. Of classes the largest is meant,
+            of findings those with half or more.
+        multilabel: whether shares are those of findings.
     """
-    if labels.ndim == 2 and not jnp.issubdtype(labels.dtype, jnp.floating):
-        return jnp.mean((logits >= 0) == (labels > 0), axis=1)
+    if multilabel or (labels.ndim == 2 and not jnp.issubdtype(labels.dtype, jnp.floating)):
+        return jnp.mean((logits >= 0) == (labels >= 0.5), axis=1)
     if labels.ndim == 2:
         labels = jnp.argmax(labels, axis=1)
     return jnp.argmax(probabilities(logits), axis=-1) == labels
 
 
-def batch_sums(values: jax.Array, logits: jax.Array, batch: Batch) -> Sums:
+def batch_sums(
+    values: jax.Array, logits: jax.Array, batch: Batch, multilabel: bool = False
+) -> Sums:
     """Computes the sums over a batch.
 
     Args:
         values: float32 [batch], the loss of each example.
         logits: float32 [batch, outputs].
         batch: the examples.
+        multilabel: as of `right`.
     """
     return Sums(
         loss=jnp.sum(values * batch.weights),
-        correct=jnp.sum(right(logits, batch.labels) * batch.weights),
+        correct=jnp.sum(right(logits, batch.labels, multilabel) * batch.weights),
         examples=jnp.sum(batch.weights),
     )

@@ -70,9 +70,23 @@ def _ends(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(is_number, value))
 
 
+def _is_per_group(value: Any) -> bool:
+    figures = {
+        name: _maybe(is_number)
+        for name in (
+            *("accuracy", "balanced_accuracy", "macro_f1", "auc", "average_precision"),
+            *("quadratic_kappa", "sensitivity", "specificity"),
+            *("positive_predictive_value", "negative_predictive_value"),
+        )
+    }
+    ends = dict.fromkeys(("intervals", "rate_intervals"), _named(_maybe(_ends)))
+    return _record({"groups": _count, "left_out": _count}, figures | ends)(value)
+
+
 def _is_evaluation(value: Any) -> bool:
     known = {
         "loss": is_number,
+        "per_group": _is_per_group,
         "examples": _count,
         "checkpoint_step": _count,
         "auc": _maybe(is_number),

@@ -184,13 +184,17 @@ def _of_findings(split: str, evaluation: dict[str, Any]) -> list[str]:
 
 
 def _areas(evaluation: dict[str, Any]) -> list[str]:
-    """Returns AUC, average precision and kappa with their intervals, where they are known."""
+    """Returns AUC, average precision and kappa with their intervals, and the figures of groups."""
     names = ("auc", "average_precision", "quadratic_kappa")
     said = evaluations.named(evaluation, names, evaluation.get("intervals", {}))
     if not said:
         return []
     of = f"of {evaluation['positive']}" if "positive" in evaluation else "over all classes"
-    return [page.paragraph(f"With intervals of 95 %, {of}: {said}.")]
+    found = [page.paragraph(f"With intervals of 95 %, {of}: {said}.")]
+    if lines := evaluations.group_lines(evaluation):
+        head, *figures = (line.removeprefix("by group").strip() for line in lines)
+        found.append(page.paragraph(f"{head}: {'; '.join(figures)}."))
+    return found
 
 
 def _worth(matrix: np.ndarray, names: Sequence[str]) -> list[str]:

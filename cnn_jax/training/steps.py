@@ -103,7 +103,8 @@ def make_train_step(plan: Plan, phase: int = 0) -> TrainStep:
             if hyper.class_weights is not None:
                 total = balance.weighted(hyper.class_weights, total, logits, batch.labels)
             mean = jnp.sum(total * batch.weights) / jnp.maximum(jnp.sum(batch.weights), 1)
-            return mean, (metrics.batch_sums(values, logits, batch), updated)
+            sums = metrics.batch_sums(values, logits, batch, assembly.multilabel)
+            return mean, (sums, updated)
 
         def only_loss(trainable: dict[str, jax.Array]) -> jax.Array:
             return mean_loss(trainable)[0]

@@ -1,10 +1,14 @@
 """ROC and precision-recall curves, their bands, and figures of whole groups."""
 
+import json
+
 import numpy as np
 import pytest
 from sklearn import metrics as reference
 
 from cnn_jax.evaluation import bands, measures, per_group
+from cnn_jax.reporting import evaluations
+from cnn_jax.runs import shapes
 
 
 def scores(random: np.random.Generator, n: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
@@ -91,5 +95,14 @@ def test_groups_are_judged_by_the_mean_over_their_images():
     assert {k: v for k, v in found.items() if k in want and k != "groups"} == {
         k: v for k, v in want.items() if k != "per_class"
     }
+    lines = evaluations.group_lines({"per_group": found})
+    assert lines[0].startswith("by group   2 groups, each by the mean over its images; 1 left out")
+    assert "accuracy 1.0000 (0.3424 to 1.0000)" in lines[1]
+    assert "sensitivity 1.0000 (0.2065 to 1.0000)" in lines[3]
+    found = json.loads(json.dumps(found))
+    assert shapes.CHECKS["result"]({"evaluation": {"test": {"accuracy": 1.0, "per_group": found}}})
+    found["intervals"]["accuracy"] = [0.5]
+    damaged = {"evaluation": {"test": {"accuracy": 1.0, "per_group": found}}}
+    assert not shapes.CHECKS["result"](damaged)
     assert per_group.measure(p, labels, list("abcdef"), ("no", "yes")) is None
     assert per_group.measure(p, labels, ["a"] * 6, ("no", "yes")) == {"groups": 0, "left_out": 1}

@@ -1,14 +1,15 @@
 """Mixed images and labels in training: loss and accuracy take them, resuming repeats them."""
 
-import dataclasses
-
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cnn_jax import experiment
 from cnn_jax.assembly import assemble
+from cnn_jax.data import mixing
 from cnn_jax.errors import UsageError
+from cnn_jax.evaluation import metrics
 from cnn_jax.training import start
 
 CONFIG = experiment.Experiment(model=experiment.Model(name="mlp")).replace(
@@ -48,8 +49,20 @@ def test_losses_of_the_house_take_shares(digits, loss):
 def test_a_loss_of_ones_own_takes_no_shares(digits):
     config = CONFIG
     assert assemble(config, digits.info).mix is not None
-    with pytest.raises(UsageError, match="this loss does not take; use cross_entropy or"):
+    with pytest.raises(UsageError, match="a loss of your own does not take; use cross"):
         assemble(config, digits.info, loss=lambda logits, labels: logits[:, 0])
-    findings = dataclasses.replace(digits.info, multilabel=True)
-    with pytest.raises(UsageError, match="this loss does not take"):
-        assemble(config.replace({"train.loss": "multilabel"}), findings)
+
+
+def test_mixed_findings_count_from_a_half_on():
+    logits, shares = jnp.array([[2.0, -1.0, 1.0]]), jnp.array([[0.7, 0.4, 0.1]])
+    assert float(metrics.right(logits, shares, True)[0]) == pytest.approx(2 / 3)
+    assert float(metrics.right(logits, shares)[0]) == 1  # one class, the first
+    mixed, found = mixing.mix(
+        jnp.arange(2.0)[:, None, None, None] * jnp.ones((2, 4, 4, 1)),
+        jnp.array([[1, 0, 1], [0, 0, 1]], jnp.uint8),
+        jax.random.key(0),
+        classes=3,
+        mixup=1.0,
+    )
+    own = 1 - float(mixed[0, 0, 0, 0])
+    np.testing.assert_allclose(found[0], [own, 0, 1], atol=1e-6)
