@@ -328,6 +328,18 @@ class Trust:
         "none: what was held out by --dataset.calibration_fraction, else the test split",
     )
 
+    shift: str | None = setting(
+        None,
+        "how accuracy, calibration and promise fare under shift: on for corruptions made of the "
+        "reporting images, and folders of labelled images, separated by commas",
+    )
+    new: str | None = setting(
+        None, "a folder of new images without labels: are they like those of before?"
+    )
+    members: str | None = setting(
+        None, "other run directories, separated by commas, to average this network with"
+    )
+
     def __post_init__(self) -> None:
         for path, field in fields(Trust, "trust."):
             check_value(path, field, getattr(self, field.name))

@@ -23,7 +23,7 @@ from cnn_jax.text import did_you_mean
 _HELP = ("--help", "-help", "-h")
 _VERSION = ("--version", "-version")
 _PLACES = ("workdir", "config", "code", "output", *experiment.PATHS)
-_PLACES += ("trust.path", "trust.costs")
+_PLACES += ("trust.path", "trust.costs", "trust.new")
 
 
 def define(flag_values: absl_flags.FlagValues) -> None:

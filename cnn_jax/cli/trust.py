@@ -2,18 +2,20 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from absl import logging
 
 from cnn_jax import text
 from cnn_jax.cli import console
 from cnn_jax.cli.evaluate import load_run
 from cnn_jax.cli.invocation import Invocation
-from cnn_jax.data import Split, outside
+from cnn_jax.data import Split, images, named, outside
 from cnn_jax.errors import RunError
 from cnn_jax.options import Trust
 from cnn_jax.reporting import tables, tensorboard
-from cnn_jax.runs import recorder, trusted, trusting
+from cnn_jax.runs import loading, recorder, trusted, trusting
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.trained import Run
 from cnn_jax.runs.trusted import Trusted
@@ -41,6 +43,7 @@ def run_command(invocation: Invocation) -> int:
         source=f"fresh images of {options.path}",
         costs=matrix,
         views=invocation.views,
+        more=_more(run, options, invocation),
         say=say,
     )
     if not recorder.is_writer():
@@ -48,6 +51,7 @@ def run_command(invocation: Invocation) -> int:
     for line in found.sentences:
         print(text.one_line(line))
     _print_tables(found)
+    _print_more(found.record)
     _write(directory, run, found)
     print(f"predict    {console.command_line(invocation, 'predict', directory.path, 'IMAGE...')}")
     return 0 if any(claim["threshold"] is not None for claim in found.record["claims"]) else 1
@@ -62,6 +66,20 @@ def _outside(run: Run, path: str, quiet: bool) -> Split:
     for note in notes:
         print(text.one_line(note))
     return split
+
+
+def _more(run: Run, options: Trust, invocation: Invocation) -> trusting.More:
+    """Returns what the flags ask for beside the promise."""
+    words = [] if options.shift is None else options.shift.split(",")
+    places = [word for word in words if word != "on"]
+    shifted = {place: _outside(run, place, invocation.quiet) for place in places}
+    new = None
+    if options.new is not None:
+        how = images.like(run.data_info, run.experiment.dataset.max_megapixels)
+        new = np.stack([images.decode(path, how).pixels for path in named.expand([options.new])])
+    runs = [] if options.members is None else options.members.split(",")
+    members = {place: loading.load(place, invocation.checkpoint) for place in runs}
+    return trusting.More("on" in words, shifted, new, members)
 
 
 def _print_tables(found: Trusted) -> None:
@@ -89,6 +107,34 @@ def _print_tables(found: Trusted) -> None:
     print("\nHow well scores sort the errors last, and what they would answer at an error of:")
     print(tables.table(rows, head, "l" + "r" * (len(head) - 1)))
     print(f"It goes by {sentences.score_name(record['score'])}: {record['score_note']}.")
+
+
+def _print_more(record: dict[str, Any]) -> None:
+    def percent(value: float | None) -> str:
+        return "-" if value is None else f"{100 * value:.1f} %"
+
+    if rows := record.get("shift"):
+        columns = ("accuracy", "ece", "answered", "error", "strange", "set_coverage")
+        cells = [
+            [row["shift"], row["strength"] or "-", *(percent(row[name]) for name in columns)]
+            for row in rows
+        ]
+        head = ["shift", "strength", "right", "ECE", "answers", "wrong", "strange", "in the set"]
+        print("\nUnder shift, with the temperature and the threshold of before:")
+        print(tables.table(cells, head, "lrrrrrrr"))
+    if rows := record.get("members"):
+        cells = [
+            [
+                row["member"],
+                percent(row["accuracy"]),
+                f"{row['nll']:.4f}",
+                f"{100 * row['ece']:.2f} %",
+                percent(row["promised_coverage"]),
+            ]
+            for row in rows
+        ]
+        print("\nMembers and their mean, each with a temperature of its own:")
+        print(tables.table(cells, ["member", "right", "NLL", "ECE", "may answer"], "lrrrr"))
 
 
 def _write(directory: RunDirectory, run: Run, found: Trusted) -> None:

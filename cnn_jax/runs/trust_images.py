@@ -15,7 +15,7 @@ from cnn_jax.trust.outputs import Outputs
 from cnn_jax.trust.planted import planted
 from cnn_jax.trust.study import Roles
 
-_PLANTED = 100  # images of each strange kind
+PLANTED = 100  # images of each strange kind
 Say = Callable[[str], None]
 
 
@@ -80,10 +80,14 @@ def of_run(run: Any, network: Network, fresh: Split | None, source: str, say: Sa
     chosen = _chosen_among(run)
     what = "the split test, which is the validation split too" if "test" in own else "validation"
     say(f"{what} is all there is: {len(own['validation']):,} images, divided by a hash")
-    notes = (
-        "Sets and what is measured are a little too favourable, for the same images validated the "
-        "training; fresh images (trust.path) or dataset.calibration_fraction have no such fault.",
-    )
+    better = "fresh images (trust.path) or dataset.calibration_fraction have no such fault."
+    note = f"These images validated the training, but did not choose this checkpoint; {better}"
+    if chosen > 1:
+        note = (
+            "What is said of sets and of strange images, and what is measured, is a little too "
+            f"favourable and no guarantee, for the same images chose this network; {better}"
+        )
+    notes = (note,)
     return _divided(network(own["validation"]), f"{what}, divided by a hash", chosen, notes)
 
 
@@ -164,20 +168,28 @@ def bank(
     return network(splits.take(train, np.sort(order))).features, ()
 
 
-def strange(
-    run: Any, network: Network, given: Roles, fresh: Split | None
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Returns {kind: (logits, features)} of strange images made of reporting images."""
+def reporting(run: Any, given: Roles, fresh: Split | None, most: int) -> Split:
+    """Returns some of the reporting images, the first ones by a hash of their names.
+
+    Args:
+        run: a `trained.Run`.
+        given: the roles.
+        fresh: the images that they were made of; None: the run's own.
+        most: how many.
+    """
     wanted = set(given.report.ids)
-    source = fresh
-    if source is None:
-        own = run.data.splits
-        source = own["test"] if "test" in own else own.get("calibration", own["validation"])
-    there = [i for i, name in enumerate(source.ids) if name in wanted]
-    if not there:
-        return {}
-    chosen = sorted(there, key=lambda i: int(outputs.hashes([source.ids[i]])[0]))[:_PLANTED]
-    kinds = planted(np.asarray(source.images[np.sort(chosen)]))
+    own = {} if fresh is not None else run.data.splits
+    source: Split = fresh or own.get("test") or own.get("calibration") or own["validation"]
+    there = np.array([i for i, name in enumerate(source.ids) if name in wanted], np.int64)
+    order = np.argsort(outputs.hashes([str(source.ids[int(i)]) for i in there]), kind="stable")[
+        :most
+    ]
+    return splits.take(source, np.sort(there[order]))
+
+
+def strange(network: Network, ordinary: Split) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns {kind: (logits, features)} of strange images made of ordinary ones."""
+    kinds = planted(np.asarray(ordinary.images))
     images = np.concatenate(list(kinds.values()))
     labels = np.zeros(len(images), np.int32)
     said = network(Split(images, labels, [str(i) for i in range(len(images))]))

@@ -15,10 +15,28 @@ from cnn_jax.evaluation.predictions import Images, Predictions
 from cnn_jax.options import Trust
 from cnn_jax.runs import trust_images, trusted
 from cnn_jax.runs.trusted import Trusted
-from cnn_jax.trust import calibration, outputs, reliability, study, verdicts
+from cnn_jax.trust import calibration, corruptions, extras, outputs, reliability, study, verdicts
 
-_FILES = {"path", "costs"}  # settings that are values in Python
+_CORRUPTED = 1000  # reporting images that are corrupted
+_FILES = {"path", "shift", "new", "members", "costs"}  # settings that are values in Python
 Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class More:
+    """What else is asked for than what a network can be trusted with.
+
+    Attributes:
+        corruptions: whether the reporting images are corrupted on purpose.
+        shifted: {name: labelled images of another kind}.
+        new: images without labels, as the run's are stored; None: there are none.
+        members: {name: another `trained.Run` on the same data}.
+    """
+
+    corruptions: bool = False
+    shifted: Mapping[str, Split] = dataclasses.field(default_factory=dict)
+    new: np.ndarray | None = None
+    members: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def of_run(run: Any, images: Any, labels: Any, settings: Mapping[str, Any]) -> Trusted:
@@ -41,6 +59,7 @@ def trust(
     source: str = "fresh images",
     costs: np.ndarray | None = None,
     views: str = "one",
+    more: More | None = None,
     say: Say = lambda _: None,
 ) -> Trusted:
     """Finds out how far a network can be trusted.
@@ -52,6 +71,7 @@ def trust(
         source: where they are from, in words.
         costs: float [classes, classes] of confusions, or None.
         views: over which views of each image logits are averaged; predictions then do so too.
+        more: what else is asked for, or None.
         say: is told what is done.
 
     Raises:
@@ -67,14 +87,62 @@ def trust(
     bank, notes = trust_images.bank(run, network, fresh is not None, say)
     strange: Mapping[str, tuple[np.ndarray, np.ndarray]] = {}
     if bank is not None:
-        strange = trust_images.strange(run, network, given, fresh)
+        some = trust_images.reporting(run, given, fresh, trust_images.PLANTED)
+        strange = trust_images.strange(network, some)
     given = dataclasses.replace(given, notes=(*given.notes, *notes))
     record, stored = study.study(
         given, bank, options, run.class_names, costs=costs, planted=strange
     )
     sha = trusted.digest(run.variables, run.data_info, run.experiment)
     record["network"] = {"sha256": sha, "step": run.step, "views": views}
+    if more is not None:
+        _add(more, Trusted(record, stored), run, network, given, fresh, options, say)
     return Trusted(record, stored)
+
+
+def _add(
+    more: More,
+    found: Trusted,
+    run: Any,
+    network: trust_images.Network,
+    given: study.Roles,
+    fresh: Split | None,
+    options: Trust,
+    say: Say,
+) -> None:
+    """Adds what else was asked for to the record, and its sentences before the last one."""
+    record, judge = found.record, found.judge
+    said: list[str] = []
+    rows = [extras.shifted(judge, network(split), name) for name, split in more.shifted.items()]
+    if more.corruptions:
+        some = trust_images.reporting(run, given, fresh, _CORRUPTED)
+        for kind in corruptions.KINDS:
+            say(f"{kind}, {len(corruptions.STRENGTHS)} strengths, {len(some):,} images")
+            for strength in corruptions.STRENGTHS:
+                images = corruptions.corrupt(np.asarray(some.images), kind, strength)
+                outputs_ = network(dataclasses.replace(some, images=images))
+                rows.append(extras.shifted(judge, outputs_, kind, strength))
+    if rows:
+        record["shift"] = rows
+        said.append(extras.shift_sentence(rows, options.max_error))
+    if more.new is not None:
+        labels = np.zeros(len(more.new), np.int32)
+        new = network(Split(more.new, labels, [str(i) for i in range(len(labels))]))
+        record["new"] = extras.compared(judge, given.report, new.logits, new.features)
+        said.append(extras.drift_sentence(record["new"]))
+    if more.members:
+        views = found.views
+        members = {"this": given}
+        for name, other in more.members.items():
+            say(f"the member {name}")
+            members[name] = trust_images.of_run(
+                other, trust_images.Network(other, views), fresh, "", lambda _: None
+            )
+            if list(members[name].certify.ids) != list(given.certify.ids):
+                raise UsageError(f"the member {name} was trained on other data than this run")
+        record["members"] = extras.ensemble(members, options, run.class_names)
+        said.append(extras.ensemble_sentence(record["members"]))
+    record["sentences"][-1:-1] = said
 
 
 def fresh_split(run: Any, given: Any, labels: Any = None) -> Split:

@@ -101,7 +101,7 @@ def _promise(claim: Mapping[str, Any], record: Mapping[str, Any], of: str) -> st
         found = f"{claim['answered']:,} answers"
     unit = "images" if record["data"]["certify"]["groups"] is None else "groups"
     bound = claim["bound"] * (most / claim["max_error"])
-    shown = percent(bound) if settings["costs"] is None else f"{bound:.3g}"
+    shown = percent(bound, 2) if settings["costs"] is None else f"{bound:.3g}"
     return (
         f"{said} (with {confidence} confidence, by {claim['of']:,} held-out {unit}: {found}, "
         f"exact bound {shown})."

@@ -9,6 +9,7 @@ from PIL import Image
 import cnn_jax
 from cnn_jax.data import Split
 from cnn_jax.errors import UsageError
+from cnn_jax.trust import corruptions
 
 
 @pytest.fixture
@@ -62,6 +63,33 @@ def test_the_command_promises_and_predict_evaluate_and_report_go_by_it(
     page = (directory / "report.html").read_text()
     assert "<h2>Trust</h2>" in page
     assert "It may answer" in page
+
+
+def test_shift_new_images_and_members_are_compared(
+    finished, main, capsys, tmp_path, digits, monkeypatch
+):
+    noise = {"noise": corruptions.KINDS["noise"]}
+    monkeypatch.setattr(corruptions, "KINDS", noise)
+    test = digits.splits["test"]
+    for i in range(40):
+        folder = tmp_path / "there" / digits.info.class_names[test.labels[i]]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(255 - test.images[i, :, :, 0]).save(folder / f"{i}.png")
+    more = (
+        f"--trust.shift=on,{tmp_path / 'there'}",
+        f"--trust.new={tmp_path / 'there'}",
+        f"--trust.members={finished}",
+    )
+    assert main("trust", f"--workdir={finished}", "--trust.max_error=0.3", *more) == 0
+    said = capsys.readouterr().out
+    assert "Under 6 shifts it answers" in said
+    assert "The 40 new images are told from those of before" in said
+    assert "Averaged with 1 more (2 networks)" in said
+    record = json.loads((finished / "trust.json").read_text())
+    assert [row["strength"] for row in record["shift"]] == [0, 1, 2, 3, 4, 5]
+    this, other, both = record["members"]
+    assert this["nll"] == other["nll"] == pytest.approx(both["nll"])
+    assert (finished / "figures" / "trust_shift.png").exists()
 
 
 def test_another_checkpoint_or_damaged_arrays_make_it_void(certified, digits, caplog):

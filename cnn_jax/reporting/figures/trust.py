@@ -157,6 +157,46 @@ def strangers(histograms: Mapping[str, Sequence[int]], note: str) -> Figure:
     return figure
 
 
+def shift(rows: Sequence[Mapping[str, Any]], most: float) -> Figure:
+    """Draws accuracy, answers and errors over the strength of each corruption, a panel each.
+
+    Args:
+        rows: of `trust.extras.shifted`, those with a strength.
+        most: the maximal error that was promised.
+    """
+    kinds = list(dict.fromkeys(row["shift"] for row in rows))
+    columns = min(4, len(kinds))
+    lines = -(-len(kinds) // columns)
+    figure = Figure(figsize=(3 * columns, 2.7 * lines + 0.6), layout="constrained")
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    styles = (
+        ("accuracy", "right, of all", canvas.BLUE, "o", "-"),
+        ("answered", "answered", canvas.GREEN, "^", "-."),
+        ("error", "wrong, of the answers", canvas.ORANGE, "s", "--"),
+        ("strange", "called strange", "#555555", "v", ":"),
+    )
+    for axes, kind in zip(panels, kinds, strict=False):
+        own = [row for row in rows if row["shift"] == kind]
+        x = [row["strength"] for row in own]
+        for name, label, colour, marker, dashes in styles:
+            y = [np.nan if row[name] is None else row[name] for row in own]
+            style = {"color": colour, "marker": marker, "linestyle": dashes, "markersize": 4}
+            axes.plot(x, y, label=label, **style)
+        axes.axhline(most, color="0.6", linewidth=0.8)
+        axes.set_title(kind, fontsize=11)
+        axes.set_xticks(x)
+        axes.set_ylim(-0.02, 1.02)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.grid(color="0.9")
+        canvas.despine(axes)
+    for axes in panels[len(kinds) :]:
+        axes.set_visible(False)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=9)
+    figure.supxlabel(f"strength; the grey line is the promise of {100 * most:g} %", fontsize=9)
+    return figure
+
+
 def of(record: Mapping[str, Any]) -> dict[str, Figure]:
     """Returns {name: figure} of what trust.json holds."""
     found, sets = record["calibration"], record["sets"]
@@ -189,4 +229,6 @@ def of(record: Mapping[str, Any]) -> dict[str, Figure]:
             record["strangers"]["histogram"],
             f"Called unlike the training images from p = {100 * alarms:g} % down",
         )
+    if corrupted := [row for row in record.get("shift", []) if row["strength"]]:
+        drawn["shift"] = shift(corrupted, record["settings"]["max_error"])
     return drawn

@@ -1,0 +1,169 @@
+"""What else can be asked of a network with a certificate: shift, drift of a batch, ensembles."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cnn_jax.options import Trust
+from cnn_jax.trust import calibration, drift, ensembles, reliability, scores, study
+from cnn_jax.trust.outputs import Outputs
+from cnn_jax.trust.sentences import percent
+from cnn_jax.trust.study import Roles
+from cnn_jax.trust.verdicts import Judge
+
+
+def shifted(judge: Judge, outputs: Outputs, name: str, strength: int = 0) -> dict[str, Any]:
+    """Returns how accuracy, calibration and promise fare on shifted images.
+
+    Args:
+        judge: of the network.
+        outputs: what it says of labelled images of another kind.
+        name: of the shift.
+        strength: of a corruption; 0: it has none.
+    """
+    said = judge(outputs.logits, outputs.features)
+    right = said.labels == outputs.labels
+    surest = said.probabilities.max(axis=1)
+    answers = said.answers
+    return {
+        "shift": name,
+        "strength": strength,
+        "images": len(outputs),
+        "accuracy": float(right.mean()),
+        "nll": calibration.nll(judge.scaling(outputs.logits), outputs.labels),
+        "ece": reliability.calibration_error(surest, right).value,
+        "confidence": float(surest.mean()),
+        "answered": float(answers.mean()),
+        "error": float((~right)[answers].mean()) if answers.any() else None,
+        "strange": float((said.p_values <= judge.false_alarms).mean()),
+        "set_coverage": float(said.sets[np.arange(len(right)), outputs.labels].mean()),
+    }
+
+
+def shift_sentence(rows: Sequence[Mapping[str, Any]], most: float) -> str:
+    """Returns which shifts break the promise.
+
+    Args:
+        rows: of `shifted`.
+        most: the maximal error that was promised.
+    """
+    broken = [r for r in rows if r["error"] is not None and r["error"] > most]
+    said = (
+        f"Under {len(rows)} shifts it answers {percent(min(r['answered'] for r in rows))} to "
+        f"{percent(max(r['answered'] for r in rows))} of the images, and more than "
+        f"{percent(most)} of its answers are wrong in {len(broken)}"
+    )
+    if not broken:
+        return said + "."
+    worst = max(broken, key=lambda r: r["error"])
+    at = f" of strength {worst['strength']}" if worst["strength"] else ""
+    return (
+        f"{said}: most in {worst['shift']}{at}, where {percent(worst['error'])} are wrong and "
+        f"{percent(worst['strange'])} of the images are called unlike the training images. The "
+        "promise holds for images like those that certified it, and not here."
+    )
+
+
+def compared(
+    judge: Judge, old: Outputs, logits: np.ndarray, features: np.ndarray
+) -> dict[str, Any]:
+    """Returns whether new images look like old ones, and the accuracy to be expected of them.
+
+    Args:
+        judge: of the network.
+        old: the reporting images, which nobody has used.
+        logits: float64 [n, classes] of new images.
+        features: float [n, channels] of them.
+    """
+    known = old.one_a_group()
+    values = []
+    parts = drift.components(
+        np.asarray(known.features, np.float64), np.asarray(features, np.float64)
+    )
+    for z, f, columns in zip(
+        (known.logits, logits), (known.features, features), parts, strict=True
+    ):
+        logs = judge.scaling(z)
+        found = {
+            "largest probability": scores.max_probability(z, logs),
+            "energy": scores.energy(z, logs),
+        }
+        if judge.bank is not None:
+            found["distance to training images"] = judge.bank.distances(f)
+        values.append(found | columns)
+    tests = drift.compare(*values)
+    before, now = (scores.negative_entropy(z, judge.scaling(z)) for z in (known.logits, logits))
+    right = known.logits.argmax(axis=1) == known.labels
+    return {
+        "images": len(logits),
+        "tests": {name: dataclasses.asdict(test) for name, test in tests.items()},
+        "accuracy_before": float(right.mean()),
+        "expected_accuracy": drift.expected_accuracy(before, right, now),
+        "answered": float(judge(logits, features).answers.mean()),
+        "strange": float((judge.p_values(features) <= judge.false_alarms).mean()),
+    }
+
+
+def drift_sentence(found: Mapping[str, Any]) -> str:
+    """Returns what `compared` found, in words."""
+    changed = [name for name, test in found["tests"].items() if test["rejects"]]
+    told = f"by {', '.join(changed)}" if changed else "by none of the tests"
+    said = "are told from those of before" if changed else "are not told from those of before"
+    return (
+        f"The {found['images']:,} new images {said}, {told} (corrected for "
+        f"{len(found['tests'])}, at 5 %). It would answer {percent(found['answered'])} of them, "
+        f"{percent(found['strange'])} are unlike the training images. Its accuracy, "
+        f"{percent(found['accuracy_before'])} before, is estimated at "
+        f"{percent(found['expected_accuracy'])} (average thresholded confidence): no guarantee, "
+        "only labels show it."
+    )
+
+
+def ensemble(members: Mapping[str, Roles], options: Trust, names: Sequence[str]) -> list[Any]:
+    """Returns how each member and their ensemble fare on the same images, without the second gate.
+
+    Args:
+        members: {name: what a network said of the same images in the same roles}.
+        options: what was promised.
+        names: the names of the classes.
+    """
+    every = list(members.values())
+
+    def together(role: str) -> Outputs:
+        said = [getattr(each, role) for each in every]
+        mean = ensembles.mean_probabilities([each.logits for each in said])
+        return dataclasses.replace(said[0], logits=mean)
+
+    parts = {role: together(role) for role in ("tune", "certify", "report")}
+    rows = []
+    whole = {**members, f"all {len(every)}": dataclasses.replace(every[0], **parts)}
+    for name, given in whole.items():
+        record, _ = study.study(given, None, options, names)
+        after, claim = record["calibration"]["after"], record["claims"][0]
+        rows.append(
+            {
+                "member": name,
+                "accuracy": after["accuracy"],
+                "nll": after["nll"],
+                "ece": after["ece"],
+                "temperature": record["calibration"]["scaling"]["temperature"],
+                "promised_coverage": claim["coverage"],
+                "answered": record["report"]["share"],
+                "error": record["report"]["error"],
+            }
+        )
+    return rows
+
+
+def ensemble_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns what averaging gains over this network, in words."""
+    one, all_ = rows[0], rows[-1]
+    return (
+        f"Averaged with {len(rows) - 2} more ({len(rows) - 1} networks), the error goes from "
+        f"{percent(1 - one['accuracy'])} to {percent(1 - all_['accuracy'])}, the negative "
+        f"log-likelihood from {one['nll']:.4f} to {all_['nll']:.4f}, and the share that may be "
+        f"answered at the promise from {percent(one['promised_coverage'])} to "
+        f"{percent(all_['promised_coverage'])}."
+    )
