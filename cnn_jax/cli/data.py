@@ -42,7 +42,10 @@ def run_command(invocation: Invocation) -> int:
     data = dataclasses.replace(data, section=config.dataset)
     if invocation.augmented:
         return _augmented(config, data, folder)
-    found = report.inspect(data, console.speaker(invocation.quiet))
+    say = console.speaker(invocation.quiet)
+    found = report.inspect(data, say, progress=not invocation.quiet and recorder.is_writer())
+    if not recorder.is_writer():
+        return 0
     for line in found.lines():
         print(line)
     info = data.info

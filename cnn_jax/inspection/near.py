@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from cnn_jax import progress
 from cnn_jax.data import cache, duplicates, splits
 from cnn_jax.data.duplicates import Member
 from cnn_jax.data.splits import Split
@@ -25,11 +26,11 @@ from cnn_jax.inspection import registration, thumbnails
 
 LEAST = 0.75
 SMALLEST = 16  # pixels of a side: of smaller images all are alike
-_DIMENSIONS = 64
+_DIMENSIONS = 96
 # How many candidates an image has at most, as it is and mirrored: in another split, where copies
 # are common, and in its own.
-_MOST, _MOST_OWN = (8, 4), (2, 1)
-_PRODUCT = 0.45  # candidates have at least this
+_MOST, _MOST_OWN = (12, 6), (2, 1)
+_PRODUCT = 0.42  # candidates have at least this
 _ROUGH = 0.45  # in 16 x 16 pixels, of a pair that is looked at in 32 x 32
 _ROWS, _COLUMNS = 1024, 16384
 _TASK = 256
@@ -92,15 +93,16 @@ class _Set:
     mirrored: np.ndarray
 
 
-def find(parts: dict[str, Split], *, within: bool = False) -> Found:
+def find(parts: dict[str, Split], *, within: bool = False, quiet: bool = True) -> Found:
     """Returns the pairs of nearly equal images in two splits, or in two classes of one split.
 
     Equal images are among them. The time grows with the square of the number of images: 60,000 of
-    32 x 32 take some ten seconds on two cores (docs/results/near_duplicates.md).
+    32 x 32 take about a minute of processor time (docs/results/near_duplicates.md).
 
     Args:
         parts: {name: split}; a split that stands under two names counts once.
         within: whether pairs of one split and one class are wanted too.
+        quiet: whether to show no progress.
     """
     chosen: dict[str, Split] = {}
     for name, split in parts.items():
@@ -111,7 +113,7 @@ def find(parts: dict[str, Split], *, within: bool = False) -> Found:
         return Found()
     images = _prepare(chosen)
     with ThreadPoolExecutor(cache.cores()) as pool:
-        ones, others, flipped = _candidates(images, within, pool)
+        ones, others, flipped = _candidates(images, within, pool, quiet)
         similarity = _confirm(images, ones, others, flipped, pool)
         threshold = _threshold(images, pool)
     kept = np.flatnonzero(similarity >= threshold)
@@ -127,6 +129,25 @@ def find(parts: dict[str, Split], *, within: bool = False) -> Found:
         alike = round(min(float(similarity[i]), 1.0), 4)
         members.append(Pair(one, other, (first, second), alike, bool(flipped[i])))
     return Found(tuple(members), threshold, len(ones))
+
+
+def similarity_of(one: Split, other: Split) -> np.ndarray:
+    """Returns the similarity of the i-th images of two splits, float32 [n], the better of two.
+
+    The second image is taken as it is, and mirrored.
+
+    Args:
+        one: n examples.
+        other: n examples.
+    """
+    images = _prepare({"one": one, "other": other})
+    places = np.arange(len(one))
+    with ThreadPoolExecutor(cache.cores()) as pool:
+        both = [
+            _confirm(images, places, places + len(one), np.full(len(one), flipped), pool, rough=-2)
+            for flipped in (False, True)
+        ]
+    return np.maximum(*both)
 
 
 def _member(images: _Set, parts: dict[str, Split], place: int) -> tuple[Member, int]:
@@ -175,7 +196,7 @@ def _tasks(images: _Set) -> Iterator[tuple[slice, slice, bool]]:
 
 
 def _candidates(
-    images: _Set, within: bool, pool: ThreadPoolExecutor
+    images: _Set, within: bool, pool: ThreadPoolExecutor, quiet: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns (int [n], int [n], bool [n]): two places, and whether the second is mirrored."""
 
@@ -206,7 +227,12 @@ def _candidates(
             found.append((row[keep] + rows.start, column[keep], flipped))
         return found
 
-    pieces = [piece for found in pool.map(best, _tasks(images)) for piece in found]
+    tasks, pieces = list(_tasks(images)), []
+    total = sum(rows.stop - rows.start for rows, _, _ in tasks)
+    with progress.Counter(total, "comparing", quiet=quiet) as counter:
+        for (rows, _, _), found in zip(tasks, pool.map(best, tasks), strict=True):
+            pieces += found
+            counter.update(rows.stop - rows.start)
     flags = [np.full(len(rows), flipped) for rows, _, flipped in pieces]
     ones, others = (np.concatenate([piece[k] for piece in pieces]) for k in (0, 1))
     first = np.minimum(ones, others)

@@ -124,7 +124,9 @@ class DataReport:
         return [path, *pictures.save(self.data, *pairs, self.originals, folder)]
 
 
-def inspect(data: Data, say: Callable[[str], None] | None = None) -> DataReport:
+def inspect(
+    data: Data, say: Callable[[str], None] | None = None, *, progress: bool = False
+) -> DataReport:
     """Looks at every image of a data set, and returns what a person should know of it.
 
         report = cnn_jax.inspect(cnn_jax.from_folder("photos", image_size=64))
@@ -133,7 +135,8 @@ def inspect(data: Data, say: Callable[[str], None] | None = None) -> DataReport:
 
     Args:
         data: the data. A split that serves as validation and as test counts once.
-        say: shows a line of progress; None: no line is shown.
+        say: shows a line; None: no line is shown.
+        progress: whether a bar shows how the comparison of images goes on.
 
     Raises:
         UsageError: it is something else.
@@ -159,7 +162,7 @@ def inspect(data: Data, say: Callable[[str], None] | None = None) -> DataReport:
     )
     splits = {name: facts.of_split(name, split, classes) for name, split in parts.items()}
     equal = tuple(tuple(group) for group in duplicates.find(parts))
-    return DataReport(data, splits, equal, near.find(parts), stored)
+    return DataReport(data, splits, equal, near.find(parts, quiet=not progress), stored)
 
 
 def _by_class(values: Sequence[int], names: Sequence[str]) -> dict[str, int] | None:

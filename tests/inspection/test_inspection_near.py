@@ -95,6 +95,18 @@ def test_blocks_find_what_one_product_of_all_finds(monkeypatch, originals):
     }
 
 
+def test_the_similarity_of_given_pairs(originals):
+    images = [array(image, 32) for image in originals[:9]]
+    labels = [0] * 9
+    one = split(images, labels, "a")
+    other = split(
+        [*images[:3], *(image[:, ::-1] for image in images[3:6]), *images[:3]], labels, "b"
+    )
+    found = near.similarity_of(one, other)
+    np.testing.assert_allclose(found[:6], 1, atol=1e-3)
+    assert found[6:].max() < near.LEAST
+
+
 def test_images_that_all_are_alike_need_more(originals):
     """X-rays, say: one picture with little differences."""
     base = array(originals[0], 32).astype(float)
