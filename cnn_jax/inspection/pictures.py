@@ -135,6 +135,7 @@ def augmented(config: Experiment, data: Data, count: int = _SEEN) -> Figure:
     """
     split, info = data.train, data.info
     chosen = np.linspace(0, len(split) - 1, min(count, len(split))).astype(int)
+    chosen = np.random.default_rng(0).permutation(chosen)  # classes stand together in a folder
     before = np.stack([split.images[i] for i in chosen])
     section = dataclasses.replace(config.dataset, normalize="none")
     apply = assembly.make_preprocess(section, "float32", info, "none")
