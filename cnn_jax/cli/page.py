@@ -32,7 +32,6 @@ def run_command(invocation: Invocation) -> int:
         run,
         baseline=_baseline(options.baseline),
         advice=_advice(options.advise),
-        trust=None,
         images=invocation.images,
         say=say,
     )

@@ -33,7 +33,6 @@ def gather(
     *,
     baseline: Run | None = None,
     advice: dict[str, Any] | None = None,
-    trust: dict[str, Any] | None = None,
     images: bool = True,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
@@ -43,7 +42,6 @@ def gather(
         run: the run.
         baseline: another one with the same images and classes, to compare with.
         advice: what advise.json of an `advise` says.
-        trust: what trust.json of the run says.
         images: whether pictures of the data, and what the network says of each, are in the page.
         say: is told what is measured.
 
@@ -76,7 +74,7 @@ def gather(
         "split": run.split_name() if images else None,
         "synthetic": not images,
         "advice": advice,
-        "trust": trust,
+        "trust": trust_of(run.trusted.record) if run.trusted is not None else None,
     }
     stored, labels = pictures.choose(split, info.image_shape)
     contents["images"] = [
@@ -93,6 +91,35 @@ def gather(
             raise UsageError(f"the baseline: {what}", on_command_line=f"--page.baseline: {what}")
         contents["baseline"]["model"] = baseline.experiment.model.name
     return contents
+
+
+def trust_of(record: dict[str, Any]) -> dict[str, Any]:
+    """Returns what the page takes from trust.json: calibration, a threshold, the sentences.
+
+    Args:
+        record: what trust.json holds.
+    """
+    scaling, limits = record["calibration"]["scaling"], set(record["thresholds"])
+    by_classes = scaling["kind"] != "temperature"
+    threshold, why = None, ""
+    if record["network"]["views"] != "one":
+        why = "the promise is about the mean over views of an image, and the page looks once"
+    elif record["score"] != "max_probability":
+        why = f"the run goes by another score than the largest probability, {record['score']}"
+    elif limits == {None}:
+        why = "nothing could be promised"
+    elif len(limits) > 1:
+        why = "the run has a threshold of its own for each class"
+    else:
+        (threshold,) = limits
+    return {
+        "temperature": 1.0 if by_classes else scaling["temperature"],
+        "weights": scaling["weights"] if by_classes else None,
+        "offsets": scaling["offsets"] if by_classes else None,
+        "threshold": threshold,
+        "why": why,
+        "sentences": record["sentences"],
+    }
 
 
 def network_of(

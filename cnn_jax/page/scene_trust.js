@@ -38,7 +38,10 @@ const sceneTrust = (contents, network) => {
     return;
   }
   const flat = halvesOf(test.logits);
-  const rows = test.labels.map((_, i) => flat.subarray(i * test.outputs, (i + 1) * test.outputs));
+  // Where the run calibrates with a weight and an offset for each class, the temperature comes on top.
+  const scaled = (logits) => (trust?.weights && logits.length === trust.weights.length
+    ? Array.from(logits, (z, k) => z * trust.weights[k] + trust.offsets[k]) : logits);
+  const rows = test.labels.map((_, i) => scaled(flat.subarray(i * test.outputs, (i + 1) * test.outputs)));
   const state = { temperature: trust?.temperature ?? 1, threshold: trust?.threshold ?? 0 };
   const line = liveLine({ class: "formula", id: "trust-line" });
   const reliability = make("div", {});
@@ -58,18 +61,20 @@ const sceneTrust = (contents, network) => {
   };
   const own = newest(async () => {
     if (!network || !picture.now.pixels) return;
-    const { logits } = await network.run(picture.now.pixels);
+    const logits = scaled((await network.run(picture.now.pixels)).logits);
     const p = softmax(logits, state.temperature);
     const best = p.indexOf(Math.max(...p));
     clear(now, probabilityBars(p, contents.classes, { label: picture.now.label, most: 3 }));
     said.textContent = p[best] >= state.threshold ? `The picture above: answer ${contents.classes[best]}, ${percent(p[best])}` : `The picture above: no answer, unsure (${contents.classes[best]} ${percent(p[best])})`;
   });
   scene(7, "When should it be silent?", [...intro, trust
-    ? `The temperature and the threshold to begin with are those of this run's trust.json${trust.sentence ? `: ${trust.sentence}` : ""}.`
+    ? trust.threshold == null ? `The command trust has measured this run; its temperature is set below. There is no threshold to begin with: ${trust.why}.`
+      : "The command trust has measured this run; its temperature and its threshold are set below."
     : "For this run nobody has measured a temperature or a threshold, so both start where they change nothing."],
   ask, make("div", { class: "controls" },
-    slider("temperature", { min: 0.25, max: 5, step: 0.05, value: state.temperature }, (v) => { state.temperature = v; show(); }),
+    slider("temperature", { min: 0.05, max: Math.max(5, Math.ceil(state.temperature)), step: 0.05, value: state.temperature }, (v) => { state.temperature = v; show(); }),
     slider("silent below", { min: 0, max: 0.99, step: 0.01, value: state.threshold, text: percent }, (v) => { state.threshold = v; show(); })),
+  trust ? make("details", {}, make("summary", {}, "What was promised of this network"), ...trust.sentences.map((each) => make("p", {}, each))) : null,
   line, make("div", { class: "side" }, make("div", { class: "grow" }, risk), make("div", { class: "grow" }, reliability)), said, now,
   make("p", { class: "soft" }, `These are the ${rows.length < test.of ? `first ${rows.length.toLocaleString("en")} of ${test.of.toLocaleString("en")}` : rows.length.toLocaleString("en")} ${contents.split} images. A threshold chosen by looking at them holds for them; a promise for new images needs images that nobody chose by. It holds for images like these: not for another camera or another hospital.`));
   picture.watch(own);

@@ -1,8 +1,8 @@
 """The steps of a network that the page shows.
 
 A step is some operations, and shows the result of the last of them. A convolution, product, pool,
-sum of branches, activation, cut or change of shape begins one. Additions and products with constants,
-such as a bias or the normalisation of a batch, belong to the step that they follow.
+sum of branches, activation, cut or change of shape begins one. Additions and products with
+constants, such as a bias or the normalisation of a batch, belong to the step that they follow.
 """
 
 import dataclasses

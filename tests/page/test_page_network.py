@@ -14,7 +14,7 @@ import pytest
 from cnn_jax import cpu, layers, models
 from cnn_jax.data import Split
 from cnn_jax.models import own
-from cnn_jax.page import frame, pictures, steps, tracing, weights
+from cnn_jax.page import contents, frame, pictures, steps, tracing, weights
 from cnn_jax.page.program import UnsupportedError
 from tests.tiny import UNOPTIMISED
 
@@ -250,6 +250,27 @@ def test_weights_become_small_numbers():
     step = np.abs(large[0]).max(axis=0) / 127
     assert (np.abs(kept[0] - large[0]) <= 0.501 * step).all()
     assert len(packed["data"]) < 1.4 * 1100 * 1000
+
+
+def test_of_trust_the_page_takes_what_it_can_show():
+    scaling = {"kind": "vector", "temperature": 1.2, "weights": [1, 2], "offsets": [0, 1]}
+    record = {
+        "calibration": {"scaling": scaling},
+        "thresholds": [0.6, 0.7],
+        "score": "max_probability",
+        "network": {"views": "one"},
+        "sentences": ["A sentence."],
+    }
+    found = contents.trust_of(record)
+    assert (found["temperature"], found["weights"]) == (1.0, [1, 2])
+    assert found["threshold"] is None
+    assert "for each class" in found["why"]
+    for changed, why in (
+        ({"thresholds": [None, None]}, "nothing could be promised"),
+        ({"score": "gen"}, "gen"),
+        ({"network": {"views": "mirror"}}, "views"),
+    ):
+        assert why in contents.trust_of({**record, **changed})["why"]
 
 
 def test_images_of_floats_become_pictures_and_back():
