@@ -210,7 +210,7 @@ def test_flagfile(tmp_path):
         ("--batch_size=1", "--dataset.batch_size?"),
         ("--train.batch_size=1", "--dataset.batch_size?"),
         ("--train.epoch=1", "--train.epochs?"),
-        ("--epochs=1", "--train.epochs?"),
+        ("--epochs=1", "--train.epochs or --data.epochs?"),
         ("--model=mlp", "--model.name?"),
         ("--dataset", "--dataset.name?"),
         ("--flip", "--dataset.flip?"),
