@@ -287,13 +287,13 @@ def measure(results: Results, data: pathlib.Path, weights: str | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         table = write_table(data, pathlib.Path(folder))
         for seed in SEEDS:
-            _five_grades(results, seed, data, table, weights)
-            _two_classes(results, seed, two, weights)
+            _small(results, seed, data, table)
+            _two_classes(results, seed, two)
+        for seed in SEEDS if weights is not None else ():
+            _frozen(results, seed, data, str(weights))
 
 
-def _five_grades(
-    results: Results, seed: int, data: pathlib.Path, table: pathlib.Path, weights: str | None
-) -> None:
+def _small(results: Results, seed: int, data: pathlib.Path, table: pathlib.Path) -> None:
     path = {"dataset.path": str(data)}
     for choice in ("none", "balanced"):
         config = SMALL.replace({**path, "train.class_weights": choice})
@@ -308,8 +308,10 @@ def _five_grades(
             }
         )
         results.add("table balanced", seed, lambda: grades(train(config, seed)))
-    if weights is None:
-        return
+
+
+def _frozen(results: Results, seed: int, data: pathlib.Path, weights: str) -> None:
+    path = {"dataset.path": str(data)}
     for choice in ("none", "balanced"):
         config = frozen(weights).replace({**path, "train.class_weights": choice})
 
@@ -320,7 +322,7 @@ def _five_grades(
         results.add(f"vgg16 {choice}", seed, vgg)
 
 
-def _two_classes(results: Results, seed: int, two: cnn_jax.Data, weights: str | None) -> None:
+def _two_classes(results: Results, seed: int, two: cnn_jax.Data) -> None:
     plain = SMALL.replace({"dataset.ordered": False})
     lines = {
         "two by accuracy": {"train.select": "accuracy"},
@@ -334,9 +336,6 @@ def _two_classes(results: Results, seed: int, two: cnn_jax.Data, weights: str | 
     for chosen in (False, True):
         line = "keras balanced" if chosen else "keras none"
         results.add(line, seed, lambda c=chosen: with_keras(seed, two, c))
-    if weights is not None:
-        config = frozen(weights).replace({"dataset.ordered": False})
-        results.add("two vgg16", seed, lambda: ours(config, seed, two))
 
 
 def draw_errors(results: Results, data: pathlib.Path, path: pathlib.Path) -> None:
@@ -385,7 +384,6 @@ TITLES = {
     "two none": "small CNN, by AUC",
     "two balanced": "small CNN, by AUC, class weights",
     "two sampling": "small CNN, by AUC, balanced sampling",
-    "two vgg16": "frozen VGG16 (`medical_vgg16`)",
     "keras none": "Keras, small CNN, by AUC",
     "keras balanced": "Keras, small CNN, by AUC, class weights",
 }

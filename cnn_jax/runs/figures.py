@@ -149,7 +149,7 @@ def write_ranking(
             20 classes.
     """
     p, labels = found.probabilities, split.labels
-    if p.size > _MOST_RANKED:
+    if p.size > _MOST_RANKED or not np.isfinite(p).all():  # such a run has diverged
         return
     if info.multilabel:
         areas = [ranking.auc(p[:, c], labels[:, c] > 0) for c in range(p.shape[1])]
