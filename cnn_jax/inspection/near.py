@@ -2,8 +2,8 @@
 
 The search has two parts, and neither needs a trained network:
 
-1. Candidates. Thumbnails' descriptors (`thumbnails`) are multiplied in blocks, each image also with
-   the mirror images; of every image the products that are the largest are kept.
+1. Candidates (`candidates`). Thumbnails' descriptors (`thumbnails`) are multiplied in blocks, each
+   image also with the mirror images; of every image the products that are the largest are kept.
 2. Confirmation. The two thumbnails are laid over each other (`registration`), in 16 x 16 and then,
    where they may be alike, in 32 x 32 pixels. Two images are nearly equal where the correlation of
    their local contrasts is at least `LEAST`; in data whose images are all alike (x-rays, digits)
@@ -13,26 +13,20 @@ Copies that were turned, or of which less than about two thirds are left, are no
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from cnn_jax import progress
-from cnn_jax.data import cache, duplicates, splits
+from cnn_jax.data import cache, duplicates
 from cnn_jax.data.duplicates import Member
 from cnn_jax.data.splits import Split
-from cnn_jax.inspection import registration, thumbnails
+from cnn_jax.inspection import candidates, registration
+from cnn_jax.inspection.candidates import Thumbnails
 
 LEAST = 0.75
 SMALLEST = 16  # pixels of a side: of smaller images all are alike
-_DIMENSIONS = 96
-# How many candidates an image has at most, as it is and mirrored: in another split, where copies
-# are common, and in its own.
-_MOST, _MOST_OWN = (12, 6), (2, 1)
-_PRODUCT = 0.42  # candidates have at least this
 _ROUGH = 0.45  # in 16 x 16 pixels, of a pair that is looked at in 32 x 32
-_ROWS, _COLUMNS = 1024, 16384
 _TASK = 256
 _RANDOM_PAIRS = 2000
 _DEVIATIONS = 4.5
@@ -72,27 +66,6 @@ class Found:
     candidates: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class _Set:
-    """The thumbnails of all splits in a row.
-
-    Attributes:
-        names: of the splits.
-        starts: int [splits + 1], where each split begins.
-        labels: int [n].
-        grey: uint8 [n, 32, 32].
-        plain: float32 [n, d], descriptors.
-        mirrored: float32 [n, d], the descriptors of the mirror images.
-    """
-
-    names: tuple[str, ...]
-    starts: np.ndarray
-    labels: np.ndarray
-    grey: np.ndarray
-    plain: np.ndarray
-    mirrored: np.ndarray
-
-
 def find(parts: dict[str, Split], *, within: bool = False, quiet: bool = True) -> Found:
     """Returns the pairs of nearly equal images in two splits, or in two classes of one split.
 
@@ -111,9 +84,9 @@ def find(parts: dict[str, Split], *, within: bool = False, quiet: bool = True) -
     shape = next(iter(chosen.values())).images.shape
     if min(shape[1:3]) < SMALLEST:
         return Found()
-    images = _prepare(chosen)
+    images = candidates.prepare(chosen)
     with ThreadPoolExecutor(cache.cores()) as pool:
-        ones, others, flipped = _candidates(images, within, pool, quiet)
+        ones, others, flipped = candidates.find(images, within, pool, quiet)
         similarity = _confirm(images, ones, others, flipped, pool)
         threshold = _threshold(images, pool)
     kept = np.flatnonzero(similarity >= threshold)
@@ -140,7 +113,7 @@ def similarity_of(one: Split, other: Split) -> np.ndarray:
         one: n examples.
         other: n examples.
     """
-    images = _prepare({"one": one, "other": other})
+    images = candidates.prepare({"one": one, "other": other})
     places = np.arange(len(one))
     with ThreadPoolExecutor(cache.cores()) as pool:
         both = [
@@ -150,117 +123,15 @@ def similarity_of(one: Split, other: Split) -> np.ndarray:
     return np.maximum(*both)
 
 
-def _member(images: _Set, parts: dict[str, Split], place: int) -> tuple[Member, int]:
+def _member(images: Thumbnails, parts: dict[str, Split], place: int) -> tuple[Member, int]:
     """Returns an image and its position in its split."""
     number = int(np.searchsorted(images.starts, place, side="right")) - 1
     name, index = images.names[number], place - int(images.starts[number])
     return duplicates.member(name, parts[name], index), index
 
 
-def _prepare(parts: dict[str, Split]) -> _Set:
-    """Returns thumbnails and descriptors; memory holds some 1.5 KiB an image."""
-    sizes = [len(split) for split in parts.values()]
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    grey = np.empty((starts[-1], thumbnails.SIDE, thumbnails.SIDE), np.uint8)
-    largest = max(parts.values(), key=len)
-    sample = largest.images[:: max(1, len(largest) // 2000)]
-    described = [thumbnails.describe(block) for _, block in thumbnails.blocks(sample)]
-    directions = thumbnails.principal(np.concatenate(described), _DIMENSIONS)
-    mirror = thumbnails.mirror_order(largest.images.shape[-1])
-    plain = np.empty((starts[-1], directions.shape[1]), np.float32)
-    mirrored = np.empty_like(plain)
-    for start, split in zip(starts.tolist(), parts.values(), strict=False):
-        for first, block in thumbnails.blocks(split.images):
-            at = slice(start + first, start + first + len(block))
-            grey[at] = np.rint(np.clip(thumbnails.grey(block), 0, 255))
-            descriptors = thumbnails.describe(block)
-            plain[at] = descriptors @ directions
-            mirrored[at] = descriptors[:, mirror] @ directions
-    labels = splits.strata(np.concatenate([split.labels for split in parts.values()]))
-    return _Set(tuple(parts), starts, labels, grey, plain, mirrored)
-
-
-def _tasks(images: _Set) -> Iterator[tuple[slice, slice, bool]]:
-    """Yields (rows, columns, in one split) of all products that are to be made.
-
-    Of two splits the smaller one has the rows, for each of which the best columns are kept.
-    """
-    bounds = list(zip(images.starts[:-1].tolist(), images.starts[1:].tolist(), strict=True))
-    for i, one in enumerate(bounds):
-        for other in bounds[i:]:
-            rows, columns = sorted((one, other), key=lambda each: each[1] - each[0])
-            for start in range(*rows, _ROWS):
-                stop = min(start + _ROWS, rows[1])
-                first = start if one is other else columns[0]
-                yield slice(start, stop), slice(first, columns[1]), one is other
-
-
-def _candidates(
-    images: _Set, within: bool, pool: ThreadPoolExecutor, quiet: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns (int [n], int [n], bool [n]): two places, and whether the second is mirrored."""
-
-    def best(task: tuple[slice, slice, bool]) -> list[tuple[np.ndarray, np.ndarray, bool]]:
-        rows, columns, same = task
-        found = []
-        most = _MOST_OWN if same and not within else _MOST
-        for flipped, count in zip((False, True), most, strict=True):
-            queries = (images.mirrored if flipped else images.plain)[rows]
-            pieces = []
-            for start in range(columns.start, columns.stop, _COLUMNS):
-                stop = min(start + _COLUMNS, columns.stop)
-                products = queries @ images.plain[start:stop].T
-                if same:
-                    place = np.arange(rows.start, rows.stop)[:, None]
-                    if start < rows.stop:
-                        products[np.arange(start, stop) <= place] = -1
-                    if not within:
-                        labels = images.labels[rows][:, None]
-                        products[images.labels[start:stop] == labels] = -1
-                row, column = _largest(products, count)
-                pieces.append((row, column + start, products[row, column]))
-            row, column, product = (np.concatenate(each) for each in zip(*pieces, strict=True))
-            order = np.lexsort((column, -product, row))
-            row, column = row[order], column[order]
-            rank = np.arange(len(row)) - np.searchsorted(row, row)
-            keep = rank < count
-            found.append((row[keep] + rows.start, column[keep], flipped))
-        return found
-
-    tasks, pieces = list(_tasks(images)), []
-    total = sum(rows.stop - rows.start for rows, _, _ in tasks)
-    with progress.Counter(total, "comparing", quiet=quiet) as counter:
-        for (rows, _, _), found in zip(tasks, pool.map(best, tasks), strict=True):
-            pieces += found
-            counter.update(rows.stop - rows.start)
-    flags = [np.full(len(rows), flipped) for rows, _, flipped in pieces]
-    ones, others = (np.concatenate([piece[k] for piece in pieces]) for k in (0, 1))
-    first = np.minimum(ones, others)
-    return first, np.maximum(ones, others), np.concatenate(flags)
-
-
-def _largest(products: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (rows, columns) of the largest products of each row, at least `most` where it has.
-
-    The largest of every 16 columns is found first: a row's best ones are in the best of these.
-    """
-    count, width = products.shape
-    groups = width // 16
-    if groups < 2 * most:
-        rows, columns = np.nonzero(products >= _PRODUCT)
-        return rows, columns
-    head = products[:, : groups * 16].reshape(count, 16, groups)
-    tops = head.max(axis=1)
-    least = np.maximum(np.partition(tops, -most, axis=1)[:, -most], _PRODUCT)
-    row, group = np.nonzero(tops >= least[:, None])
-    which, member = np.nonzero(head[row, :, group] >= least[row, None])
-    tail_row, tail = np.nonzero(products[:, groups * 16 :] >= least[:, None])
-    rows = np.concatenate([row[which], tail_row])
-    return rows, np.concatenate([member * groups + group[which], tail + groups * 16])
-
-
 def _confirm(
-    images: _Set,
+    images: Thumbnails,
     ones: np.ndarray,
     others: np.ndarray,
     flipped: np.ndarray,
@@ -302,7 +173,7 @@ def _half(pictures: np.ndarray) -> np.ndarray:
     return pictures.reshape(len(pictures), side, 2, side, 2).mean(axis=(2, 4))
 
 
-def _threshold(images: _Set, pool: ThreadPoolExecutor) -> float:
+def _threshold(images: Thumbnails, pool: ThreadPoolExecutor) -> float:
     """Returns the least similarity of a pair, which random pairs of one class hardly ever have."""
     random = np.random.default_rng(0)
     order = random.permutation(len(images.labels))

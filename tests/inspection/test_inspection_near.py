@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from cnn_jax.data import Split
-from cnn_jax.inspection import near, registration, thumbnails
+from cnn_jax.inspection import candidates, near, registration, thumbnails
 
 RNG = np.random.default_rng(3)
 
@@ -89,7 +89,7 @@ def test_blocks_find_what_one_product_of_all_finds(monkeypatch, originals):
     assert {pair.positions for pair in whole.pairs} == {(50, 0), (3, 1), (17, 2)}
     assert all(pair.mirrored for pair in whole.pairs)
     for name, size in (("_ROWS", 25), ("_COLUMNS", 33), ("_TASK", 50)):
-        monkeypatch.setattr(near, name, size)
+        monkeypatch.setattr(near if name == "_TASK" else candidates, name, size)
     assert {pair.positions for pair in near.find(parts).pairs} == {
         pair.positions for pair in whole.pairs
     }
@@ -128,7 +128,7 @@ def test_images_of_eight_pixels_are_not_compared():
 
 def test_the_largest_products_of_each_row_are_among_those_returned():
     products = RNG.normal(size=(7, 1003)).astype(np.float32)
-    rows, columns = near._largest(products, 5)
+    rows, columns = candidates._largest(products, 5)
     for row in range(7):
         best = set(np.argsort(-products[row])[:5].tolist())
         assert best <= set(columns[rows == row].tolist())
