@@ -58,7 +58,7 @@ const sceneWindow = (contents) => {
   const presets = Object.entries(KERNELS).map(([key, [name]]) => [key, name]);
   if (filters && filters.kh === filters.kw) for (let k = 0; k < Math.min(filters.outputs, 16); k++) presets.push([`own-${k}`, `this network's filter ${k + 1}`]);
 
-  const input = canvasOf("input with the window", 10, 10, { id: "window-input" });
+  const input = canvasOf("input with the window: drag it, or use the arrow keys", 10, 10, { id: "window-input" });
   const output = canvasOf("output of the window", 10, 10, { id: "window-output" });
   const grid = make("div", { class: "kernel", role: "group", "aria-label": "the kernel's numbers" });
   const formula = make("p", { class: "formula", id: "window-formula" });
@@ -228,7 +228,7 @@ const sceneChannels = (contents) => {
   const colour = channels === 3 ? ["red", "green", "blue"] : ["grey"];
   const own = make("div", {});
   if (filters) {
-    const planes = Array.from({ length: filters.inputs }, (_, c) => canvasOf(`plane ${colour[c] ?? c + 1} of the picture`, width, height, { class: "pixels" }));
+    const planes = Array.from({ length: filters.inputs }, (_, c) => canvasOf(`plane ${colour[c] ?? c + 1} of the picture with the window: drag it, or use the arrow keys`, width, height, { class: "pixels" }));
     const slabs = planes.map((_, c) => canvasOf(`slab ${c + 1} of the filter`, filters.kw, filters.kh, { class: "pixels tiny" }));
     const line = liveLine({ class: "formula", id: "channels-sum" });
     const show = () => {
