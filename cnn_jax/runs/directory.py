@@ -8,6 +8,7 @@ weights.json       the pretrained weights that the run started from, where it di
 code.json          the user's own code that the run needs, where it does
 history.json       one record an epoch
 result.json        the results of training and evaluation
+trust.json         what was promised of a checkpoint, and on which images; trust.npz its features
 checkpoints/       states (see training/checkpoints.py)
 figures/           PNG files
 events.out.*       TensorBoard

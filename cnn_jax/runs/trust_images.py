@@ -77,7 +77,7 @@ def of_run(run: Any, network: Network, fresh: Split | None, source: str, say: Sa
         say(f"the {len(test):,} images of the split test, divided by a hash of their names")
         note = "No setting may have been chosen by the split test."
         return _divided(network(test), "the split test, divided by a hash", 1, (note,))
-    chosen = _chosen_among(run)
+    chosen = chosen_among(run)
     what = "the split test, which is the validation split too" if "test" in own else "validation"
     say(f"{what} is all there is: {len(own['validation']):,} images, divided by a hash")
     better = "fresh images (trust.path) or dataset.calibration_fraction have no such fault."
@@ -115,7 +115,7 @@ def _same(one: Split, other: Split) -> bool:
     return one.images.shape == other.images.shape and bool((one.images == other.images).all())
 
 
-def _chosen_among(run: Any) -> int:
+def chosen_among(run: Any) -> int:
     """Returns among how many checkpoints and trials validation images chose this network.
 
     A checkpoint that was asked for by name, the last or that of a step, was not chosen by them. In

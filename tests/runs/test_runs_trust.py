@@ -1,6 +1,7 @@
 """The command `trust` on a run, and what predict, evaluate, report and Python make of it."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 import cnn_jax
 from cnn_jax.data import Split
 from cnn_jax.errors import UsageError
+from cnn_jax.runs import trust_images
 from cnn_jax.trust import corruptions
 
 
@@ -150,6 +152,21 @@ def test_a_run_whose_validation_is_its_test_split_pays_for_the_choice(finished):
     last = cnn_jax.load(finished, "last")
     last.__dict__["data"] = data
     assert last.trust(max_error=0.4).record["data"]["chosen_among"] == 1
+
+
+def test_a_trial_of_a_sweep_was_chosen_among_the_checkpoints_of_all_trials(tmp_path):
+    epochs = [{"epoch": i, "step": i, "validation_accuracy": 0.5} for i in range(1, 5)]
+    for i in range(3):
+        place = tmp_path / "trials" / f"{i:04}" / "seed0"
+        place.mkdir(parents=True)
+        (place / "config.json").write_text("{}")
+        (place / "history.json").write_text(json.dumps(epochs[: i + 2]))
+    run = types.SimpleNamespace(directory=place, history=epochs, checkpoint="last")
+    assert trust_images.chosen_among(run) == 2 + 3 + 4
+    alone = types.SimpleNamespace(directory=tmp_path / "run", history=epochs, checkpoint="best")
+    assert trust_images.chosen_among(alone) == 4
+    alone.checkpoint = "last"
+    assert trust_images.chosen_among(alone) == 1
 
 
 def test_images_are_held_out_to_calibrate_and_trained_on_by_nobody(places, monkeypatch):
