@@ -1,6 +1,7 @@
 """Measures how many flipped labels of CIFAR-10 are found among the least likely ones.
 
-    python benchmarks/label_errors.py --methods=retrain,heads --folds=2
+    python benchmarks/label_errors.py --methods=retrain --folds=2
+    python benchmarks/label_errors.py --config=digits_lenet --methods=retrain,heads --folds=4
 
 A share of the training labels is replaced by another class, drawn by a seed. `retrain` trains the
 preset anew for each fold; `heads` trains it once on all of these labels, and then fits a linear
@@ -11,6 +12,7 @@ and pictures and tables beside the JSON into the folder that --keep names.
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -31,6 +33,13 @@ from cnn_jax.training import start  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "label_errors.json"
 PAGE = ROOT / "docs" / "results" / "label_errors.md"
+
+
+_HEAD = (
+    "| preset | method | folds | epochs | flipped | labels as predicted | found, by probability "
+    "| by margin | doubted | of the flipped, doubted | of the doubted, flipped "
+    "| estimated share wrong | CPU time |"
+)
 
 
 def flip(
@@ -77,6 +86,7 @@ def main() -> None:
     parser.add_argument("--keep", type=pathlib.Path)
     given = parser.parse_args()
     runtime.start()
+    say = functools.partial(print, flush=True)
     config = out_of_fold.shortened(cnn_jax.preset(given.config), given.epochs)
     if given.width is not None:
         config = config.replace({"model.width": given.width})
@@ -86,19 +96,21 @@ def main() -> None:
     train = dataclasses.replace(data.train, labels=labels)
     data = Data(data.info, {"train": train, "validation": data.validation}, config.dataset)
     results = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-    for method in given.methods.split(","):
+    for method in filter(None, given.methods.split(",")):
         began, cpu = time.monotonic(), time.process_time()
         fold_of = out_of_fold.assign(data, given.folds, "--folds")
         if method == "retrain":
-            p = out_of_fold.by_retraining(config, data, fold_of, print)
+            p = out_of_fold.by_retraining(config, data, fold_of, say)
         else:
-            p = out_of_fold.by_heads(start.train(config, data), data, fold_of, print)
+            p = out_of_fold.by_heads(start.train(config, data), data, fold_of, say)
         if given.keep is not None:
             given.keep.mkdir(parents=True, exist_ok=True)
             np.savez(given.keep / f"{method}.npz", p=p, which=which, labels=labels)
             found = label_errors.ranked(train, data.info.class_names, p, method, given.folds)
             found.save(given.keep / method)
-        results[method] = {
+        results[f"{given.config} {method}"] = {
+            "examples": len(labels),
+            "method": method,
             "config": given.config,
             "epochs": config.train.epochs,
             "width": config.model.width,
@@ -110,46 +122,39 @@ def main() -> None:
             "cpu_seconds": round(time.process_time() - cpu),
             "cores": len(os.sched_getaffinity(0)),
         }
-        print(json.dumps(results[method], indent=1), flush=True)
+        print(json.dumps(results[f"{given.config} {method}"], indent=1), flush=True)
         RESULT.write_text(json.dumps(results, indent=2) + "\n")
     PAGE.write_text(page(results))
 
 
 def page(results: dict[str, Any]) -> str:
     """Returns the page of the results."""
-    lines = [
-        "# Flipped labels of CIFAR-10, found",
-        "",
-        "Made by `python benchmarks/label_errors.py`; the figures are in",
-        "[label_errors.json](../../benchmarks/results/label_errors.json). Labels of training",
-        "images were replaced by another class, drawn by a seed; networks that were not trained on",
-        "an image say how likely its label is (confident learning, Northcutt et al. 2021,",
-        "arXiv:1911.00068). *Found* is the share of the flipped labels among the least likely",
-        "ones, as many as were flipped.",
-        "",
-        "| method | folds | epochs | labels as predicted | found by margin | by probability "
-        "| doubted | of the flipped | of these flipped | estimated wrong | CPU time |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+    rows = [
+        f"| `{r['config']}` | {r['method']} "
+        f"| {r['folds']} | {r['epochs']} | {r['flipped']:,} of {r['examples']:,} "
+        f"| {r['as_predicted']:.4f} | **{r['found_by_probability']:.4f}** "
+        f"| {r['found_by_margin']:.4f} | {r['doubted']:,} | {r['doubted_found']:.4f} "
+        f"| {r['doubted_flipped']:.4f} | {r['estimated_share']:.4f} | {r['cpu_seconds']:,} s |"
+        for r in results.values()
     ]
-    for method, r in results.items():
-        lines.append(
-            f"| {method} ({r['config']}, width {r['width']}) | {r['folds']} | {r['epochs']} "
-            f"| {r['as_predicted']:.4f} | **{r['found_by_margin']:.4f}** "
-            f"| {r['found_by_probability']:.4f} | {r['doubted']:,} | {r['doubted_found']:.4f} "
-            f"| {r['doubted_flipped']:.4f} | {r['estimated_share']:.4f} "
-            f"| {r['cpu_seconds']:,} s |"
-        )
-    first = next(iter(results.values()))
-    lines += [
-        "",
-        f"{first['flipped']:,} of 50,000 labels were flipped ({first['share']:.0%}, seed "
-        f"{first['seed']}).",
-        "`retrain` trains the preset once for each fold, on the other folds, and `heads` trains it",
-        "once on all labels and fits a linear classifier for each fold on the pooled features.",
-        "Seconds are of processor time over both cores; the machine had other work.",
-        "",
-    ]
-    return "\n".join(lines)
+    return f"""# Flipped labels, found
+
+Made by `python benchmarks/label_errors.py`; the figures are in
+[label_errors.json](../../benchmarks/results/label_errors.json). A share of the training labels was
+replaced by another class, drawn by seed 0. Networks that were not trained on an image say how
+likely its label is (confident learning, Northcutt et al. 2021, arXiv:1911.00068). *Found* is the
+share of the flipped labels among the least likely ones, as many as were flipped: by the
+probability of the label, which is the order of `data --workdir=RUN`, and by its margin.
+
+{_HEAD}
+|{"---|" * 13}
+{chr(10).join(rows)}
+
+`retrain` trains the preset once for each fold, on the other folds. `heads` trains it once on all
+labels, flipped ones too, and fits a linear classifier for each fold on the features: these are not
+out of fold, since the network has seen every label. *Doubted* are the labels of images that are
+confidently of another class. Seconds are of processor time; the machine had other work.
+"""
 
 
 if __name__ == "__main__":

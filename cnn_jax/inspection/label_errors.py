@@ -27,7 +27,7 @@ class LabelErrors:
     Attributes:
         split: the training examples.
         class_names: label i is class_names[i].
-        order: int [n], positions in the split, by the margin of the given class over the others.
+        order: int [n], positions in the split, by the probability of the given class.
         probabilities: float32 [n, classes], out of fold, in the order of the split.
         doubted: bool [n], in the order of the split: confidently of another class than the label.
         joint: float [classes, classes], the estimated shares of (label, true class).
@@ -171,11 +171,12 @@ def ranked(
 ) -> LabelErrors:
     """Returns the labels of a split, ranked by probabilities that are out of fold."""
     labels = np.asarray(split.labels)
+    own = probabilities[np.arange(len(labels)), labels]
     likely = confident.confident_classes(labels, probabilities)
     return LabelErrors(
         split=split,
         class_names=class_names,
-        order=np.argsort(confident.margins(labels, probabilities), kind="stable"),
+        order=np.lexsort((confident.margins(labels, probabilities), own)),
         probabilities=probabilities,
         doubted=(likely >= 0) & (likely != labels),
         joint=confident.estimated_joint(labels, probabilities),
