@@ -33,6 +33,7 @@ _OUTSIDE = (
     "dataset.group_column",
     "dataset.group",
     "dataset.label",
+    "dataset.bit_depth",
 )
 
 
@@ -167,6 +168,8 @@ def _examples(
     Images whose place was given are the run's own where they are those that it was trained on.
     """
     places = {path for path in invocation.overrides if path in _OUTSIDE}
+    if places == {"dataset.bit_depth"}:  # without other images it would be another configuration
+        places = set()
     failed: UserError | None = None
     if places <= set(_MOVED):
         directory, run = load_run(invocation)

@@ -17,7 +17,7 @@ from cnn_jax import files, text
 from cnn_jax.cli import console, findings, verdicts
 from cnn_jax.cli.evaluate import load_run
 from cnn_jax.cli.invocation import Invocation
-from cnn_jax.data import cache, images, named
+from cnn_jax.data import bit_depth, cache, images, named
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.reporting import tables
 from cnn_jax.runs import recorder
@@ -30,13 +30,14 @@ def run_command(invocation: Invocation) -> int:
     """Prints the classes of image files, or writes them to a file, and returns the exit code."""
     if invocation.format == "markdown":
         raise UsageError("--format=markdown: predict prints table, json or csv")
-    # Here it says what to do with a file of the command line, not with one of the data set.
+    # Here they say what to do with a file of the command line, not with one of the data set.
     overrides = dict(invocation.overrides)
     on_error = overrides.pop("dataset.on_error", "refuse")
+    depth = overrides.pop("dataset.bit_depth", "auto")
     _, run = load_run(dataclasses.replace(invocation, overrides=overrides))
     predictions: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
-    for paths, pixels in _read(named.expand(invocation.arguments), run, on_error, failures):
+    for paths, pixels in _read(named.expand(invocation.arguments), run, on_error, depth, failures):
         found = run.predict(pixels)
         if run.data_info.multilabel:
             predictions += findings.predicted(paths, found)
@@ -50,12 +51,19 @@ def run_command(invocation: Invocation) -> int:
 
 
 def _read(
-    paths: Sequence[str], run: Run, on_error: str, failures: list[dict[str, str]]
+    paths: Sequence[str], run: Run, on_error: str, depth: str, failures: list[dict[str, str]]
 ) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Yields (paths, images) of some files at a time; failures gets those that are skipped."""
+    """Yields (paths, images) of some files at a time; failures gets those that are skipped.
+
+    16-bit values are read with the run's bits, unless `depth` says others.
+    """
     if run.data_info.dtype != "uint8":
         raise UsageError("the run was trained on float arrays; give it such in Python, not files")
     how = images.like(run.data_info, run.experiment.dataset.max_megapixels)
+    if depth != "auto":
+        how = dataclasses.replace(how, bit_depth=int(depth))
+    elif line := bit_depth.dark(paths, how.bit_depth, how.max_megapixels):
+        logging.warning("%s", line)
 
     def read(path: str) -> np.ndarray | images.ImageError:
         try:

@@ -1,6 +1,5 @@
 """Decodes one image file to one array; no other place decodes images."""
 
-import contextlib
 import dataclasses
 import os
 from pathlib import Path
@@ -196,46 +195,6 @@ def is_stored_grey(source: Path | bytes) -> bool:
         return image is not None and image.mode in ("1", "L", "LA", "I", "I;16", "I;16B")
     except Exception as error:  # damaged files make Pillow raise nearly anything
         raise ImageError("image", str(error)) from error
-
-
-class Largest(NamedTuple):
-    """The largest value of an image of 16 bits, and whether it has several channels."""
-
-    largest: int
-    colour: bool
-
-
-def largest_of_16_bits(path: Path, max_megapixels: int = MAX_MEGAPIXELS) -> Largest | None:
-    """Returns the largest value of an image of 16 bits; None for any other file, or a damaged one.
-
-    Of colours Pillow reads the upper 8 bits alone; their value is the largest that it may be.
-    """
-    try:
-        if not path.is_file():  # a pipe would be waited for
-            return None
-        with path.open("rb") as file:
-            head = file.read(encoded_images.HEAD)
-        kind = encoded_images.kind(head)
-        name = None if kind is None else kind.name
-        is_deep_png = name == "PNG" and head[24:25] == b"\x10"
-        if not is_deep_png and name not in ("TIFF", "DICOM"):
-            return None
-        data = path.read_bytes()
-    except OSError:  # decoding names it, where it is refused or skipped
-        return None
-    limit = max_megapixels * 1_000_000
-    for version in encoded_images.versions(data):
-        with contextlib.suppress(Exception):
-            image = encoded_images.open_image(version)
-            if image is None or encoded_images.pixels_to_decode(image, image.size) > limit:
-                continue
-            grey = image.mode.startswith("I")
-            if grey or is_deep_png or getattr(image, "has_16_bits_in_colour", False):
-                with image:
-                    largest = int(np.asarray(image).max())
-                return Largest(largest if grey else largest * 256 + 255, not grey)
-            return None
-    return None
 
 
 def _check_pixels(

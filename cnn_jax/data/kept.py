@@ -45,10 +45,9 @@ def kept(kind: str, splits: Sequence[Encoded], settings: Any, look: Callable[[],
     return found
 
 
-def paths(splits: Sequence[Encoded]) -> list[Path]:
-    """Returns the files of splits, as far as their images are in files of their own."""
-    blocks = (sources for each in splits for _, _, sources in each.blocks())
-    return [path for sources in blocks for path in sources if isinstance(path, Path)]
+def sources(splits: Sequence[Encoded]) -> list[Path | bytes]:
+    """Returns the images of splits: their files, or the bytes that a table holds."""
+    return [source for each in splits for _, _, block in each.blocks() for source in block]
 
 
 def _sum(values: Any) -> str:

@@ -72,7 +72,8 @@ def load(
         chosen.pop("test", None)
 
     stored = [each for each in source.splits.values() if isinstance(each, cache.Encoded)]
-    looked_at = stored if source.root is not None or config.bit_depth != "auto" else []
+    in_files = source.root is not None or config.name in _FILES
+    looked_at = stored if in_files or config.bit_depth != "auto" else []
     bits = (
         bit_depth.choose(looked_at, config.bit_depth, notes, config.max_megapixels)
         if looked_at

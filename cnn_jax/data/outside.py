@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 
 from cnn_jax import experiment, text
-from cnn_jax.data import groups, loading
+from cnn_jax.data import bit_depth, groups, kept, loading
+from cnn_jax.data.cache import Encoded
 from cnn_jax.data.splits import DataInfo, Split
 from cnn_jax.errors import RunError, UsageError
 
@@ -15,8 +16,8 @@ def load(
 ) -> tuple[Split, tuple[str, ...]]:
     """Returns (examples, notes) of a data set whose classes a run knows.
 
-    The images are decoded as the run's were: in their size, channels and bit depth,
-    with another aspect resized the same way.
+    The images are decoded as the run's were: in their size, channels and, unless
+    `config.bit_depth` says another, bit depth, with another aspect resized the same way.
 
     Args:
         config: where the images are.
@@ -44,9 +45,21 @@ def load(
     size = height if height == width else None
     section = dataclasses.replace(config, image_size=size, resize=info.resize)
     notes = list(source.notes)
+    missing = [name for name in info.class_names if name not in source.class_names]
+    if info.multilabel and missing:
+        notes.append(
+            f"{config.path or config.name} does not name {', '.join(missing)}: no image counts as "
+            "having it, whether or not anybody looked for it"
+        )
+    wanted = list(source.splits) if split is None else [split]
+    bits = info.bit_depth if config.bit_depth == "auto" else int(config.bit_depth)
+    stored = [each for name in wanted if isinstance(each := source.splits[name], Encoded)]
+    if bits == info.bit_depth and stored:
+        line = bit_depth.dark(kept.sources(stored), bits, config.max_megapixels)
+        notes += [line] if line else []
     parts: list[Split] = []
-    for name in source.splits if split is None else [split]:
-        found = loading.open_split(source, name, section, notes, quiet, info.bit_depth, channels)
+    for name in wanted:
+        found = loading.open_split(source, name, section, notes, quiet, bits, channels)
         if found.images.shape[1:] != info.image_shape or found.images.dtype != info.dtype:
             raise UsageError(
                 f"the images of {config.path or config.name} are {found.images.dtype} of shape "

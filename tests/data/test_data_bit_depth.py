@@ -1,13 +1,15 @@
 """Images of 16 bits whose values use fewer: read over a data set, not one by one."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
 import cnn_jax
 from cnn_jax import data, experiment
+from cnn_jax.data import bit_depth, outside, splits
 from cnn_jax.data import images as decoding
-from cnn_jax.data import splits
 from cnn_jax.errors import RunError
 
 
@@ -102,8 +104,8 @@ def test_files_of_8_bits_are_not_spoken_of(tmp_path):
 
 def test_colours_of_16_bits_that_would_be_black_are_refused(folder, monkeypatch):
     section = folder(4095)
-    found = decoding.Largest(4095, True)
-    monkeypatch.setattr(decoding, "largest_of_16_bits", lambda *_, **__: found)
+    found = bit_depth.Largest(4095, True)
+    monkeypatch.setattr(bit_depth, "largest_of_16_bits", lambda *_, **__: found)
     with pytest.raises(RunError, match="24 images are of 16 bits in colour"):
         data.load(section)
 
@@ -123,10 +125,10 @@ def test_a_16_bit_png_in_colour_is_told_by_its_header(tmp_path):
     parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     path = tmp_path / "colour.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts))
-    assert decoding.largest_of_16_bits(path) == (3 * 256 + 255, True)
+    assert bit_depth.largest_of_16_bits(path) == (3 * 256 + 255, True)
     path.write_bytes(path.read_bytes()[:40])
-    assert decoding.largest_of_16_bits(path) is None
-    assert decoding.largest_of_16_bits(tmp_path / "missing.png") is None
+    assert bit_depth.largest_of_16_bits(path) is None
+    assert bit_depth.largest_of_16_bits(tmp_path / "missing.png") is None
 
 
 def test_a_run_reads_what_it_predicts_as_it_was_trained(folder, tmp_path):
@@ -153,3 +155,35 @@ def test_an_experiment_saved_before_there_was_the_setting_has_16_bits():
     saved = experiment.to_dict(experiment.Experiment())
     assert saved["dataset"].pop("bit_depth") == "auto"
     assert experiment.from_dict(saved).dataset.bit_depth == "16"
+
+
+def test_encoded_images_in_a_table_have_the_range_of_all_of_them(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    def png(value: int) -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(np.full((8, 8), value, np.uint16)).save(file, "PNG")
+        return file.getvalue()
+
+    rows = [{"bytes": png(150 * i + 40), "path": f"{i}.png"} for i in range(24)]
+    table = pyarrow.table({"image": rows, "label": ["ill", "well"] * 12})
+    parquet.write_table(table, tmp_path / "x.parquet")
+    section = experiment.Dataset(name="table", path=str(tmp_path / "x.parquet"), image_size=8)
+    loaded = data.load(section)
+    assert loaded.info.bit_depth == 12
+    assert max(values(loaded).values()) == round(3490 * 255 / 4095)
+
+
+def test_images_from_elsewhere_that_would_be_nearly_black_are_noted(folder):
+    section = folder(4095)
+    of_8_bits = splits.DataInfo.from_dict(data.load(section).info.to_dict() | {"bit_depth": 16})
+    split, notes = outside.load(section, of_8_bits, quiet=True)
+    assert split.images.max() == 16
+    (note,) = [note for note in notes if "nearly black" in note]
+    assert "24 images of 16-bit values, the largest 4095, read as 16 bits" in note
+    assert "--dataset.bit_depth=12 reads them as 12" in note
+    chosen = experiment.Dataset(**{**vars(section), "bit_depth": "12"})
+    split, notes = outside.load(chosen, of_8_bits, quiet=True)
+    assert split.images.max() == 255
+    assert not [note for note in notes if "nearly black" in note]
