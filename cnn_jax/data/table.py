@@ -55,7 +55,7 @@ def source(config: experiment.Dataset, least_classes: int = 2, multilabel: bool 
         config: the section "dataset" of an experiment.
         least_classes: how few classes there may be.
         multilabel: whether an image may have several classes, or none: several columns that are 1,
-            or names with | between them.
+            names with | between them (an empty cell is none), or a row for each.
 
     Raises:
         UsageError: no path is given, or a column that is named is not there.
@@ -68,7 +68,10 @@ def source(config: experiment.Dataset, least_classes: int = 2, multilabel: bool 
     columns = _columns(config, table, notes)
     root = path.parent if config.root is None else places.place(config.root, "--dataset.root")
     found, problems = _rows(table, columns, config, root.resolve(), multilabel)
-    found = _without_repeats(found, problems, notes)
+    by_name = multilabel and config.label_columns is None
+    found = _without_repeats(found, problems, notes, unite=by_name)
+    if by_name and (empty := sum(not row.label for row in found)):
+        notes.append(f"{text.plural(empty, 'image')} without a finding: the cell is empty")
     if problems and config.on_error == "refuse":
         more = f" (and {len(problems) - 1} more like it)" if len(problems) > 1 else ""
         raise RunError(f"{problems[0]}{more}; mend it, or go on with --dataset.on_error=skip")
@@ -110,8 +113,7 @@ def source(config: experiment.Dataset, least_classes: int = 2, multilabel: bool 
     else:
         stored = [each for each in encoded.values() if isinstance(each, Encoded)]
         group_of = patients.group_of(stored, notes)
-    are_files = all(isinstance(row.source, Path) for row in found)
-    where = root.resolve() if are_files else None
+    where = root.resolve() if all(isinstance(row.source, Path) for row in found) else None
     return Source("table", "", names, encoded, tuple(notes), where, group_of, findings)
 
 
@@ -213,8 +215,10 @@ def _label(value: object, multilabel: bool) -> str:
     """Returns the class or classes that a cell names; ValueError says why it names none."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
+    if isinstance(value, list):  # of Parquet
+        value = "|".join(map(str, value))
     label = "" if value is None else str(value).strip()
-    if not label or label.lower() == "nan":
+    if label.lower() == "nan" or not (label or multilabel):
         raise ValueError("has no class")
     if multilabel:
         return _BETWEEN.join(sorted({part.strip() for part in label.split("|")} - {""}))
@@ -268,16 +272,21 @@ def _image(value: object, root: Path, number: int) -> tuple[str, Path | bytes]:
     raise ValueError(f"names {given!r}, which is not in {root}")
 
 
-def _without_repeats(found: list[_Row], problems: list[str], notes: list[str]) -> list[_Row]:
-    """Returns each image once; one with two classes or two splits is a problem."""
+def _without_repeats(
+    found: list[_Row], problems: list[str], notes: list[str], unite: bool
+) -> list[_Row]:
+    """Returns each image once, or what is wrong; `unite`: with the findings of all its rows."""
     by_id: dict[str, list[_Row]] = collections.defaultdict(list)
     for row in found:
         by_id[row.id].append(row)
     kept, repeated = [], 0
     for name, same in by_id.items():
+        if unite:
+            findings = _BETWEEN.join(sorted({part for row in same for part in _parts(row.label)}))
+            same = [dataclasses.replace(row, label=findings) for row in same]
         first = same[0]
         for what, kind in (("label", "classes"), ("split", "splits"), ("group", "groups")):
-            values = sorted({getattr(row, what) for row in same})
+            values = sorted({getattr(row, what).replace(_BETWEEN, "|") for row in same})
             if len(values) > 1:
                 problems.append(f"{same[1].where}: {name} has two {kind}, {' and '.join(values)}")
                 break
@@ -285,5 +294,6 @@ def _without_repeats(found: list[_Row], problems: list[str], notes: list[str]) -
             kept.append(first)
             repeated += len(same) - 1
     if repeated:
-        notes.append(f"{text.plural(repeated, 'row')} repeated: each image counts once")
+        how = "each image counts once" + (", with the findings of all of its rows" if unite else "")
+        notes.append(f"{text.plural(repeated, 'row')} repeated: {how}")
     return kept

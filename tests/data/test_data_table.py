@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from cnn_jax import data, experiment
-from cnn_jax.data import rows, table
+from cnn_jax.data import outside, rows, table
 from cnn_jax.errors import RunError, UsageError
 from tests import tiny
 
@@ -192,3 +192,43 @@ def test_classes_of_one_number_have_one_order(folder):
 def test_settings_of_tables_belong_to_tables():
     with pytest.raises(UsageError, match=r"image_column belongs to dataset\.name=table"):
         experiment.Experiment(dataset=experiment.Dataset(image_column="x"))
+
+
+@pytest.mark.parametrize("kind", ["pipes", "rows", "lists"])
+def test_several_findings_as_names_as_rows_and_as_lists(folder, kind):
+    findings = [["b", "a"], ["a"], [], ["b"]] * 3
+    cells = [[f"img/{i}.png", names] for i, names in enumerate(findings)]
+    if kind == "lists":
+        values = {"path": [path for path, _ in cells], "label": [names for _, names in cells]}
+        pyarrow.parquet.write_table(pyarrow.table(values), folder / "t.parquet")
+        path = str(folder / "t.parquet")
+    else:
+        lines = [[path, "|".join(names)] for path, names in cells]
+        if kind == "rows":
+            lines = [[path, name] for path, names in cells for name in names or [""]]
+        path = write(folder, ["path", "label"], lines)
+    section = experiment.Dataset(name="table", path=path)
+    found = data.load(section, quiet=True, multilabel=True)
+    assert found.info.class_names == ("a", "b")
+    for split in found.splits.values():
+        for id_, row in zip(split.ids, split.labels, strict=True):
+            names = findings[int(Path(id_).stem)]
+            assert row.tolist() == [int("a" in names), int("b" in names)]
+    assert "3 images without a finding: the cell is empty" in found.info.notes
+    repeated = "3 rows repeated: each image counts once, with the findings of all of its rows"
+    assert (repeated in found.info.notes) == (kind == "rows")
+    if kind == "pipes":
+        other = write(folder, ["path", "label"], plain(), "other.csv")
+        _, notes = outside.load(experiment.Dataset(name="table", path=other), found.info)
+        assert not [note for note in notes if "does not name" in note]
+        other = write(folder, ["path", "label"], plain()[::2], "other.csv")
+        _, notes = outside.load(experiment.Dataset(name="table", path=other), found.info)
+        assert [note for note in notes if f"{other} does not name a: no image counts" in note]
+
+
+def test_columns_of_several_findings_that_contradict_each_other_are_named(folder):
+    lines = [[f"img/{i}.png", i % 2, 1] for i in range(12)]
+    path = write(folder, ["path", "a", "b"], [*lines, ["img/0.png", 1, 1]])
+    section = experiment.Dataset(name="table", path=path, label_columns="a,b")
+    with pytest.raises(RunError, match=r"img/0.png has two classes, a\|b and b"):
+        data.load(section, quiet=True, multilabel=True)
