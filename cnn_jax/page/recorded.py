@@ -1,4 +1,4 @@
-"""Feature maps and an occlusion map computed beforehand, for networks too large for the page."""
+"""Feature maps and maps of evidence computed beforehand, for networks too large for the page."""
 
 import base64
 from collections.abc import Sequence
@@ -11,6 +11,8 @@ import numpy as np
 
 from cnn_jax import cpu
 from cnn_jax.evaluation import metrics
+from cnn_jax.explain import maps as evidence
+from cnn_jax.explain.network import Network
 from cnn_jax.page.pictures import values_of
 from cnn_jax.runs.trained import Run
 
@@ -22,7 +24,7 @@ _PATCHES = 7  # places of the grey patch along each axis
 
 
 def record(run: Run, apply: Any, stored: np.ndarray, span: Sequence[float]) -> dict[str, Any]:
-    """Returns maps, probabilities and occlusion maps of the first pictures.
+    """Returns maps, probabilities, occlusion maps and HiResCAM's maps of the first pictures.
 
     Args:
         run: the network.
@@ -60,12 +62,13 @@ def record(run: Run, apply: Any, stored: np.ndarray, span: Sequence[float]) -> d
     classify = jax.jit(
         lambda v, x: metrics.probabilities(apply(v, x)), compiler_options=cpu.compiler_options()
     )
-    p = np.asarray(p)
+    p, network = np.asarray(p), Network(run)
     return {
         "recorded": [
             {
                 "p": [float(x) for x in p[i]],
                 "occlusion": _occlusion(classify, run.variables, images[i], p[i]),
+                "evidence": _evidence(network, images[i], int(p[i].argmax())),
                 "layers": [
                     _layer(name, np.asarray(kept[i]), [int(x) for x in shape])
                     for name, kept, shape in zip(names, maps, shapes, strict=True)
@@ -73,6 +76,18 @@ def record(run: Run, apply: Any, stored: np.ndarray, span: Sequence[float]) -> d
             }
             for i in range(len(images))
         ]
+    }
+
+
+def _evidence(network: Network, image: np.ndarray, label: int) -> dict[str, Any] | None:
+    """Returns HiResCAM's map of the last feature map; None where there is none."""
+    if network.layer is None:
+        return None
+    found = np.asarray(evidence.hirescam(network, evidence.Subject(image, label)), np.float64)
+    return {
+        "layer": network.layer,
+        "shape": list(found.shape),
+        "values": [float(f"{x:.4g}") for x in found.ravel()],
     }
 
 

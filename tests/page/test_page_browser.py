@@ -431,6 +431,7 @@ def test_a_page_without_the_runs_images_and_one_of_recorded_maps(tab, run, tmp_p
     assert "does not run in the page" in notes[0]
     assert found["network"]["recorded"][0]["layers"][0]["name"] == "conv"
     assert "test" not in found
+    assert found["network"]["recorded"][0]["evidence"]["shape"] == [4, 4]
     path = tmp_path / "recorded.html"
     path.write_text(frame.document(found))
     opened(tab, path)
