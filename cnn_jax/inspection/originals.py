@@ -15,6 +15,7 @@ ODD_ASPECT = 2.0  # the longer side by the shorter one
 _MOST = 10_000  # images of a split whose headers are read
 _SHOWN = 8  # images that are kept, to be seen before and after
 _HEAD = 1 << 18  # bytes that hold the header of nearly any image
+_READ_WHOLE = ("TIFF", "DICOM", "HEIC")  # formats whose header may stand anywhere
 _BITS = {"1": 1, "I": 16, "I;16": 16, "I;16B": 16, "I;16L": 16, "F": 32}  # a channel; else 8
 _UPRIGHT_TURNS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 
@@ -117,9 +118,14 @@ def _shape(id_: str, image: bytes | Path) -> Shape | None:
     try:
         if isinstance(image, bytes):
             head = image
+        elif not image.is_file():  # a pipe would be waited for
+            return None
         else:
             with image.open("rb") as file:
                 head = file.read(_HEAD)
+                known = encoded_images.kind(head)
+                if known is not None and known.name in _READ_WHOLE:
+                    head += file.read()
         opened = encoded_images.open_image(head)
         if opened is None:
             return None
