@@ -22,6 +22,11 @@ const answered = (rows, labels, temperature, threshold) => {
   return { said, wrong, coverage: said / rows.length, error: said ? wrong / said : 0, bins };
 };
 
+// Where a run calibrates with a weight and an offset for each class, the temperature comes on top. A
+// single logit is that of the second class against 0.
+const calibrated = (logits, trust) => (trust?.weights
+  ? Array.from(logits.length === 1 ? [0, logits[0]] : logits, (z, k) => z * trust.weights[k] + trust.offsets[k]) : logits);
+
 const sceneTrust = (contents, network) => {
   const test = contents.test;
   const trust = contents.trust;
@@ -38,9 +43,7 @@ const sceneTrust = (contents, network) => {
     return;
   }
   const flat = halvesOf(test.logits);
-  // Where the run calibrates with a weight and an offset for each class, the temperature comes on top.
-  const scaled = (logits) => (trust?.weights && logits.length === trust.weights.length
-    ? Array.from(logits, (z, k) => z * trust.weights[k] + trust.offsets[k]) : logits);
+  const scaled = (logits) => calibrated(logits, trust);
   const rows = test.labels.map((_, i) => scaled(flat.subarray(i * test.outputs, (i + 1) * test.outputs)));
   const state = { temperature: trust?.temperature ?? 1, threshold: trust?.threshold ?? 0 };
   const line = liveLine({ class: "formula", id: "trust-line" });

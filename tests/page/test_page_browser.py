@@ -280,6 +280,7 @@ def test_thresholds_count_the_runs_own_results(page, run):
     split = run.split()
     logits = run.logits(split.images)
     wrong = logits.argmax(1) != split.labels
+    assert page.evaluate("calibrated([2], { weights: [1, 2], offsets: [0.5, 1] })") == [0.5, 5]
     assert RECORD["sentences"][0] in text(page, "#scene-7 details:not(.why)")
     for temperature, threshold in ((1.5, 0.625), (1.0, 0.9)):  # the run's own come first
         if threshold == 0.9:
