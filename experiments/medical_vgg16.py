@@ -10,8 +10,8 @@ validation, and training stops after five epochs without a better one.
 A table with a column of patients: --dataset.name=table --dataset.path=labels.csv, and all images of
 a patient are in one split. Then `evaluate --operating_point=sensitivity:0.95` chooses a threshold
 on validation. Measured on RetinaMNIST (28 x 28 pixels, five grades, here at 64 x 64): a test AUC of
-0.70, where a small CNN from scratch has 0.72, so at this size ImageNet's features are no gain; see
-docs/results/retina.md.
+0.703 (0.700 to 0.706, three seeds), where a small CNN from scratch has 0.723 (0.719 to 0.728), so
+at this size ImageNet's features are no gain; see docs/results/retina.md.
 """
 
 from cnn_jax.experiment import Dataset, Experiment, Model, Optimizer, Train, Transfer
