@@ -136,3 +136,10 @@ def test_the_command_lists_the_labels_of_a_run(main, finished, tmp_path, capsys)
     assert main("data", "--config=digits_lenet", "--data.folds=3") == 2
     assert "--data.folds needs --workdir=RUN" in capsys.readouterr().err
     assert main("data", f"--workdir={tmp_path / 'none'}") == 2
+
+
+def test_heads_are_taken_where_no_stage_was_trained(digits):
+    config = cnn_jax.Experiment().replace({"dataset.name": "digits", "model.name": "resnet20"})
+    assert not out_of_fold.backbone_is_frozen(config, digits)
+    frozen = config.replace({"transfer.freeze": "backbone"})
+    assert out_of_fold.backbone_is_frozen(frozen, digits)
