@@ -185,5 +185,6 @@ def save_labels(split: Split, rows: Sequence[Sequence[Any]], order: np.ndarray, 
         names,
         ids=[row[0] for row in rows],
         title="The training labels that are least likely out of fold",
+        given="label",
     )
     figures.save(figure, path)

@@ -53,6 +53,7 @@ def prediction_grid(
     ids: Sequence[str] | None = None,
     title: str | None = None,
     most: int = _MOST,
+    given: str = "true",
 ) -> Figure:
     """Draws the first images, each under its predicted and its true class.
 
@@ -67,6 +68,7 @@ def prediction_grid(
         ids: n names of examples, such as paths of files, written above the images.
         title: a line above the images; None: how many of them are right.
         most: how many images are drawn at most.
+        given: what the class in `labels` is called.
     """
     if title is None:
         correct = int(np.sum(np.asarray(labels[:most]) == np.asarray(predicted[:most])))
@@ -85,7 +87,7 @@ def prediction_grid(
         frame = Rectangle((left, top), width, height, fill=False, edgecolor=colour)
         frame.set_linewidth(1 if right else 3)
         axes.add_patch(frame)
-        lines = f"{'✓' if right else '✗'} {guessed} {_percent(probability)}\ntrue: {true}"
+        lines = f"{'✓' if right else '✗'} {guessed} {_percent(probability)}\n{given}: {true}"
         style = words.style([lines.replace("\n", "")], bold=not right)
         above = 0.0
         if ids is not None:
