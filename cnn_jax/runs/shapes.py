@@ -170,6 +170,11 @@ def _is_trust(value: Any) -> bool:
         "class_conditional": lambda value: isinstance(value, bool),
         "counts": _each(_count),
     }
+    gate = {
+        "gate": lambda value: value in ("neighbours", "energy"),
+        "false_alarms": is_number,
+        "neighbours": _count,
+    }
     scaling = {"kind": _string, "weights": _each(is_number), "offsets": _each(is_number)}
     views = {"sha256": _string, "step": _count, "views": lambda value: value in VIEWS}
     needed = {
@@ -179,7 +184,7 @@ def _is_trust(value: Any) -> bool:
         "thresholds": _each(_maybe(is_number)),
         "calibration": _record({"scaling": _record(scaling)}),
         "sets": _record({"made": _record(made)}),
-        "strangers": _record({"false_alarms": is_number, "neighbours": _count}),
+        "strangers": _record(gate),
         "other_claims": _each(_record(claim)),
         "sentences": _each(_string),
         "arrays_sha256": _string,

@@ -102,7 +102,7 @@ def compared(
         "accuracy_before": float(right.mean()),
         "expected_accuracy": drift.expected_accuracy(before, right, now),
         "answered": float(judge(logits, features).answers.mean()),
-        "strange": float((judge.p_values(features) <= judge.false_alarms).mean()),
+        "strange": float((judge.p_values(logits, features) <= judge.false_alarms).mean()),
     }
 
 

@@ -11,6 +11,10 @@ _SCORES = {
     "negative_entropy": "the entropy",
     "gen": "the generalised entropy (GEN)",
 }
+_GATES = {
+    "neighbours": "the distance to their nearest neighbours among these",
+    "energy": "the energy of the logits",
+}
 _MOST_NAMED = 5
 
 
@@ -220,8 +224,8 @@ def _strangers(found: Mapping[str, Any], report: Mapping[str, Any]) -> str:
         )
     measured = _with_interval(report["strange"] / report["images"], report["strange_interval"])
     said = (
-        f"Of ordinary images at most {alarms} are called unlike the training images, on average; "
-        f"measured: {measured}."
+        f"Of ordinary images at most {alarms} are called unlike the training images (by "
+        f"{_GATES[found['gate']]}), on average; measured: {measured}."
     )
     if found["planted"]:
         each = ", ".join(f"{name} {percent(p['noticed'])}" for name, p in found["planted"].items())

@@ -11,10 +11,9 @@ from cnn_jax.options import Trust
 from cnn_jax.trust import (
     calibration,
     certificate,
+    choices,
     measured,
     roles,
-    scores,
-    selective,
     sentences,
     sets,
     strangers,
@@ -76,19 +75,19 @@ def study(
     level = (1 - options.confidence) / given.chosen_among
     scaling = calibration.fit(tune.logits, tune.labels, tune.numbers)
     bank = None if bank_features is None else Bank.of(bank_features)
-    held = tune.one_a_group()
-    distances = np.zeros(0) if bank is None else np.sort(bank.distances(held.features))
     made = _sets(certify, scaling, options)
     draft = Judge(
         scaling,
         "max_probability",
         np.full(len(class_names), -math.inf),
         made,
+        "neighbours",
         bank,
-        distances,
+        np.zeros(0),
         options.false_alarms,
     )
-    score, note = _score(draft, tune)
+    draft, held = choices.gate(draft, tune.one_a_group(), planted or {})
+    score, note = choices.score(draft, tune)
     draft = dataclasses.replace(draft, score=score)
     claims, found = _claims(draft, tune, certify, options, level, costs)
     judge = dataclasses.replace(draft, thresholds=found)
@@ -134,7 +133,7 @@ def study(
     record["sentences"] = sentences.of(record)
     arrays: dict[str, np.ndarray] = {}
     if bank is not None:
-        arrays = {"bank": bank.features, "held_out": distances}
+        arrays = {"bank": bank.features, "held_out": judge.held_out}
     return record, arrays
 
 
@@ -148,23 +147,6 @@ def _sets(certify: Outputs, scaling: calibration.Scaling, options: Trust) -> set
         class_conditional=options.per_class,
         uniform=uniform,
     )
-
-
-def _score(judge: Judge, tune: Outputs) -> tuple[str, str]:
-    """Returns the score that decides, and why: the largest probability unless one is better."""
-    logs = judge.scaling(tune.logits)
-    wrong = logs.argmax(axis=1) != tune.labels
-    usual = scores.max_probability(tune.logits, logs)
-    names = [n for n in scores.names(logs.shape[1]) if scores.may_decide(n)]
-    values = {name: scores.by_name(name)(tune.logits, logs) for name in names}
-    areas = {n: selective.RiskCoverage.of(v, wrong).augrc for n, v in values.items()}
-    best = min(areas, key=lambda name: areas[name])
-    if best != "max_probability" and wrong.any():
-        better, _ = selective.is_better(values[best], usual, wrong, tune.numbers)
-        if better:
-            ratio = f"AUGRC {areas[best]:.5f} and not {areas['max_probability']:.5f}"
-            return best, f"it sorts the errors of the tuning images better: {ratio}"
-    return "max_probability", "no other score sorts the errors of the tuning images clearly better"
 
 
 def _graded(judge: Judge, outputs: Outputs) -> tuple[np.ndarray, np.ndarray]:
@@ -279,6 +261,7 @@ def _strangers(
     needed = strangers.least_images(options.false_alarms) if options.false_alarms else 0
     found: dict[str, Any] = {
         "false_alarms": options.false_alarms,
+        "gate": judge.gate,
         "neighbours": 0 if judge.bank is None else judge.bank.neighbours,
         "kept": 0 if judge.bank is None else len(judge.bank.features),
         "images": len(held),
@@ -288,7 +271,7 @@ def _strangers(
     }
     if judge.bank is None:
         return found
-    p_values = {name: judge.p_values(features) for name, (_, features) in planted.items()}
+    p_values = {name: judge.p_values(*strange) for name, strange in planted.items()}
     found["planted"] = measured.noticed(p_values, options.false_alarms)
     edges = np.linspace(0, 1, 21)
     found["histogram"] = {

@@ -46,8 +46,9 @@ class Judge:
         score: the name of the score.
         thresholds: float64 [classes], for each predicted class; infinite: nothing was certified.
         made: how sets are made.
+        gate: what is strange: "neighbours", far from the training images, or "energy".
         bank: features of training images; None: strangers are not judged.
-        held_out: float64 [m], the distances of images to compare with, sorted.
+        held_out: float64 [m], how strange the images to compare with are, sorted.
         false_alarms: the p-value from which down an image counts as strange.
     """
 
@@ -55,15 +56,28 @@ class Judge:
     score: str
     thresholds: np.ndarray
     made: Sets
+    gate: str
     bank: Bank | None
     held_out: np.ndarray
     false_alarms: float
 
-    def p_values(self, features: np.ndarray) -> np.ndarray:
-        """Returns the p-values of features [n, channels]; 1 where strangers are not judged."""
+    def strangeness(self, logits: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """Returns how unlike the training images some are by the gate, float64 [n]."""
+        if self.gate == "energy":
+            return -scores.energy(logits, logits)
+        assert self.bank is not None
+        return self.bank.distances(features)
+
+    def p_values(self, logits: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """Returns the p-values of images; 1 where strangers are not judged.
+
+        Args:
+            logits: float64 [n, classes].
+            features: float [n, channels].
+        """
         if self.bank is None or not len(self.held_out):
             return np.ones(len(features))
-        return strangers.p_values(self.held_out, self.bank.distances(features))
+        return strangers.p_values(self.held_out, self.strangeness(logits, features))
 
     def __call__(self, logits: np.ndarray, features: np.ndarray) -> Verdicts:
         """Judges images.
@@ -77,7 +91,7 @@ class Judge:
         labels = logs.argmax(axis=1)
         sure = scores.by_name(self.score)(logits, logs)
         needed = self.thresholds[labels]
-        p_values = self.p_values(features)
+        p_values = self.p_values(logits, features)
         strange = p_values <= self.false_alarms
         answers = (sure >= needed) & ~strange
         reasons = tuple(
@@ -122,6 +136,7 @@ def of_record(record: dict[str, Any], stored: dict[str, np.ndarray]) -> Judge:
         record["score"],
         np.asarray(limits, np.float64),
         Sets.from_dict(record["sets"]["made"]),
+        gate["gate"],
         bank,
         stored.get("held_out", np.zeros(0)),
         gate["false_alarms"],

@@ -34,7 +34,7 @@ def made(n: int, seed: int, scale: float = 2.0, groups: int | None = None) -> Ou
 def found(options: Trust, chosen: int = 1, n: int = 1500, **more: Any):
     given = study.Roles(made(n, 1), made(2 * n, 2), made(n, 3), "made images", chosen)
     bank = made(500, 4).features
-    strange = {"far": (np.zeros((50, 3)), -bank[:50])}
+    strange = {"far": (15 * np.eye(3)[np.arange(50) % 3] + 9, -bank[:50])}
     return study.study(given, bank, options, CLASSES, planted=strange, **more)
 
 
@@ -82,7 +82,7 @@ def test_a_verdict_says_why_there_is_no_answer(usual):
     assert said.answers.tolist() == [True, False, False]
     assert said.reasons[0] == ""
     assert said.reasons[1].startswith("not sure enough: 0.")
-    assert said.reasons[2].startswith("unlike the training images: p = 0.000")
+    assert said.reasons[2].startswith("unlike the training images: p = 0.00")
     assert said.p_values[2] <= 0.01 < said.p_values[0]
     assert verdicts.reason(0.931, 0.932, None) == "not sure enough: 0.931 < 0.932"
 
@@ -103,6 +103,20 @@ def test_what_cannot_be_promised_is_refused_with_what_can_and_what_is_needed():
     judge = verdicts.of_record(whole(record), {})
     verdict = judge(np.array([[9.0, 0, 0]]), np.zeros((1, 3)))
     assert verdict.reasons == ("nothing could be promised",)
+
+
+def test_the_gate_is_the_one_that_notices_planted_images():
+    given = study.Roles(made(1500, 1), made(1500, 2), made(1500, 3), "made images")
+    bank = made(500, 4).features
+    tiny = {"tiny logits": (np.full((50, 3), -30.0), made(50, 8).features)}
+    for strange, gate in ((tiny, "energy"), ({"far": (made(50, 8).logits, -bank[:50])}, None)):
+        record, arrays = study.study(given, bank, Trust(), CLASSES, planted=strange)
+        assert record["strangers"]["gate"] == (gate or "neighbours")
+        kind = next(iter(strange))
+        assert record["strangers"]["planted"][kind]["noticed"] == 1
+        assert 700 < len(arrays["held_out"]) == record["strangers"]["images"] < 800
+        alarms = record["report"]["strange"] / 1500
+        assert alarms < 0.025
 
 
 def test_each_class_has_a_promise_of_its_own():
