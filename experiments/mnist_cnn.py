@@ -7,6 +7,8 @@ in a folder: --dataset.path=FOLDER. Fashion-MNIST, KMNIST and CIFAR-100 are had 
     python launch.py --config=mnist_cnn --workdir=runs/mnist
     python launch.py --config=mnist_cnn --dataset.name=fashion_mnist --workdir=runs/fashion
 
+Measured on Fashion-MNIST, not on MNIST: validation accuracy 0.904 to 0.908, mean 0.906 (three
+seeds, 6,000 held-out images); test accuracy of the first of them 0.898.
 """
 
 from cnn_jax.experiment import Dataset, Experiment, Model, Train

@@ -86,6 +86,15 @@ def test_weights_say_how_many_channels_they_want(folder, tmp_path):
     assert found.info.image_shape[-1] == 1
 
 
+def test_grey_arrays_become_colours_for_the_weights_of_imagenet_alone(tmp_path):
+    pixels = np.arange(20 * 36).reshape(20, 6, 6) % 256
+    np.savez(tmp_path / "x.npz", images=pixels, labels=[0, 1] * 10)
+    section = Dataset(name="npz", path=str(tmp_path / "x.npz"))
+    for weights, channels in ((None, 1), ("imagenet", 3), (str(tmp_path / "file.h5"), 1)):
+        found = changes.load_data(None, section, weights=weights, quiet=True)
+        assert found.info.image_shape == (6, 6, channels)
+
+
 def test_a_run_keeps_the_channels_that_it_was_started_with(folder, tmp_path):
     """Grey images had three channels once; such a run goes on with three."""
     section = folder()
