@@ -1,5 +1,7 @@
 """The public door: training, loading and using networks as values, with a user's own parts."""
 
+import contextlib
+import dataclasses
 import json
 import subprocess
 import sys
@@ -15,9 +17,10 @@ import pytest
 
 import cnn_jax
 from cnn_jax import data as data_sets
-from cnn_jax import models, trees
+from cnn_jax import experiment, models, trees
 from cnn_jax.data import Split
 from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.training import arguments
 from tests.tiny import ENTRY
 
 SETTINGS = {"logging.projector_images": 0, "logging.figures_every": None}
@@ -217,7 +220,7 @@ def test_a_run_of_values_is_loaded_with_them_alone(arrays, tmp_path, main, capsy
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("given", "said"),
     [
         ({"model": Own}, "made: MyNet"),
         ({"model": "resnet2"}, "resnet20"),
@@ -240,10 +243,26 @@ def test_a_run_of_values_is_loaded_with_them_alone(arrays, tmp_path, main, capsy
         ({"model": Own(), "settings": {"transfer.weights": "imagenet"}}, "for a registered model"),
     ],
 )
-def test_what_does_not_fit_is_said_in_settings(arrays, arguments, said):
+def test_what_does_not_fit_is_said_in_settings(arrays, given, said):
     with pytest.raises(cnn_jax.UsageError, match=said) as caught:
-        cnn_jax.train(arrays, **arguments)
+        cnn_jax.train(arrays, **given)
     assert "--" not in str(caught.value)
+
+
+def test_every_augmentation_holds_for_images_that_are_loaded_already(arrays):
+    config = experiment.Experiment()
+    found = {}
+    for field in dataclasses.fields(config.dataset):
+        for value in (True, 1, 0.5):
+            with contextlib.suppress(cnn_jax.UsageError):
+                changed = dataclasses.replace(config.dataset, **{field.name: value})
+                asked = dataclasses.replace(config, dataset=changed)
+                found |= {field.name: asked} if changed.augments else {}
+    assert {"flip", "cutout", "zoom", "random_crop", "trivial_augment", "mixup"} <= set(found)
+    for name, asked in found.items():
+        arguments.check_effects({f"dataset.{name}": 1}, arrays, None, None, None)
+        kept = arguments.name_values(asked, arrays, None, None, None)
+        assert getattr(kept.dataset, name) == getattr(asked.dataset, name)
 
 
 def test_a_directory_that_is_no_run_or_damaged_is_named(tmp_path):
