@@ -83,7 +83,7 @@ def _of_files(run: Run, paths: tuple[str, ...]) -> _Chosen:
     if run.data_info.dtype != "uint8":
         raise UsageError(
             "the run was trained on float arrays, and files are none; explain those of a split, "
-            "such as --explain.worst=25"
+            "such as --explain.worst=25, or arrays in Python: cnn_jax.explain_images(run, images)"
         )
     how = images.like(run.data_info, run.experiment.dataset.max_megapixels)
     names = named.expand(paths)

@@ -140,8 +140,8 @@ def find(config: experiment.Dataset, least_classes: int = 2, multilabel: bool = 
     """
     if config.name == "arrays":
         raise UsageError(
-            "the run was trained on arrays given in Python; evaluate it there: "
-            "cnn_jax.load(DIR).evaluate((images, labels))"
+            "the run was trained on arrays given in Python; use it there: run = cnn_jax.load(DIR); "
+            "run.evaluate((images, labels)); cnn_jax.explain_images(run, images)"
         )
     if config.name in ("table", "npz"):
         return _FROM_PATH[config.name](config, least_classes, multilabel)

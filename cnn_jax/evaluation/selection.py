@@ -103,13 +103,19 @@ class Rule(NamedTuple):
         """Refuses a metric that has no value on these validation images of each class.
 
         Raises:
-            UsageError: all are of one class, or it is kappa and an image may have several.
+            UsageError: all are of one class, or an image may have several and it is kappa, or none
+                of them has any.
         """
         if multilabel:
             if self.metric == "kappa":
                 raise UsageError(
                     "--train.select=kappa has no meaning for several findings in one image; use "
                     "--train.select=auc"
+                )
+            if self.metric == "auc" and not any(counts):
+                raise UsageError(
+                    "--train.select=auc needs validation images with a finding; use "
+                    "--train.select=loss or accuracy"
                 )
             return
         if self.metric in ("auc", "kappa") and sum(count > 0 for count in counts) < 2:

@@ -117,10 +117,10 @@ def test_registered_names_are_suggested():
         load(Dataset(name="my_flower"))
 
 
-def test_a_run_on_arrays_says_where_it_can_be_evaluated():
+def test_a_run_on_arrays_says_where_it_can_be_used():
     with pytest.raises(UsageError) as caught:
         load(Dataset(name="arrays"))
     assert str(caught.value) == (
-        "the run was trained on arrays given in Python; evaluate it there: "
-        "cnn_jax.load(DIR).evaluate((images, labels))"
+        "the run was trained on arrays given in Python; use it there: run = cnn_jax.load(DIR); "
+        "run.evaluate((images, labels)); cnn_jax.explain_images(run, images)"
     )

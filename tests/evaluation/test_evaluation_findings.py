@@ -168,6 +168,9 @@ def test_the_metrics_that_choose_are_means_over_the_findings(found):
     }
     with pytest.raises(UsageError, match="kappa has no meaning"):
         Rule("kappa").check([1, 1], multilabel=True)
+    with pytest.raises(UsageError, match="needs validation images with a finding"):
+        Rule("auc").check([0, 0], multilabel=True)
+    Rule("auc").check([0, 1], multilabel=True)
 
 
 def test_from_a_table_to_what_predict_lists(tmp_path, capsys):
