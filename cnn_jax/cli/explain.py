@@ -13,6 +13,7 @@ from cnn_jax import places, progress, text
 from cnn_jax.cli import console
 from cnn_jax.cli.evaluate import load_run
 from cnn_jax.cli.invocation import Invocation
+from cnn_jax.cli.predict import decoding
 from cnn_jax.data import images, named
 from cnn_jax.errors import UsageError
 from cnn_jax.explain import choosing, drawing, explaining, units
@@ -52,7 +53,11 @@ def run_command(invocation: Invocation) -> int:
     if invocation.format not in ("table", "json"):
         raise UsageError(f"--format={invocation.format}: explain prints table or json")
     say = console.speaker(invocation.quiet or invocation.format == "json")
-    directory, run = load_run(invocation)
+    overrides = dict(invocation.overrides)
+    depth = "auto"
+    if invocation.arguments:  # of files it says how they are read, not those of the run
+        depth = overrides.pop("dataset.bit_depth", depth)
+    directory, run = load_run(dataclasses.replace(invocation, overrides=overrides))
     network = Network(run, options.layer)
     output = directory.path / "explanations"
     if options.output is not None:
@@ -63,7 +68,7 @@ def run_command(invocation: Invocation) -> int:
         say("note       this network has no feature map: its maps are of pixels alone")
     jobs = []
     if invocation.arguments:
-        jobs.append((_of_files(run, invocation.arguments), output))
+        jobs.append((_of_files(run, invocation.arguments, depth), output))
     if options.worst is not None or options.pair is not None:
         jobs += [
             (chosen, output / name) for name, chosen in _of_split(invocation, options, network)
@@ -78,15 +83,15 @@ def run_command(invocation: Invocation) -> int:
     return 0
 
 
-def _of_files(run: Run, paths: tuple[str, ...]) -> _Chosen:
+def _of_files(run: Run, paths: tuple[str, ...], depth: str) -> _Chosen:
     """Reads image files, as the network takes them and in their own size."""
     if run.data_info.dtype != "uint8":
         raise UsageError(
             "the run was trained on float arrays, and files are none; explain those of a split, "
             "such as --explain.worst=25, or arrays in Python: cnn_jax.explain_images(run, images)"
         )
-    how = images.like(run.data_info, run.experiment.dataset.max_megapixels)
     names = named.expand(paths)
+    how = decoding(run, names, depth)
     shape = run.data_info.image_shape
     small = [images.decode(path, how).pixels for path in names]
     return _Chosen(np.stack(small), [_whole(path, how, shape) for path in names], names, None, "")

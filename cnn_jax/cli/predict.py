@@ -59,11 +59,7 @@ def _read(
     """
     if run.data_info.dtype != "uint8":
         raise UsageError("the run was trained on float arrays; give it such in Python, not files")
-    how = images.like(run.data_info, run.experiment.dataset.max_megapixels)
-    if depth != "auto":
-        how = dataclasses.replace(how, bit_depth=int(depth))
-    elif line := bit_depth.dark(paths, how.bit_depth, how.max_megapixels):
-        logging.warning("%s", line)
+    how = decoding(run, paths, depth)
 
     def read(path: str) -> np.ndarray | images.ImageError:
         try:
@@ -86,6 +82,22 @@ def _read(
                     logging.warning("skipped: %s", result.for_command_line)
             if good:
                 yield good, np.stack(pixels)
+
+
+def decoding(run: Run, paths: Sequence[str], depth: str) -> images.Decoding:
+    """Returns how image files are decoded for a run; warns of those that would be nearly black.
+
+    Args:
+        run: the run.
+        paths: the files.
+        depth: how many bits 16-bit values use; "auto": as many as those of the run.
+    """
+    how = images.like(run.data_info, run.experiment.dataset.max_megapixels)
+    if depth != "auto":
+        return dataclasses.replace(how, bit_depth=int(depth))
+    if line := bit_depth.dark(paths, how.bit_depth, how.max_megapixels):
+        logging.warning("%s", line)
+    return how
 
 
 def _show(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cnn_jax import text
 from cnn_jax.reporting import tables
 
 _MOST_ROWS, _ROWS = 100, 30  # of the table of classes, and of that of more classes
@@ -63,7 +64,8 @@ def group_lines(record: Mapping[str, Any]) -> list[str]:
     left_out = ""
     if judged["left_out"]:
         left_out = f"; {judged['left_out']:,} left out, whose images are of several classes"
-    found = [f"by group   {judged['groups']:,} groups, each by the mean over its images{left_out}"]
+    count = text.plural(judged["groups"], "group")
+    found = [f"by group   {count}, each by the mean over its images{left_out}"]
     names = ("accuracy", "balanced_accuracy", "macro_f1")
     rows = [(names, "intervals"), (("auc", "average_precision", "quadratic_kappa"), "intervals")]
     rows.append((tuple(_WORDS)[-4:], "rate_intervals"))

@@ -90,7 +90,7 @@ def report(plan: Plan, transfer: experiment.Transfer) -> list[str]:
     """Returns lines on what is trained and what it costs, where not everything is trained alike."""
     if transfer.freeze == "none" and not transfer.lr_scale:
         return []
-    return [render(parts(plan)), *step_costs(plan)]
+    return [*render(parts(plan)).splitlines(), *step_costs(plan)]
 
 
 def step_flops(plan: Plan, phase: int, table: Sequence[LayerRow]) -> int:

@@ -48,6 +48,8 @@ def tell(say: Say, parts: Parts, directory: RunDirectory | None) -> None:
             f"weights    {about['source']}; images scaled as {parts.plan.assembly.normalize} "
             f"({about['preprocessing_reason']})"
         )
+        if info.image_shape[-1] == 1:
+            say("           images have one channel, as the weights take: colours are not seen")
         for line in _aspect(config):
             say(f"           {line}")
     for line in costs.report(parts.plan, config.transfer):

@@ -8,6 +8,7 @@ from PIL import Image
 
 import cnn_jax
 from cnn_jax import data, experiment
+from cnn_jax.cli import predict
 from cnn_jax.data import bit_depth, outside, splits
 from cnn_jax.data import images as decoding
 from cnn_jax.errors import RunError
@@ -131,7 +132,7 @@ def test_a_16_bit_png_in_colour_is_told_by_its_header(tmp_path):
     assert bit_depth.largest_of_16_bits(tmp_path / "missing.png") is None
 
 
-def test_a_run_reads_what_it_predicts_as_it_was_trained(folder, tmp_path):
+def test_a_run_reads_what_it_predicts_as_it_was_trained(folder, tmp_path, caplog):
     section = folder(4095)
     loaded = data.load(section)
     run = cnn_jax.train(loaded, model="mlp", epochs=1, batch_size=8)
@@ -139,6 +140,12 @@ def test_a_run_reads_what_it_predicts_as_it_was_trained(folder, tmp_path):
     as_trained = np.stack([decoding.read_image(path, 8, 1, bit_depth=12)])
     np.testing.assert_array_equal(run.logits([path]), run.logits(as_trained))
     assert as_trained.max() > 230
+    assert predict.decoding(run, [str(path)], "auto").bit_depth == 12
+    assert predict.decoding(run, [str(path)], "16").bit_depth == 16
+    assert not caplog.records
+    Image.fromarray(np.full((8, 8), 500, np.uint16)).save(path)
+    assert predict.decoding(run, [str(path)], "auto").bit_depth == 12
+    assert "1 image of 16-bit values, the largest 500, read as 12 bits" in caplog.text
     Image.fromarray(np.full((8, 8), 5000, np.uint16)).save(path)
     with pytest.raises(RunError, match="reach 5000, more than 12 bits"):
         run.predict([path])

@@ -263,6 +263,11 @@ def test_the_cost_of_a_step_is_told_phase_by_phase():
     shares = [float(line.split("step, ")[1].split("%")[0]) for line in (first, second)]
     assert 0 < shares[0] < shares[1] < 100
     assert "100.00%" in costs.step_costs(small()[1])[0]
+    said = costs.report(plan, Transfer(freeze="backbone"))
+    assert said[-2:] == [first, second]
+    assert said[0].startswith("part ")
+    assert len(said) == 2 + len(costs.parts(plan)) + 1 + 2  # a head, a rule, a total, two phases
+    assert not any("\n" in line for line in said)  # each line is printed by itself
 
 
 def test_auxiliary_classifiers_are_trained_with_the_stages_that_they_serve():
