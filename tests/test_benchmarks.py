@@ -359,7 +359,7 @@ def test_a_page_of_retina_has_what_was_measured_and_no_more(tmp_path):
     results = retina.Results(tmp_path / "retina.json")
     for seed in (0, 1):
         results.add("small none", seed, lambda: {**graded, "recalls": [1, 0, 0.5, 0.5, 0]})
-    results.add("small none", 0, lambda: 1 / 0)  # what is there is not made again
+    results.add("small none", 0, lambda: {}["no"])  # what is there is not made again
     page = retina.page(retina.Results(tmp_path / "retina.json"))
     assert "| small CNN, no weights | 2 | 0.700 (0.700 to 0.700) |" in page
     assert "0.700 (0.600 to 0.800)" in page
