@@ -168,7 +168,7 @@ def boxed(directory: str, photos: pathlib.Path, methods: Sequence[str]) -> list[
         label = 0 if "/cats/" in name else 1
         right += int(network.probabilities(image[None]).argmax() == label)
         for method in methods:
-            values = maps.MAKERS[method](network, Subject(image, label), None, 64)
+            values = maps.MAKERS[method](network, Subject(image, label), None, 32)
             strong = np.maximum(checks.enlarged(values, image.shape[:2]), 0)
             shares[method].append(checks.shares(strong, image.shape[:2], box)["box"])
         if number % 8 == 0:
