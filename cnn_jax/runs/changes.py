@@ -17,10 +17,15 @@ from cnn_jax.runs.belonging import differences, shown
 from cnn_jax.runs.directory import RunDirectory
 
 
-def check_unchanged(directory: RunDirectory, new: Experiment) -> Experiment:
+def check_unchanged(directory: RunDirectory, new: Experiment, *, trains: bool = True) -> Experiment:
     """Returns the experiment to go on with.
 
     Settings that do not change what is computed may differ, and epochs may become more.
+
+    Args:
+        directory: the run's.
+        new: with the settings that are asked for now.
+        trains: whether the run goes on, and is judged further by --train.select.
 
     Raises:
         UsageError: another setting differs from the one that the run was started with.
@@ -31,6 +36,9 @@ def check_unchanged(directory: RunDirectory, new: Experiment) -> Experiment:
     epochs = changed.pop("train.epochs", None)
     if epochs is not None and epochs[1] < epochs[0]:
         changed["train.epochs"] = epochs
+    grades = [each.dataset.ordered for each in (old, new)]
+    if trains and new.train.select == "kappa" and grades[0] != grades[1]:  # two kinds of kappa
+        changed["dataset.ordered"] = grades[0], grades[1]
     if changed:
         lines = "; ".join(
             f"--{path} was {shown(a)} and is now {shown(b)}" for path, (a, b) in changed.items()

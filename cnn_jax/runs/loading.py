@@ -43,7 +43,8 @@ def load(
     """
     where = RunDirectory(directory)
     where.check_exists()
-    config = changes.check_unchanged(where, experiment.replace(where.config(), settings or {}))
+    asked = experiment.replace(where.config(), settings or {})
+    config = changes.check_unchanged(where, asked, trains=False)
     code.check(own := where.read("code"), model, loss)
     described = where.read("data")
     if described is None and not stored.step_folders(where.checkpoints):

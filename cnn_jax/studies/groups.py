@@ -19,11 +19,12 @@ from cnn_jax.studies.summaries import METRICS, RunSummary
 _CONDITION = re.compile(r"([\w.]+)\s*(<=|>=|!=|=|<|>)\s*(.*)")
 # A run may go on with others of these, since files may move; but they say which images it saw.
 _OF_IMAGES = ("dataset.path", "dataset.root", "dataset.on_error", "dataset.follow_links")
+_OF_KAPPA = "dataset.ordered"  # says which kappa --train.select=kappa goes by
 # Settings that change no result.
 HARMLESS = tuple(
     path
     for path, field in experiment.fields()
-    if field.metadata["resumable"] and path not in _OF_IMAGES
+    if field.metadata["resumable"] and path not in (*_OF_IMAGES, _OF_KAPPA)
 )
 # Settings in which the runs of a group may differ.
 _IGNORED = ("name", "seed", *HARMLESS)
@@ -96,9 +97,13 @@ def group(runs: Sequence[RunSummary]) -> list[Group]:
 
 
 def _with_every_fold(run: RunSummary) -> dict[str, Any]:
-    """Returns the settings of a run with what its fold is one of in place of the fold."""
+    """Returns the settings of a run with what its fold is one of in place of the fold.
+
+    Whether classes are grades counts where the run was chosen by kappa, and else is left at False.
+    """
     fold = patterns.every_fold(run.settings.get("dataset.fold"))
-    return {**run.settings, "dataset.fold": fold}
+    ordered = run.settings.get("train.select") == "kappa" and bool(run.settings.get(_OF_KAPPA))
+    return {**run.settings, "dataset.fold": fold, _OF_KAPPA: ordered}
 
 
 def differing(groups: Sequence[Group]) -> list[str]:

@@ -67,6 +67,20 @@ def test_weights_by_another_name_of_their_path_are_the_same(tmp_path, monkeypatc
         )
 
 
+def test_a_run_chosen_by_one_kappa_does_not_go_on_with_the_other(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    for select in ("accuracy", "kappa"):
+        before = experiment.replace(experiment.Experiment(), {"train.select": select})
+        directory.write("config", experiment.to_dict(before))
+        graded = experiment.replace(before, {"dataset.ordered": True})
+        changes.check_unchanged(directory, graded, trains=False)
+        if select == "accuracy":
+            changes.check_unchanged(directory, graded)
+    with pytest.raises(UsageError, match=r"dataset.ordered was False and is now True"):
+        changes.check_unchanged(directory, graded)
+
+
 def test_names_that_are_no_paths_stay(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "imagenet").mkdir()

@@ -365,3 +365,12 @@ def test_runs_that_the_same_metric_chose_are_judged_by_it(tmp_path, capsys):
     assert mixed[0]["settings"]["model.name"] == "alexnet"  # 0.8 at its first epoch
     only = json.loads(compared(capsys, tmp_path / "c0", tmp_path / "c1", "--format=json"))
     assert only[0]["metrics"]["best_validation_auc"]["mean"] == 0.9
+
+
+def test_runs_chosen_by_two_kinds_of_kappa_are_no_seeds_of_one_setting(tmp_path):
+    for seed, select in ((0, "kappa"), (2, "accuracy")):
+        for more, ordered in enumerate((False, True)):
+            path = tmp_path / select / str(more)
+            make(path, [0.9], seed + more, train__select=select, dataset__ordered=ordered)
+    assert len(studied.compare([str(tmp_path / "kappa")]).groups) == 2
+    assert len(studied.compare([str(tmp_path / "accuracy")]).groups) == 1
