@@ -14,6 +14,7 @@ from cnn_jax.trust.verdicts import Verdicts
 ERRORS = (0.05, 0.02, 0.01, 0.005)
 COVERAGES = (0.9, 0.95, 0.99)
 _CURVE_POINTS = 100
+_BARS = 40  # of the histogram of confidences
 _MOST_CLASSES = 200  # that have a calibration error and isotonic regressions of their own
 
 
@@ -37,6 +38,7 @@ def calibrated(logs: np.ndarray, outputs: Outputs) -> dict[str, Any]:
         "ece_p_value": error.p_value,
         "ece_squared": error.squared,
         "reliability": reliability.table(surest, right, groups),
+        "histogram": np.histogram(surest, np.linspace(0, 1, _BARS + 1))[0].tolist(),
     }
     if p.shape[1] <= _MOST_CLASSES:
         found["class_wise_ece"] = reliability.class_wise(p, labels)

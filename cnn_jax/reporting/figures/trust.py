@@ -13,19 +13,19 @@ _STRANGE = (canvas.ORANGE, canvas.GREEN, canvas.RED, "#CC79A7", "#555555")
 _DASHES = ("--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 
 
-def reliability(
-    before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]], note: str
-) -> Figure:
+def reliability(before: Mapping[str, Any], after: Mapping[str, Any], note: str) -> Figure:
     """Draws the share of right answers over the probability that was said, before and after.
 
     Args:
-        before: the rows of `trust.reliability.table`.
+        before: `reliability`, the rows of `trust.reliability.table`, and `histogram`, the images in
+            equal parts of 0..1.
         after: likewise, of calibrated probabilities.
         note: written below, such as the expected calibration errors.
     """
     figure = Figure(figsize=(9.5, 5), layout="constrained")
     grid = figure.subplots(2, 2, height_ratios=(3, 1), sharex="col")
-    for column, (title, rows) in enumerate((("As trained", before), ("Calibrated", after))):
+    for column, (title, found) in enumerate((("As trained", before), ("Calibrated", after))):
+        rows = found["reliability"]
         upper, lower = grid[0, column], grid[1, column]
         x = np.array([row["confidence"] for row in rows])
         y = np.array([row["accuracy"] for row in rows])
@@ -48,15 +48,17 @@ def reliability(
         upper.set_xlim(max(0.0, start - 0.03), 1.02)
         upper.set_ylim(max(0.0, start - 0.03), 1.02)
         upper.set_title(title, fontsize=13)
-        lower.bar(x, [row["examples"] for row in rows], width=0.012, color=canvas.BLUE)
+        edges = np.linspace(0, 1, len(found["histogram"]) + 1)
+        lower.stairs(found["histogram"], edges, fill=True, color=canvas.BLUE)
         lower.set_xlabel("largest probability")
         for axes in (upper, lower):
             axes.grid(color="0.9")
             axes.set_axisbelow(True)
             canvas.despine(axes)
     grid[0, 0].set_ylabel("share that is right")
-    grid[1, 0].set_ylabel("images in bin")
-    grid[0, 0].legend(fontsize=9, frameon=False, loc="upper left")
+    grid[1, 0].set_ylabel("images")
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=9, frameon=False, loc="outside upper center", ncols=2)
     figure.supxlabel(note, fontsize=9)
     return figure
 
@@ -205,7 +207,7 @@ def of(record: Mapping[str, Any]) -> dict[str, Figure]:
         f"Expected calibration error {100 * before['ece']:.2f} % and {100 * after['ece']:.2f} %; "
         f"by chance alone about {100 * after['ece_by_chance']:.2f} %"
     )
-    drawn = {"reliability": reliability(before["reliability"], after["reliability"], errors)}
+    drawn = {"reliability": reliability(before, after, errors)}
     report = record["report"]
     points = []
     if report["answered"]:
