@@ -44,7 +44,8 @@ SEEDS = (0, 1, 2)
 GRADES = ("0", "1", "2", "3", "4")
 RATIO = 30  # healthy training images for each positive one
 RULE = ("sensitivity", 0.9)
-# Test AUC and accuracy of MedMNIST v2 (Yang et al. 2023, doi:10.1038/s41597-022-01721-8), second hand.
+# Test AUC and accuracy of MedMNIST v2 (Yang et al. 2023, doi:10.1038/s41597-022-01721-8), second
+# hand.
 PUBLISHED = {"ResNet-18, 28 x 28": (0.717, 0.524)}
 
 SMALL = cnn_jax.Experiment().replace(
@@ -425,7 +426,8 @@ def page(results: Results) -> str:
         "the rest. Means over the seeds with their range; behind them seed 0 with its interval of "
         "95 % over the 400 test images.",
         tables.markdown(rows, headers),
-        "The published figures are those of MedMNIST v2, second hand. The images of the table are the "
+        "The published figures are those of MedMNIST v2, second hand. The images of the table are "
+        "the "
         "same as PNG files, two that follow each other taken for one patient's, because the file "
         "does not say whose they are; its figures are those of the same seed from the .npz, and "
         "its intervals are over 200 groups.",
