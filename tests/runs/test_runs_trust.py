@@ -156,12 +156,12 @@ def test_a_run_whose_validation_is_its_test_split_pays_for_the_choice(finished):
 
 def test_a_trial_of_a_sweep_was_chosen_among_the_checkpoints_of_all_trials(tmp_path):
     epochs = [{"epoch": i, "step": i, "validation_accuracy": 0.5} for i in range(1, 5)]
-    for i in range(3):
-        place = tmp_path / "trials" / f"{i:04}" / "seed0"
+    places = [tmp_path / "trials" / f"{i:04}" / "seed0" for i in range(3)]
+    for i, place in enumerate(places):
         place.mkdir(parents=True)
         (place / "config.json").write_text("{}")
         (place / "history.json").write_text(json.dumps(epochs[: i + 2]))
-    run = types.SimpleNamespace(directory=place, history=epochs, checkpoint="last")
+    run = types.SimpleNamespace(directory=places[-1], history=epochs, checkpoint="last")
     assert trust_images.chosen_among(run) == 2 + 3 + 4
     alone = types.SimpleNamespace(directory=tmp_path / "run", history=epochs, checkpoint="best")
     assert trust_images.chosen_among(alone) == 4

@@ -532,7 +532,7 @@ def test_where_loss_chooses_the_smallest_is_the_best_and_divergence_the_worst(di
     """Settings are taken and told by hand; ASHA stops the one with the larger loss."""
     base = BASE.replace({"train.select": "loss"})
     made = Sweep(space="optimizer.learning_rate=[0.1,0.2,0.3]", method="grid", prune="asha")
-    dimensions = space.parse(made.space, base)
+    dimensions = space.parse(str(made.space), base)
     found = Study(directory, made, dimensions, base, space.planned(made, dimensions, base))
     first, second, third = found.take(), found.take(), found.take()
     assert first is not None
