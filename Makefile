@@ -19,7 +19,7 @@ run: $(VENV)/installed
 	@echo "page       $(VENV)/bin/python launch.py page --workdir=$(RUN_DIR) --output=page.html"
 
 test: lint
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest -n 2 -m slow

@@ -62,9 +62,13 @@ def test_many_learning_rates(places, tmp_path):
     assert max(accuracies) > 0.8
 
 
-def test_a_network_of_ones_own(places, tmp_path):
+def test_a_network_of_ones_own_takes_fifteen_lines():
     imports = RUNNABLE["own_network"].read_text().count("\nimport ")
     assert code_lines(RUNNABLE["own_network"]) - imports < 15
+
+
+@pytest.mark.slow
+def test_a_network_of_ones_own(places, tmp_path):
     data_dir = os.environ.get("TFDS_DATA_DIR", "")
     if not (Path(data_dir) / "cifar10").is_dir():
         pytest.skip("no prepared CIFAR-10 in $TFDS_DATA_DIR")

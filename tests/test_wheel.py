@@ -202,6 +202,14 @@ def test_commands_that_are_printed_work_when_pasted(run, tmp_path):
     assert "test accuracy" in evaluated
     Image.new("L", (8, 8), 90).save(tmp_path / "an image.png")
     assert "an image.png" in pasted(run, evaluated, "predict", **{"IMAGE...": "an image.png"})
+
+
+@pytest.mark.slow
+def test_what_advise_prints_works_when_pasted(run, tmp_path):
+    """Also with a model, a loss and a data set of the user's own."""
+    (tmp_path / "own.py").write_text(OWN)
+    settings = ("--train.epochs=4", "--optimizer.learning_rate=1e-2")
+    run("cnn-jax", "--config=own.py", *settings, "--workdir=a run")
     weights = ["--transfer.weights=a run", "--advise.budget=epochs"]
     options = ["--advise.strategies=everything", "--advise.examples=all", "--advise.seeds=1"]
     asked = ("--config=own.py", *settings, *weights, *options, "--workdir=advice")

@@ -1,6 +1,7 @@
 """Classes of unequal size: how much each counts in the loss, and what a run says of them."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cnn_jax import losses, patterns, text
@@ -68,21 +69,27 @@ def check(train: Train, info: DataInfo) -> None:
 
 
 def weighted(
-    weights: jax.Array, values: jax.Array, logits: jax.Array, labels: jax.Array
+    weights: jax.Array, loss: losses.Loss, logits: jax.Array, labels: jax.Array
 ) -> jax.Array:
     """Returns the loss of each example as the gradient sees it, float32 [batch].
 
+    Of an example that is mixed of several, each class has its own weight: sum_c s_c w_c L(c). Our
+    losses are linear in the shares s, so this is m L(s w / m) with m = sum_c s_c w_c.
+
     Args:
         weights: float32 [classes]; or [2, findings], see `class_weights`.
-        values: float32 [batch], the loss of each example without them.
+        loss: maps logits and labels to the loss of each example without them.
         logits: float32 [batch, outputs].
         labels: int32 [batch]; float32 [batch, classes], the shares of the classes; or uint8
             [batch, findings].
     """
     if weights.ndim == 2:
-        plain = losses.multilabel(logits, labels)
-        return values - plain + losses.multilabel(logits, labels, weights)
-    return values * (labels @ weights if labels.ndim == 2 else weights[labels])
+        return losses.multilabel(logits, labels, weights)
+    if labels.ndim == 2:
+        scaled = labels * weights
+        total = scaled.sum(axis=1)
+        return total * loss(logits, scaled / jnp.maximum(total, 1e-12)[:, None])
+    return loss(logits, labels) * weights[labels]
 
 
 def hints(train: Train, info: DataInfo) -> list[str]:

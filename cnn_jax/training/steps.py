@@ -80,8 +80,13 @@ def make_train_step(plan: Plan, phase: int = 0) -> TrainStep:
         if hyper.dropout_rate is not None:
             model = assembly.with_dropout(hyper.dropout_rate)
 
-        def loss_of(logits: jax.Array) -> jax.Array:
-            return losses.compute(assembly.loss, logits, batch.labels, hyper.label_smoothing)
+        def loss_of(logits: jax.Array, labels: jax.Array) -> jax.Array:
+            return losses.compute(assembly.loss, logits, labels, hyper.label_smoothing)
+
+        def weighted(logits: jax.Array) -> jax.Array:
+            if hyper.class_weights is None:
+                return loss_of(logits, batch.labels)
+            return balance.weighted(hyper.class_weights, loss_of, logits, batch.labels)
 
         def mean_loss(trainable: dict[str, jax.Array]):
             params = unflatten({**frozen, **trainable})
@@ -96,12 +101,9 @@ def make_train_step(plan: Plan, phase: int = 0) -> TrainStep:
                     mutable=["batch_stats", "auxiliary", *state.collections],
                     rngs={"dropout": dropout_key},
                 )
-            values = loss_of(logits)
-            total = values
+            values, total = loss_of(logits, batch.labels), weighted(logits)
             for auxiliary in jax.tree.leaves(updated.get("auxiliary", {})):
-                total += models.AUXILIARY_WEIGHT * loss_of(auxiliary)
-            if hyper.class_weights is not None:
-                total = balance.weighted(hyper.class_weights, total, logits, batch.labels)
+                total += models.AUXILIARY_WEIGHT * weighted(auxiliary)
             mean = jnp.sum(total * batch.weights) / jnp.maximum(jnp.sum(batch.weights), 1)
             sums = metrics.batch_sums(values, logits, batch, assembly.multilabel)
             return mean, (sums, updated)

@@ -1,6 +1,7 @@
 """Weights of the loss by class: their formula, what they do to a step, what is refused and said."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -75,12 +76,18 @@ def test_data_above_three_to_one_get_a_hint_where_nothing_is_done(counts, said):
         )
 
 
-def test_shares_of_classes_have_the_mean_of_their_weights():
-    weights, values, logits = jnp.asarray([0.5, 2.0]), jnp.asarray([1.0, 10.0]), jnp.zeros((2, 2))
-    of = balance.weighted(weights, values, logits, jnp.asarray([1, 0]))
-    np.testing.assert_allclose(of, [2, 5])
-    shares = jnp.asarray([[0.0, 1.0], [0.5, 0.5]])
-    np.testing.assert_allclose(balance.weighted(weights, values, logits, shares), [2, 12.5])
+@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.focal, "smoothed"])
+def test_of_a_mixed_image_each_class_has_its_own_weight(loss):
+    smoothed = functools.partial(losses.cross_entropy, label_smoothing=0.2)
+    loss = smoothed if loss == "smoothed" else loss
+    weights = jnp.asarray([0.5, 2.0, 0.0])
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3)), jnp.float32)
+    of_class = np.stack([loss(logits, jnp.full(3, c)) for c in range(3)], axis=1)
+    found = balance.weighted(weights, loss, logits, jnp.asarray([1, 0, 2]))
+    np.testing.assert_allclose(found, [2 * of_class[0, 1], 0.5 * of_class[1, 0], 0], rtol=1e-6)
+    shares = np.asarray([[0.3, 0.7, 0], [0, 0.5, 0.5], [0, 0, 1]], np.float32)
+    found = balance.weighted(weights, loss, logits, jnp.asarray(shares))
+    np.testing.assert_allclose(found, (shares * weights * of_class).sum(axis=1), rtol=1e-5)
 
 
 def test_with_several_findings_each_counts_as_much_as_its_absence():
@@ -91,11 +98,10 @@ def test_with_several_findings_each_counts_as_much_as_its_absence():
     np.testing.assert_allclose(weights, [[40 / 70, 40 / 20], [40 / 10, 40 / 60]], rtol=1e-6)
     labels = jnp.asarray(np.array([[1, 0], [0, 1], [0, 0]], np.uint8))
     logits = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2)), jnp.float32)
-    plain = losses.multilabel(logits, labels)
     p = np.asarray(jax.nn.sigmoid(logits))
     each = -np.where(labels == 1, weights[1] * np.log(p), weights[0] * np.log(1 - p))
-    found = balance.weighted(jnp.asarray(weights), plain + 1, logits, labels)  # 1: of another head
-    np.testing.assert_allclose(found, each.mean(axis=1) + 1, rtol=1e-5)
+    found = balance.weighted(jnp.asarray(weights), losses.multilabel, logits, labels)
+    np.testing.assert_allclose(found, each.mean(axis=1), rtol=1e-5)
     named = balance.class_weights("cat:7", several)
     assert named is not None
     np.testing.assert_allclose(named[1, 0] / named[0, 0], 7, rtol=1e-6)
