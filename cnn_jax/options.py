@@ -8,7 +8,7 @@ from typing import Literal
 
 from cnn_jax.errors import UsageError
 from cnn_jax.patterns import MOST_FOLDS
-from cnn_jax.settings import check_value, fields, setting
+from cnn_jax.settings import check_all, setting
 from cnn_jax.text import whole_number
 
 VIEWS = ("one", "mirror", "mirror_translate")
@@ -51,8 +51,7 @@ class Advise:
     )
 
     def __post_init__(self) -> None:
-        for path, field in fields(Advise, "advise."):
-            check_value(path, field, getattr(self, field.name))
+        check_all(self, "advise.")
         unknown = [name for name in self.chosen if name not in STRATEGIES]
         if unknown or len(set(self.chosen)) < len(self.chosen):
             raise UsageError(
@@ -140,8 +139,7 @@ class Sweep:
     )
 
     def __post_init__(self) -> None:
-        for path, field in fields(Sweep, "sweep."):
-            check_value(path, field, getattr(self, field.name))
+        check_all(self, "sweep.")
         if self.resources is not None and self.launcher == "local":
             raise UsageError(
                 "--sweep.resources has no effect on this machine's own processes; leave it out or "
@@ -170,8 +168,7 @@ class Labels:
     )
 
     def __post_init__(self) -> None:
-        for path, field in fields(Labels, "data."):
-            check_value(path, field, getattr(self, field.name))
+        check_all(self, "data.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,8 +228,7 @@ class Explain:
     )
 
     def __post_init__(self) -> None:
-        for path, field in fields(Explain, "explain."):
-            check_value(path, field, getattr(self, field.name))
+        check_all(self, "explain.")
         self.region  # noqa: B018  refuses what is no region
         if self.units is not None and not all(map(whole_number, self.units.split(","))):
             raise UsageError(f"--explain.units takes numbers such as 3,17, not {self.units!r}")
@@ -279,8 +275,7 @@ class Page:
     advise: str | None = setting(None, "the directory of an advise, whose results become a section")
 
     def __post_init__(self) -> None:
-        for path, field in fields(Page, "page."):
-            check_value(path, field, getattr(self, field.name))
+        check_all(self, "page.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -341,5 +336,4 @@ class Trust:
     )
 
     def __post_init__(self) -> None:
-        for path, field in fields(Trust, "trust."):
-            check_value(path, field, getattr(self, field.name))
+        check_all(self, "trust.")

@@ -461,3 +461,18 @@ class Logging:
         maximum=10_000,
         resumable=True,
     )
+
+
+# The settings that say which images there are, with which labels and groups.
+IMAGES = (
+    "dataset.name",
+    "dataset.path",
+    "dataset.root",
+    "dataset.image_column",
+    "dataset.label",
+    "dataset.label_column",
+    "dataset.label_columns",
+    "dataset.split_column",
+    "dataset.group",
+    "dataset.group_column",
+)

@@ -126,6 +126,17 @@ def check_value(path: str, field: dataclasses.Field, value: Any) -> None:
             raise UsageError(f"--{path} must be {words} {m[key]}, not {value!r}")
 
 
+def check_all(section: Any, prefix: str) -> None:
+    """Raises UsageError where a value of a section of settings is not legal.
+
+    Args:
+        section: a dataclass that holds no others.
+        prefix: the start of each path, such as "sweep.".
+    """
+    for path, field in fields(type(section), prefix):
+        check_value(path, field, getattr(section, field.name))
+
+
 def convert(kind: type, text: str) -> Any:
     """Returns a text as a bool, int or float, or unchanged where it is none."""
     try:

@@ -33,6 +33,16 @@ def shown(path: pathlib.Path) -> str:
     return str(path)
 
 
+def file_name(words: str, default: str) -> str:
+    """Returns words as a part of a file's name: letters, digits, dots, dashes and lines below.
+
+    Args:
+        words: such as the name of an example.
+        default: what it is where nothing is left of them.
+    """
+    return re.sub(r"[^\w.-]+", "_", words).strip("._")[:80] or default
+
+
 def whole_number(words: str) -> int | None:
     """Returns the number that up to 18 decimal digits write, or None; Python refuses thousands."""
     return int(words) if words.isdecimal() and len(words) <= 18 else None

@@ -1,13 +1,12 @@
 """The command `data`: what is in a data set, and after training which labels are doubtful."""
 
 import dataclasses
-import re
 from pathlib import Path
 
 from cnn_jax import data as data_sets
 from cnn_jax import places, text
 from cnn_jax.cli import console
-from cnn_jax.cli.evaluate import load_run
+from cnn_jax.cli.given import load_run
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.cli.train import the_experiment
 from cnn_jax.errors import UsageError
@@ -95,7 +94,7 @@ def _folder(invocation: Invocation, config: Experiment) -> Path:
     name = config.dataset.name
     if config.dataset.path is not None:
         name = Path(config.dataset.path).stem
-    return Path("data_report") / (re.sub(r"[^\w-]+", "_", name) or "data")
+    return Path("data_report") / text.file_name(name.replace(".", "_"), "data")
 
 
 def _augmented(config: Experiment, data: data_sets.Data, folder: Path) -> int:

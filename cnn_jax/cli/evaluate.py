@@ -1,7 +1,6 @@
 """The command `evaluate`: measures a checkpoint on every example of a split."""
 
 import dataclasses
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,47 +10,21 @@ from absl import logging
 
 from cnn_jax import text
 from cnn_jax.cli import console, findings
+from cnn_jax.cli.given import load_run
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.data import Split, duplicates, outside
 from cnn_jax.errors import UsageError, UserError
-from cnn_jax.evaluation import records, shares, two_classes
+from cnn_jax.evaluation import confusion, records, shares, two_classes
 from cnn_jax.evaluation.evaluator import Evaluation
 from cnn_jax.reporting import evaluations, order
-from cnn_jax.runs import evaluation_figures, loading, predictions, recorder, trusting
+from cnn_jax.runs import evaluation_figures, predictions, recorder, trusting
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.trained import Run
+from cnn_jax.sections import IMAGES
 
 # Settings that say where images are; the first ones also where those of the run lie by now.
 _MOVED = ("dataset.path", "dataset.data_dir", "dataset.root")
-_OUTSIDE = (
-    *_MOVED,
-    "dataset.name",
-    "dataset.image_column",
-    "dataset.label_column",
-    "dataset.label_columns",
-    "dataset.split_column",
-    "dataset.group_column",
-    "dataset.group",
-    "dataset.label",
-    "dataset.bit_depth",
-)
-
-
-def load_run(invocation: Invocation) -> tuple[RunDirectory, Run]:
-    """Returns the run in --workdir, with the flags that may change given on top.
-
-    Raises:
-        UsageError: there is no run, or a flag may not change.
-    """
-    if invocation.workdir is None:
-        raise UsageError(f"{invocation.command} needs --workdir=DIR, the directory of a run")
-    if invocation.config is not None and not invocation.has_code_as_config:
-        raise UsageError(
-            f"{invocation.command} takes no --config={invocation.config}: the run in --workdir has "
-            "its own settings; only a .py file of your own is read, for what it registers"
-        )
-    run = loading.load(invocation.workdir, invocation.checkpoint, settings=invocation.overrides)
-    return RunDirectory(invocation.workdir), run
+_OUTSIDE = (*IMAGES, "dataset.data_dir", "dataset.bit_depth")
 
 
 def run_command(invocation: Invocation) -> int:
@@ -196,7 +169,7 @@ def _examples(
             raise failed from error
         raise
     where = section.path or section.name
-    stem = re.sub(r"[^\w-]+", "_", Path(where).name) or "data"
+    stem = text.file_name(Path(where).name.replace(".", "_"), "data")
     part = f"_{invocation.split}" if invocation.split else ""
     said = f"not the data of training: {len(split):,} images of {text.shown(Path(where))}"
     return directory, run, split, f"outside_{stem}{part}", (*notes, said, _trained_on(run, split))
@@ -274,7 +247,7 @@ def _operating_line(point: dict[str, Any]) -> str:
 def _worst_lines(run: Run, split: Split, found: Evaluation, count: int) -> list[str]:
     """Returns a line for each of the errors that the network is surest of."""
     lines = []
-    for i in evaluation_figures.surest_errors(found, split, count):
+    for i in confusion.surest_errors(found.probabilities, split.labels, count):
         p, names = found.probabilities[i], run.class_names
         said, true = names[int(p.argmax())], names[int(split.labels[i])]
         start = "          " if lines else "surest    "

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,14 +10,15 @@ import numpy as np
 
 from cnn_jax import places, progress, text
 from cnn_jax.cli import console
-from cnn_jax.cli.evaluate import load_run
+from cnn_jax.cli.given import decoding, load_run, read_files
 from cnn_jax.cli.invocation import Invocation
-from cnn_jax.cli.predict import decoding
 from cnn_jax.data import images, named
-from cnn_jax.errors import UsageError
+from cnn_jax.errors import RunError, UsageError
+from cnn_jax.evaluation import confusion
 from cnn_jax.explain import choosing, drawing, explaining, units
 from cnn_jax.explain.network import Network
 from cnn_jax.options import Explain
+from cnn_jax.runs import figures as run_figures
 from cnn_jax.runs import recorder
 from cnn_jax.runs.trained import Run
 
@@ -54,9 +54,10 @@ def run_command(invocation: Invocation) -> int:
         raise UsageError(f"--format={invocation.format}: explain prints table or json")
     say = console.speaker(invocation.quiet or invocation.format == "json")
     overrides = dict(invocation.overrides)
-    depth = "auto"
-    if invocation.arguments:  # of files it says how they are read, not those of the run
+    depth, on_error = "auto", "refuse"
+    if invocation.arguments:  # of files they say how these are read, not those of the run
         depth = overrides.pop("dataset.bit_depth", depth)
+        on_error = overrides.pop("dataset.on_error", on_error)
     directory, run = load_run(dataclasses.replace(invocation, overrides=overrides))
     network = Network(run, options.layer)
     output = directory.path / "explanations"
@@ -68,7 +69,7 @@ def run_command(invocation: Invocation) -> int:
         say("note       this network has no feature map: its maps are of pixels alone")
     jobs = []
     if invocation.arguments:
-        jobs.append((_of_files(run, invocation.arguments, depth), output))
+        jobs.append((_of_files(run, invocation.arguments, on_error, depth), output))
     if options.worst is not None or options.pair is not None:
         jobs += [
             (chosen, output / name) for name, chosen in _of_split(invocation, options, network)
@@ -83,18 +84,21 @@ def run_command(invocation: Invocation) -> int:
     return 0
 
 
-def _of_files(run: Run, paths: tuple[str, ...], depth: str) -> _Chosen:
+def _of_files(run: Run, paths: tuple[str, ...], on_error: str, depth: str) -> _Chosen:
     """Reads image files, as the network takes them and in their own size."""
     if run.data_info.dtype != "uint8":
         raise UsageError(
             "the run was trained on float arrays, and files are none; explain those of a split, "
             "such as --explain.worst=25, or arrays in Python: cnn_jax.explain_images(run, images)"
         )
-    names = named.expand(paths)
-    how = decoding(run, names, depth)
-    shape = run.data_info.image_shape
-    small = [images.decode(path, how).pixels for path in names]
-    return _Chosen(np.stack(small), [_whole(path, how, shape) for path in names], names, None, "")
+    failures: list[dict[str, str]] = []
+    blocks = list(read_files(named.expand(paths), run, on_error, depth, failures))
+    if not blocks:
+        raise RunError("none of the images can be read")
+    names = [path for block, _ in blocks for path in block]
+    how, shape = decoding(run, names, depth, warn=False), run.data_info.image_shape
+    wholes = [_whole(path, how, shape) for path in names]
+    return _Chosen(np.concatenate([pixels for _, pixels in blocks]), wholes, names, None, "")
 
 
 def _whole(path: str, how: images.Decoding, shape: tuple[int, ...]) -> np.ndarray:
@@ -116,8 +120,7 @@ def _of_split(
     split, name = run.split(invocation.split), run.split_name(invocation.split)
     found = run.evaluate(split)
     if options.worst is not None:
-        p = found.probabilities
-        worst = choosing.most_certain_errors(p, split.labels, options.worst)
+        worst = confusion.surest_errors(found.probabilities, split.labels, options.worst)
         if len(worst) == 0:
             raise UsageError(f"--explain.worst={options.worst}: there is no error on {name}")
         errors = int(found.examples - np.trace(found.confusion))
@@ -131,7 +134,7 @@ def _of_split(
             raise UsageError(f"--explain.pair: {one} and {other} are never confused on {name}")
         counts = [int(found.confusion[pair]), int(found.confusion[pair[::-1]])]
         title = f"{counts[0]} {one} taken for {other}, {counts[1]} {other} for {one}: typical ones"
-        yield _file_name(f"{one}_{other}"), _part(split, np.concatenate(kinds), title)
+        yield text.file_name(f"{one}_{other}", "pair"), _part(split, np.concatenate(kinds), title)
 
 
 def _pair(given: str, network: Network, matrix: np.ndarray) -> tuple[int, int]:
@@ -145,7 +148,7 @@ def _pair(given: str, network: Network, matrix: np.ndarray) -> tuple[int, int]:
 
 def _part(split: Any, indices: np.ndarray, title: str) -> _Chosen:
     images = split.images[indices]
-    wholes = [drawing.pixels(image) for image in images]
+    wholes = list(run_figures.as_pixels(images))
     names = [split.ids[int(i)] for i in indices]
     return _Chosen(images, wholes, names, split.labels[indices].tolist(), title)
 
@@ -246,14 +249,15 @@ def _units(
     if not recorder.is_writer():
         return
     for unit, best, strength in zip(chosen, indices, values, strict=True):
-        images = drawing.pixels_of(split.images[best])
+        images = run_figures.as_pixels(split.images[best])
         labels = split.labels[best]
         title = f"{name} images that excite unit {unit} of {network.layer} most"
         if options.maximise:
-            made = drawing.pixels_of(units.maximised(network, unit)[None])
+            made = run_figures.as_pixels(units.maximised(network, unit)[None])
             images, labels = np.concatenate([made, images]), np.concatenate([[-1], labels])
             title = f"unit {unit} of {network.layer}: made to excite it, then {name} images"
-        path = output / f"{_file_name(str(network.layer))}_unit{unit}.png"
+        layer = text.file_name(str(network.layer), "layer")
+        path = output / f"{layer}_unit{unit}.png"
         class_names = [*run.class_names, "made"]  # -1 is the last
         figures.save(figures.image_grid(images, labels, class_names, title), path)
         counts = np.bincount(split.labels[best], minlength=len(run.class_names))
@@ -267,14 +271,11 @@ def _file_names(names: list[str]) -> list[str]:
     """Returns the names of the pictures, without repetition."""
     found: dict[str, None] = {}
     for name in names:
-        stem = _file_name(Path(name).stem if not name.isdecimal() else f"example_{name}")
+        stem = text.file_name(
+            Path(name).stem if not name.isdecimal() else f"example_{name}", "image"
+        )
         number, free = 2, stem
         while free in found:
             free, number = f"{stem}_{number}", number + 1
         found[free] = None
     return list(found)
-
-
-def _file_name(name: str) -> str:
-    """Returns a name without what file systems or shells do not like."""
-    return re.sub(r"[^\w.-]+", "_", name).strip("._")[:80] or "image"

@@ -5,7 +5,7 @@ import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cnn_jax import experiment, settings
+from cnn_jax import experiment, sections, settings
 from cnn_jax.options import Advise, Explain, Labels, Page, Sweep, Trust
 
 # `Command.settings` of a command that takes them all: every path starts with "".
@@ -47,17 +47,12 @@ COMMANDS = (
         "measure a trained model on every example of a split",
         "evaluate --workdir=runs/cifar10 --split=validation",
         settings=(
-            "dataset.name",
-            "dataset.path",
+            *sections.IMAGES,
             "dataset.data_dir",
+            "dataset.bit_depth",
             "dataset.on_error",
             "dataset.max_megapixels",
             "dataset.follow_links",
-            "dataset.root",
-            "dataset.image_column",
-            "dataset.label",  # and label_column, label_columns
-            "dataset.split_column",
-            "dataset.group",  # and group_column
             "dataset.positive",
             "dataset.ordered",
             "dataset.eval_batch_size",
@@ -70,7 +65,7 @@ COMMANDS = (
         "classify image files, or those of a folder, with a trained model",
         "predict --workdir=runs/cifar10 photos --output=found.csv",
         "IMAGE...",
-        settings=("dataset.on_error", "dataset.max_megapixels"),
+        settings=("dataset.bit_depth", "dataset.on_error", "dataset.max_megapixels"),
     ),
     Command(
         "trust",
@@ -95,9 +90,10 @@ COMMANDS = (
         settings=(
             "dataset.path",
             "dataset.data_dir",
+            "dataset.root",
+            "dataset.bit_depth",
             "dataset.on_error",
             "dataset.max_megapixels",
-            "dataset.root",
         ),
         reads_run=True,
     ),

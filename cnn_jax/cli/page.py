@@ -5,7 +5,7 @@ from typing import Any
 
 from cnn_jax import places, text
 from cnn_jax.cli import console
-from cnn_jax.cli.evaluate import load_run
+from cnn_jax.cli.given import load_run
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.options import Page

@@ -5,25 +5,19 @@ import dataclasses
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from absl import logging
-
 from cnn_jax import files, text
 from cnn_jax.cli import console, findings, verdicts
-from cnn_jax.cli.evaluate import load_run
+from cnn_jax.cli.given import load_run, read_files
 from cnn_jax.cli.invocation import Invocation
-from cnn_jax.data import bit_depth, cache, images, named
+from cnn_jax.data import named
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.reporting import tables
 from cnn_jax.runs import recorder
 from cnn_jax.runs.trained import Run
-
-_BLOCK = 512  # images that are in memory at a time
 
 
 def run_command(invocation: Invocation) -> int:
@@ -37,7 +31,8 @@ def run_command(invocation: Invocation) -> int:
     _, run = load_run(dataclasses.replace(invocation, overrides=overrides))
     predictions: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
-    for paths, pixels in _read(named.expand(invocation.arguments), run, on_error, depth, failures):
+    names = named.expand(invocation.arguments)
+    for paths, pixels in read_files(names, run, on_error, depth, failures):
         found = run.predict(pixels)
         if run.data_info.multilabel:
             predictions += findings.predicted(paths, found)
@@ -48,56 +43,6 @@ def run_command(invocation: Invocation) -> int:
     if recorder.is_writer():
         _show(invocation, run, predictions, failures)
     return 1 if failures and not predictions else 0
-
-
-def _read(
-    paths: Sequence[str], run: Run, on_error: str, depth: str, failures: list[dict[str, str]]
-) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Yields (paths, images) of some files at a time; failures gets those that are skipped.
-
-    16-bit values are read with the run's bits, unless `depth` says others.
-    """
-    if run.data_info.dtype != "uint8":
-        raise UsageError("the run was trained on float arrays; give it such in Python, not files")
-    how = decoding(run, paths, depth)
-
-    def read(path: str) -> np.ndarray | images.ImageError:
-        try:
-            return images.decode(path, how).pixels
-        except images.ImageError as error:
-            return error
-
-    with ThreadPoolExecutor(cache.cores()) as pool:
-        for start in range(0, len(paths), _BLOCK):
-            block = paths[start : start + _BLOCK]
-            good, pixels = [], []
-            for path, result in zip(block, pool.map(read, block), strict=True):
-                if not isinstance(result, images.ImageError):
-                    good.append(path)
-                    pixels.append(result)
-                elif on_error == "refuse":
-                    raise result
-                else:
-                    failures.append({"image": path, "error": result.for_command_line})
-                    logging.warning("skipped: %s", result.for_command_line)
-            if good:
-                yield good, np.stack(pixels)
-
-
-def decoding(run: Run, paths: Sequence[str], depth: str) -> images.Decoding:
-    """Returns how image files are decoded for a run; warns of those that would be nearly black.
-
-    Args:
-        run: the run.
-        paths: the files.
-        depth: how many bits 16-bit values use; "auto": as many as those of the run.
-    """
-    how = images.like(run.data_info, run.experiment.dataset.max_megapixels)
-    if depth != "auto":
-        return dataclasses.replace(how, bit_depth=int(depth))
-    if line := bit_depth.dark(paths, how.bit_depth, how.max_megapixels):
-        logging.warning("%s", line)
-    return how
 
 
 def _show(

@@ -9,7 +9,7 @@ from absl import logging
 
 from cnn_jax import text
 from cnn_jax.cli import console
-from cnn_jax.cli.evaluate import load_run
+from cnn_jax.cli.given import load_run
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.data import Split, images, named, outside
 from cnn_jax.errors import RunError

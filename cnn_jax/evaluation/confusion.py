@@ -1,4 +1,7 @@
-"""The confusion matrix in result.json: its rows, or its counts where it would be mostly zeros."""
+"""What a network confuses: its surest errors, and the confusion matrix in result.json.
+
+The matrix is kept as its rows, or as its counts where it would be mostly zeros.
+"""
 
 from typing import Any
 
@@ -6,6 +9,19 @@ import numpy as np
 
 # More classes have a matrix of millions of numbers, almost all of them 0.
 _MOST_CLASSES = 1000
+
+
+def surest_errors(probabilities: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """Returns the indices of the errors whose wrong class is the most probable, at most `count`.
+
+    Args:
+        probabilities: float [n, classes].
+        labels: int [n].
+        count: how many are wanted.
+    """
+    predicted, surest = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    return wrong[np.argsort(-surest[wrong], kind="stable")][:count]
 
 
 def to_record(confusion: np.ndarray) -> dict[str, Any]:

@@ -34,9 +34,12 @@ def features_and_logits(
         kept = features if kept is None else kept
         own: Any = model.apply(variables, features, method=model.forward_head)
         logits += weight * own
-    kept = kept.astype(jnp.float32)
-    pooled = kept.mean(axis=(1, 2)) if kept.ndim == 4 else kept.reshape(len(kept), -1)
-    return pooled, logits.astype(jnp.float32)
+    return pooled(kept.astype(jnp.float32)), logits.astype(jnp.float32)
+
+
+def pooled(features: Any) -> Any:
+    """Returns features [n, channels]: a map is averaged over height and width."""
+    return features.mean(axis=(1, 2)) if features.ndim == 4 else features.reshape(len(features), -1)
 
 
 def make_step(

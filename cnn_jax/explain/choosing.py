@@ -4,20 +4,8 @@ import numpy as np
 
 from cnn_jax.data import Split
 from cnn_jax.errors import UsageError
+from cnn_jax.evaluation import embedding
 from cnn_jax.explain.network import Network
-
-
-def most_certain_errors(probabilities: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
-    """Returns the indices of the errors in which the network was most certain, at most `count`.
-
-    Args:
-        probabilities: float [n, classes].
-        labels: int [n].
-        count: how many are wanted.
-    """
-    predicted, surest = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    wrong = np.flatnonzero(predicted != labels)
-    return wrong[np.argsort(-surest[wrong], kind="stable")][:count]
 
 
 def most_confused(confusion: np.ndarray) -> tuple[int, int]:
@@ -57,9 +45,7 @@ def typical_confusions(
         chosen = np.flatnonzero((split.labels == true) & (predicted == said))
         if len(chosen) > count:
             features = network.run.features(split.images[chosen])
-            if features.ndim == 4:
-                features = features.mean(axis=(1, 2))
-            features = features.reshape(len(chosen), -1).astype(np.float64)
+            features = embedding.pooled(features).astype(np.float64)
             features /= np.linalg.norm(features, axis=1, keepdims=True) + 1e-12
             near = features @ features.mean(axis=0)
             chosen = chosen[np.argsort(-near, kind="stable")[:count]]

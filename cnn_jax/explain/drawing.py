@@ -13,7 +13,6 @@ from cnn_jax.explain.checks import Box, Curves
 from cnn_jax.explain.explaining import Explanation, Map
 from cnn_jax.reporting import figures, tables
 from cnn_jax.reporting.figures.explanations import Panel, explanation, overview
-from cnn_jax.runs.figures import as_pixels
 
 _BARS = 5
 NO_PROOF = (
@@ -185,13 +184,3 @@ def lines(found: Sequence[Explanation], ids: Sequence[str]) -> list[str]:
         if len(failed) > 3:
             said.append(f"{method}: {len(failed)} of {len(found)} maps failed a test")
     return [*said, NO_PROOF]
-
-
-def pixels_of(images: np.ndarray) -> np.ndarray:
-    """Returns stored images as ones that can be drawn, uint8 [n, height, width, 1 or 3]."""
-    return as_pixels(images)
-
-
-def pixels(image: np.ndarray) -> np.ndarray:
-    """Returns a stored image as one that can be drawn, uint8 [height, width, 1 or 3]."""
-    return as_pixels(image[None])[0]

@@ -11,7 +11,6 @@ import numpy as np
 from cnn_jax import cpu
 from cnn_jax.data import Split
 from cnn_jax.errors import UsageError
-from cnn_jax.models import own
 from cnn_jax.page import pictures, recorded, tracing, weights
 from cnn_jax.page.program import UnsupportedError
 from cnn_jax.page.steps import steps_of
@@ -138,7 +137,7 @@ def network_of(
         split: images to measure on what the small numbers cost; None: it is not measured.
         say: is told what is measured.
     """
-    model, variables = own.adapt(run.model), run.variables
+    model, variables = run.assembly.model, run.variables
     counts = [leaf.size for leaf in jax.tree.leaves(variables["params"])]
 
     def apply(variables: Any, images: Any) -> Any:
@@ -158,7 +157,7 @@ def network_of(
         why = f"it has an operation that the page does not compute ({error})"
     if traced is None or why:
         say(f"the network does not run in the page: {why}; recorded maps take its place")
-        return {**about, "why": why, **recorded.record(run, apply, stored, span)}
+        return {**about, "why": why, **recorded.record(run, stored, span)}
     packed, kept, kind = weights.pack(traced.leaves)
     as_stored = jax.tree.unflatten(jax.tree.structure(variables), kept)
     forward = jax.jit(apply, compiler_options=cpu.compiler_options())

@@ -1,14 +1,12 @@
 """Joins style, scripts and contents to one HTML file whose policy loads nothing."""
 
-import base64
-import hashlib
 import json
 import pathlib
 from typing import Any
 
 import numpy as np
 
-from cnn_jax.reporting.page import escape
+from cnn_jax.reporting import page
 
 _HERE = pathlib.Path(__file__).resolve().parent
 SCRIPTS = (
@@ -42,40 +40,22 @@ def document(contents: dict[str, Any]) -> str:
     script = "\n".join(['"use strict";', *((_HERE / name).read_text() for name in SCRIPTS)])
     policy = (
         f"default-src 'none'; img-src data: blob:; worker-src blob:; "
-        f"style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
+        f"style-src '{page.digest(style)}'; script-src '{page.digest(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
     data = json.dumps(contents, separators=(",", ":"), default=_plain, allow_nan=False)
     title = f"What {contents['model']} sees: {contents['data']}"
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<link rel="icon" href="data:,">
-<title>{escape(title)}</title>
-<style>{style}</style>
-</head>
-<body>
-<a class="skip" href="#scene-1">to the first section</a>
-<header><h1>{escape(title)}</h1></header>
+    body = f"""<a class="skip" href="#scene-1">to the first section</a>
+<header><h1>{page.escape(title)}</h1></header>
 <main></main>
 <noscript>This page computes in your browser, and needs JavaScript to do it.</noscript>
-<script type="application/json" id="contents">{_in_html(data)}</script>
-<script>{script}</script>
-</body>
-</html>
-"""
+<script type="application/json" id="contents">{_in_html(data)}</script>"""
+    return page.document(title, policy, style, body, script)
 
 
 def _in_html(text: str) -> str:
     """Returns JSON that ends no element: `<` is written as an escape, which JSON knows."""
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-
-
-def _digest(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _plain(value: Any) -> Any:

@@ -4,15 +4,14 @@ import base64
 from collections.abc import Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cnn_jax import cpu
-from cnn_jax.evaluation import metrics
 from cnn_jax.explain import maps as evidence
 from cnn_jax.explain.network import Network
+from cnn_jax.models import capture
 from cnn_jax.page.pictures import values_of
 from cnn_jax.runs.trained import Run
 
@@ -23,55 +22,40 @@ _SIDE = 40  # a larger map is shown by every second, third, ... position
 _PATCHES = 7  # places of the grey patch along each axis
 
 
-def record(run: Run, apply: Any, stored: np.ndarray, span: Sequence[float]) -> dict[str, Any]:
+def record(run: Run, stored: np.ndarray, span: Sequence[float]) -> dict[str, Any]:
     """Returns maps, probabilities, occlusion maps and HiResCAM's maps of the first pictures.
 
     Args:
         run: the network.
-        apply: (variables, images) to logits.
         stored: uint8 pictures `[n, height, width, channels]`.
         span: (low, high), the numbers that 0 and 255 stand for.
     """
     images = values_of(stored[:_PICTURES], span, run.data_info.dtype)
-    names: list[str] = []
+    network = Network(run)
+    maps = [name for name, shape in network.layers.items() if len(shape) == 3]
+    leaf = [n for n in maps if not any(o.startswith(f"{n}/") for o in maps)]
+    places = np.unique(np.linspace(0, len(leaf) - 1, min(_LAYERS, len(leaf))).astype(int))
+    names = [leaf[i] for i in places]
 
-    def forward(variables: Any, images: Any) -> Any:
-        maps: dict[str, Any] = {}
+    def forward(variables: Any, images: Any) -> list[jax.Array]:
+        found = capture.outputs(run.assembly.model, variables, run.preprocess(images))
+        steps = [-(-max(found[name].shape[1:3]) // _SIDE) for name in names]
+        return [
+            found[name][:, ::step, ::step, :_CHANNELS].astype(jnp.float32)
+            for name, step in zip(names, steps, strict=True)
+        ]
 
-        def catch(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-            result = call(*args, **kwargs)
-            path = "/".join(context.module.path)
-            if path and isinstance(result, jax.Array) and result.ndim == 4:
-                maps[path] = result
-            return result
-
-        with nn.intercept_methods(catch):
-            logits = apply(variables, images)
-        leaf = [n for n in maps if not any(o.startswith(f"{n}/") for o in maps)]
-        places = np.unique(np.linspace(0, len(leaf) - 1, min(_LAYERS, len(leaf))).astype(int))
-        names[:] = [leaf[i] for i in places]
-        kept = []
-        for name in names:
-            step = -(-max(maps[name].shape[1:3]) // _SIDE)
-            kept.append(maps[name][:, ::step, ::step, :_CHANNELS].astype(jnp.float32))
-        shapes = [maps[name].shape[1:] for name in names]
-        return metrics.probabilities(logits), kept, shapes
-
-    jitted = jax.jit(forward, compiler_options=cpu.compiler_options())
-    p, maps, shapes = jitted(run.variables, images)
-    classify = jax.jit(
-        lambda v, x: metrics.probabilities(apply(v, x)), compiler_options=cpu.compiler_options()
-    )
-    p, network = np.asarray(p), Network(run)
+    kept = jax.jit(forward, compiler_options=cpu.compiler_options())(run.variables, images)
+    p = network.probabilities(images)
     return {
         "recorded": [
             {
                 "p": [float(x) for x in p[i]],
-                "occlusion": _occlusion(classify, run.variables, images[i], p[i]),
+                "occlusion": _occlusion(network, images[i], p[i]),
                 "evidence": _evidence(network, images[i], int(p[i].argmax())),
                 "layers": [
-                    _layer(name, np.asarray(kept[i]), [int(x) for x in shape])
-                    for name, kept, shape in zip(names, maps, shapes, strict=True)
+                    _layer(name, np.asarray(each[i]), network.layers[name])
+                    for name, each in zip(names, kept, strict=True)
                 ],
             }
             for i in range(len(images))
@@ -104,17 +88,16 @@ def _layer(name: str, maps: np.ndarray, shape: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _occlusion(classify: Any, variables: Any, image: np.ndarray, p: np.ndarray) -> dict[str, Any]:
+def _occlusion(network: Network, image: np.ndarray, p: np.ndarray) -> dict[str, Any]:
     """Returns by how much the surest class's probability falls, for each place of a grey patch."""
     best = int(p.argmax())
     height, width = image.shape[:2]
     rows = np.linspace(0, height, _PATCHES + 1).astype(int)
     columns = np.linspace(0, width, _PATCHES + 1).astype(int)
     mean = image.reshape(-1, image.shape[-1]).mean(0).astype(image.dtype)
-    falls = []
-    for r in range(_PATCHES):
-        patched = np.repeat(image[None], _PATCHES, axis=0).copy()
-        for c in range(_PATCHES):
-            patched[c, rows[r] : rows[r + 1], columns[c] : columns[c + 1]] = mean
-        falls += [float(p[best] - q) for q in np.asarray(classify(variables, patched))[:, best]]
-    return {"class": best, "side": _PATCHES, "falls": falls}
+    patched = np.repeat(image[None], _PATCHES**2, axis=0)
+    for place, one in enumerate(patched):
+        r, c = divmod(place, _PATCHES)
+        one[rows[r] : rows[r + 1], columns[c] : columns[c + 1]] = mean
+    falls = p[best] - network.probabilities(patched)[:, best]
+    return {"class": best, "side": _PATCHES, "falls": [float(fall) for fall in falls]}

@@ -25,27 +25,46 @@ def escape(value: Any) -> str:
 def page(title: str, parts: Sequence[str]) -> str:
     """Returns the whole document; its policy forbids loading anything from elsewhere."""
     style, script = ((_HERE / name).read_text() for name in ("page.css", "page.js"))
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src "
-    digest = base64.b64encode(_sha256(script)).decode()
+    # Figures have style attributes, which no digest allows.
+    policy = (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src '{digest(script)}'"
+    )
+    main = "\n".join(["<main>", *parts, "</main>", '<div id="tip" role="tooltip"></div>'])
+    return document(title, policy, style, main, script)
+
+
+def document(title: str, policy: str, style: str, body: str, script: str) -> str:
+    """Returns an HTML document with everything in it.
+
+    Args:
+        title: as text.
+        policy: its Content-Security-Policy.
+        style: CSS.
+        body: the HTML before the script.
+        script: JavaScript.
+    """
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}'sha256-{digest}'">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <link rel="icon" href="data:,">
 <title>{escape(title)}</title>
 <style>{style}</style>
 </head>
 <body>
-<main>
-{chr(10).join(parts)}
-</main>
-<div id="tip" role="tooltip"></div>
+{body}
 <script>{script}</script>
 </body>
 </html>
 """
+
+
+def digest(text: str) -> str:
+    """Returns what a policy names a style or a script by."""
+    return f"sha256-{base64.b64encode(_sha256(text)).decode()}"
 
 
 def _sha256(text: str) -> bytes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnn_jax.data import DataInfo, Split
-from cnn_jax.evaluation import bands
+from cnn_jax.evaluation import bands, confusion
 from cnn_jax.evaluation.evaluator import Evaluation
 from cnn_jax.reporting.evaluations import with_interval
 from cnn_jax.runs.directory import RunDirectory
@@ -83,18 +83,11 @@ def _of_classes(
     return drawn
 
 
-def surest_errors(found: Evaluation, split: Split, count: int) -> np.ndarray:
-    """Returns the indices of the errors whose wrong class is the most probable, at most `count`."""
-    surest = found.probabilities.max(axis=1)
-    wrong = np.flatnonzero(found.probabilities.argmax(axis=1) != split.labels)
-    return wrong[np.argsort(-surest[wrong], kind="stable")][:count]
-
-
 def worst_errors(found: Evaluation, split: Split, info: DataInfo, count: int) -> "Figure | None":
     """Returns a figure of the surest errors with the names of their files; None: there are none."""
     from cnn_jax.reporting import figures
 
-    chosen = surest_errors(found, split, count)
+    chosen = confusion.surest_errors(found.probabilities, split.labels, count)
     if not len(chosen):
         return None
     p = found.probabilities[chosen]

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Sequence
 
+from cnn_jax.sections import IMAGES
 from cnn_jax.studies import seeds
 from cnn_jax.studies.groups import Group
 from cnn_jax.studies.summaries import METRICS
@@ -12,16 +13,7 @@ from cnn_jax.studies.ttest import SIGNIFICANCE, paired, welch
 
 # Runs that differ in one of these were validated on different images.
 VALIDATION_SETTINGS = (
-    "dataset.name",
-    "dataset.path",
-    "dataset.root",
-    "dataset.label",
-    "dataset.image_column",
-    "dataset.label_column",
-    "dataset.label_columns",
-    "dataset.split_column",
-    "dataset.group_column",
-    "dataset.group",
+    *IMAGES,
     "dataset.validation_split",
     "dataset.validation_fraction",
     "dataset.test_fraction",

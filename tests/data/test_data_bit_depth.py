@@ -8,7 +8,7 @@ from PIL import Image
 
 import cnn_jax
 from cnn_jax import data, experiment
-from cnn_jax.cli import predict
+from cnn_jax.cli import given
 from cnn_jax.data import bit_depth, outside, splits
 from cnn_jax.data import images as decoding
 from cnn_jax.errors import RunError
@@ -140,11 +140,11 @@ def test_a_run_reads_what_it_predicts_as_it_was_trained(folder, tmp_path, caplog
     as_trained = np.stack([decoding.read_image(path, 8, 1, bit_depth=12)])
     np.testing.assert_array_equal(run.logits([path]), run.logits(as_trained))
     assert as_trained.max() > 230
-    assert predict.decoding(run, [str(path)], "auto").bit_depth == 12
-    assert predict.decoding(run, [str(path)], "16").bit_depth == 16
+    assert given.decoding(run, [str(path)], "auto").bit_depth == 12
+    assert given.decoding(run, [str(path)], "16").bit_depth == 16
     assert not caplog.records
     Image.fromarray(np.full((8, 8), 500, np.uint16)).save(path)
-    assert predict.decoding(run, [str(path)], "auto").bit_depth == 12
+    assert given.decoding(run, [str(path)], "auto").bit_depth == 12
     assert "1 image of 16-bit values, the largest 500, read as 12 bits" in caplog.text
     Image.fromarray(np.full((8, 8), 5000, np.uint16)).save(path)
     with pytest.raises(RunError, match="reach 5000, more than 12 bits"):

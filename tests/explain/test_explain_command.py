@@ -41,6 +41,14 @@ def test_it_explains_files_and_the_worst_errors(main, finished, digits, tmp_path
     assert "no feature map" in said.out
     assert "by chance" in said.out
 
+    (tmp_path / "no photo.png").write_bytes(b"nothing")
+    both = ("a photo.png", "no photo.png", "--explain.methods=occlusion", "--format=json")
+    assert main("explain", f"--workdir={finished}", *both) == 1
+    assert "no photo.png: " in capsys.readouterr().err
+    assert main("explain", f"--workdir={finished}", *both, "--dataset.on_error=skip") == 0
+    printed = json.loads(capsys.readouterr().out)["explanations"]
+    assert [one["image"] for one in printed] == ["a photo.png"]
+
     assert main("explain", f"--workdir={finished}", "--explain.pair=auto", "--format=json") == 0
     printed = json.loads(capsys.readouterr().out)["explanations"]
     names = {printed[0]["true"], printed[0]["class"]}

@@ -67,6 +67,18 @@ class Killed(BaseException):
     """Ends a run where a test wants it to end."""
 
 
+def killed_at(step: int, saves: bool, save):
+    """Returns a save that stops the run at a step, before or after it has saved."""
+
+    def save_until(self, at, state, meta):
+        if at != step or saves:
+            save(self, at, state, meta)
+        if at == step:
+            raise Killed
+
+    return save_until
+
+
 def test_the_history_is_one_record_an_epoch(straight):
     history, _ = outcome(straight)
     assert [(record["epoch"], record["step"]) for record in history] == [(1, 10), (2, 20), (3, 30)]
@@ -81,14 +93,7 @@ def test_a_run_that_ends_anywhere_goes_on_to_the_same_bits(straight, digits, tmp
     save = checkpoints.Checkpoints.save
     path = tmp_path / "run"
     for step, saves in [(9, True), (10, False), (18, True), (30, False)]:
-
-        def save_until(self, at, state, meta, step=step, saves=saves):
-            if at != step or saves:
-                save(self, at, state, meta)
-            if at == step:
-                raise Killed
-
-        monkeypatch.setattr(checkpoints.Checkpoints, "save", save_until)
+        monkeypatch.setattr(checkpoints.Checkpoints, "save", killed_at(step, saves, save))
         with pytest.raises(Killed):
             train(CONFIG, digits, path)
     monkeypatch.setattr(checkpoints.Checkpoints, "save", save)
@@ -232,14 +237,7 @@ def test_a_run_that_stops_early_does_so_at_the_same_epoch_after_a_kill(
 
     save, last = checkpoints.Checkpoints.save, straight[-1]["step"]
     for step, saves in [(last - 10, True), (last, False), (last, True)]:
-
-        def save_until(self, at, state, meta, step=step, saves=saves):
-            if at != step or saves:
-                save(self, at, state, meta)
-            if at == step:
-                raise Killed
-
-        monkeypatch.setattr(checkpoints.Checkpoints, "save", save_until)
+        monkeypatch.setattr(checkpoints.Checkpoints, "save", killed_at(step, saves, save))
         with pytest.raises(Killed):
             train(config, digits, tmp_path / "killed")
     monkeypatch.setattr(checkpoints.Checkpoints, "save", save)
