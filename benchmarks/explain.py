@@ -35,7 +35,7 @@ import cnn_jax  # noqa: E402
 from cnn_jax import runtime  # noqa: E402
 from cnn_jax.data import images as image_files  # noqa: E402
 from cnn_jax.evaluation import intervals  # noqa: E402
-from cnn_jax.explain import checks, drawing, explaining, maps  # noqa: E402
+from cnn_jax.explain import checks, explaining, maps, presenting  # noqa: E402
 from cnn_jax.explain.maps import Subject  # noqa: E402
 from cnn_jax.explain.network import Network  # noqa: E402
 from cnn_jax.reporting import tables  # noqa: E402
@@ -179,7 +179,7 @@ def boxed(directory: str, photos: pathlib.Path, methods: Sequence[str]) -> list[
         )[0]
         stem = pathlib.Path(name).stem.replace(".", "_")
         whole = image_files.read_image(photos / name)
-        drawing.save(one, whole, drawing.limits([one]), RESULTS / f"explain_{stem}.png", box)
+        presenting.save(one, whole, presenting.limits([one]), RESULTS / f"explain_{stem}.png", box)
     generator = np.random.default_rng(0)
     rows = []
     for method, found in shares.items():

@@ -1,9 +1,9 @@
 """The command `evaluate`: measures a checkpoint on every example of a split."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
@@ -27,19 +27,31 @@ _MOVED = ("dataset.path", "dataset.data_dir", "dataset.root")
 _OUTSIDE = (*IMAGES, "dataset.data_dir", "dataset.bit_depth")
 
 
+class _Examples(NamedTuple):
+    """What is measured: a run on a split, which stands under a name, with notes for the reader."""
+
+    directory: RunDirectory
+    run: Run
+    split: Split
+    name: str
+    notes: tuple[str, ...] = ()
+
+
 def run_command(invocation: Invocation) -> int:
     """Evaluates, prints a table, writes result.json and figures, and returns the exit code.
 
     Where the run directory may not be written, the table is all, and a warning says so.
     """
     say = console.speaker(invocation.quiet)
-    directory, run, split, name, notes = _examples(invocation, say)
+    examples = _examples(invocation, say)
+    _, run, split, name, notes = examples
     found = run.evaluate(split, views=invocation.views)
     found, calibrated = trusting.recalibrated(run, found, split, invocation.views)
     if invocation.views != "one":
         name += f"_{invocation.views}"
+        examples = examples._replace(name=name)
     if run.data_info.multilabel:
-        return _findings(invocation, directory, run, split, found, name, notes)
+        return _findings(invocation, examples, found)
     positive = two_classes.positive_class(run.experiment.dataset.positive, run.class_names)
     ordered = run.experiment.dataset.ordered
     record = records.record(
@@ -72,20 +84,13 @@ def run_command(invocation: Invocation) -> int:
         print(text.one_line(line))
     for line in _worst_lines(run, split, found, invocation.worst):
         print(text.one_line(line))
-    _write(invocation, directory, run, split, found, name, record)
+    _write(invocation, examples, found, record)
     return 0
 
 
-def _findings(
-    invocation: Invocation,
-    directory: RunDirectory,
-    run: Run,
-    split: Split,
-    found: Evaluation,
-    name: str,
-    notes: Sequence[str],
-) -> int:
+def _findings(invocation: Invocation, examples: _Examples, found: Evaluation) -> int:
     """Prints and writes the evaluation of images that may have several findings."""
+    _, run, split, name, notes = examples
     rule = None
     if invocation.operating_point is not None:
         rule = _parse_operating_point(str(invocation.operating_point))
@@ -94,20 +99,15 @@ def _findings(
         head = f"{name} loss {found.loss:.4f} on {found.examples:,} examples "
         for line in [*notes, f"{head}(checkpoint of step {run.step})", *findings.lines(record)]:
             print(text.one_line(line) if line in notes else text.printable(line))
-        _write(invocation, directory, run, split, found, name, record)
+        _write(invocation, examples, found, record)
     return 0
 
 
 def _write(
-    invocation: Invocation,
-    directory: RunDirectory,
-    run: Run,
-    split: Split,
-    found: Evaluation,
-    name: str,
-    record: dict[str, Any],
+    invocation: Invocation, examples: _Examples, found: Evaluation, record: dict[str, Any]
 ) -> None:
     """Writes result.json, the table of predictions and the figures, and says where they are."""
+    directory, run, split, name, _ = examples
     try:
         recorder.add_evaluation(directory, name, record)
         print(f"written    {text.shown(directory.path / 'result.json')}")
@@ -133,10 +133,8 @@ def _write(
     print(f"predict    {console.command_line(invocation, 'predict', directory.path, 'IMAGE...')}")
 
 
-def _examples(
-    invocation: Invocation, say: Callable[[str], None]
-) -> tuple[RunDirectory, Run, Split, str, tuple[str, ...]]:
-    """Returns (directory, run, examples, their name, notes): the run's own, or from elsewhere.
+def _examples(invocation: Invocation, say: Callable[[str], None]) -> _Examples:
+    """Returns the run's own examples, or those from elsewhere.
 
     Images whose place was given are the run's own where they are those that it was trained on.
     """
@@ -150,7 +148,7 @@ def _examples(
             split, name = run.split(invocation.split), run.split_name(invocation.split)
             if name != (invocation.split or "test"):
                 say(f"{run.data_info.name} has no test split: this is the validation split")
-            return directory, run, split, name, ()
+            return _Examples(directory, run, split, name)
         except UserError as error:
             if not places:
                 raise
@@ -172,7 +170,8 @@ def _examples(
     stem = text.file_name(Path(where).name.replace(".", "_"), "data")
     part = f"_{invocation.split}" if invocation.split else ""
     said = f"not the data of training: {len(split):,} images of {text.shown(Path(where))}"
-    return directory, run, split, f"outside_{stem}{part}", (*notes, said, _trained_on(run, split))
+    notes = (*notes, said, _trained_on(run, split))
+    return _Examples(directory, run, split, f"outside_{stem}{part}", notes)
 
 
 def _trained_on(run: Run, split: Split) -> str:

@@ -15,7 +15,7 @@ from cnn_jax.cli.invocation import Invocation
 from cnn_jax.data import images, named
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.evaluation import confusion
-from cnn_jax.explain import choosing, drawing, explaining, units
+from cnn_jax.explain import choosing, explaining, presenting, units
 from cnn_jax.explain.network import Network
 from cnn_jax.options import Explain
 from cnn_jax.runs import figures as run_figures
@@ -183,28 +183,28 @@ def _explain(
         draws=options.draws,
         progress=counted,
     )
-    values = [drawing.to_dict(one) for one in found]
+    values = [presenting.to_dict(one) for one in found]
     if not recorder.is_writer():
         return values
     output.mkdir(parents=True, exist_ok=True)
     about = {"checkpoint_step": network.run.step, "layer": network.layer, "split": chosen.title}
-    drawing.write(found, about, output / "explanations.json")
-    ends = drawing.limits(found)
+    presenting.write(found, about, output / "explanations.json")
+    ends = presenting.limits(found)
     names = _file_names(chosen.names)
     written = [output / f"{name}.png" for name in names]
     for one, whole, path in zip(found, chosen.wholes, written, strict=True):
-        drawing.save(one, whole, ends, path, options.region)
+        presenting.save(one, whole, ends, path, options.region)
     if options.features:
         written += _features(network, chosen, names, output)
     if len(found) > 1:
         written.insert(0, output / "overview.png")
         title = chosen.title or f"{len(found)} images"
-        drawing.save_overview(found, chosen.wholes, title, written[0])
+        presenting.save_overview(found, chosen.wholes, title, written[0])
     if invocation.format == "table":
         if chosen.title:
             print(text.one_line(chosen.title))
-        print(drawing.table(found, [text.one_line(name) for name in chosen.names]))
-        for line in drawing.lines(found, chosen.names):
+        print(presenting.table(found, [text.one_line(name) for name in chosen.names]))
+        for line in presenting.lines(found, chosen.names):
             print(text.one_line(line))
     say(f"written    {text.shown(output / 'explanations.json')}")
     for path in written[:3]:

@@ -197,51 +197,40 @@ def open_split(
 
     The images have 1 or 3 `channels`; None: as they are stored.
     """
-    opened = _open_split(source, name, config, notes, quiet, bits, channels)
+    stored = source.splits[name]
+    if isinstance(stored, Split):
+        opened = _in_memory(source.name, stored, config, channels)
+    else:
+        stored = dataclasses.replace(stored, channels=channels or stored.channels)
+        how = _decoding(config, bits)
+        opened, skipped = cache.open_or_decode(stored, how, config.on_error, quiet, notes)
+        if skipped:
+            notes.append(f"{name}: skipped {len(skipped)} images that cannot be read")
+            notes += [f"skipped {line}" for line in skipped]
     labels = opened.labels
     if source.findings is None or labels.ndim == 2 or labels.min() < 0:
         return opened
     return dataclasses.replace(opened, labels=source.findings[labels])
 
 
-def _open_split(
-    source: Source,
-    name: str,
-    config: experiment.Dataset,
-    notes: list[str],
-    quiet: bool,
-    bits: int,
-    channels: int | None,
-) -> Split:
-    stored = source.splits[name]
-    if isinstance(stored, Split):
-        pixels = stored.images
-        if channels is not None:
-            pixels = grey.as_channels(pixels, channels)
-        if pixels is None:
-            raise UsageError(
-                f"--dataset.channels={channels}: the images of {source.name} are "
-                f"{stored.images.dtype} of {stored.images.shape[-1]} channels, of which no others "
-                "are made; leave it out"
-            )
-        stored = dataclasses.replace(stored, images=pixels)
-        height, width = stored.images.shape[1:3]
-        if config.image_size is None or (height, width) == 2 * (config.image_size,):
-            return stored
-        if stored.images.dtype != np.uint8:
-            raise UsageError(
-                f"--dataset.image_size={config.image_size}: the images of {source.name} are floats "
-                f"of {height}x{width}, which are not resized; leave it out"
-            )
-        resized = reading.resize(stored.images, config.image_size, config.resize)
-        return dataclasses.replace(stored, images=resized)
-    how = _decoding(config, bits)
-    stored = dataclasses.replace(stored, channels=channels or stored.channels)
-    split, skipped = cache.open_or_decode(stored, how, config.on_error, quiet, notes)
-    if skipped:
-        notes.append(f"{name}: skipped {len(skipped)} images that cannot be read")
-        notes += [f"skipped {line}" for line in skipped]
-    return split
+def _in_memory(name: str, split: Split, config: experiment.Dataset, channels: int | None) -> Split:
+    """Returns a split of arrays in the size and with the channels that are asked for."""
+    pixels = split.images if channels is None else grey.as_channels(split.images, channels)
+    if pixels is None:
+        raise UsageError(
+            f"--dataset.channels={channels}: the images of {name} are {split.images.dtype} of "
+            f"{split.images.shape[-1]} channels, of which no others are made; leave it out"
+        )
+    height, width = pixels.shape[1:3]
+    if config.image_size is None or (height, width) == 2 * (config.image_size,):
+        return dataclasses.replace(split, images=pixels)
+    if pixels.dtype != np.uint8:
+        raise UsageError(
+            f"--dataset.image_size={config.image_size}: the images of {name} are floats of "
+            f"{height}x{width}, which are not resized; leave it out"
+        )
+    resized = reading.resize(pixels, config.image_size, config.resize)
+    return dataclasses.replace(split, images=resized)
 
 
 def _decoding(config: experiment.Dataset, bits: int) -> images.Decoding:

@@ -36,8 +36,7 @@ def document(contents: dict[str, Any]) -> str:
     Args:
         contents: what `contents.gather` returns.
     """
-    style = (_HERE / STYLE).read_text()
-    script = "\n".join(['"use strict";', *((_HERE / name).read_text() for name in SCRIPTS)])
+    style, script = joined(STYLE), "\n".join(['"use strict";', joined(*SCRIPTS)])
     policy = (
         f"default-src 'none'; img-src data: blob:; worker-src blob:; "
         f"style-src '{page.digest(style)}'; script-src '{page.digest(script)}'; "
@@ -51,6 +50,11 @@ def document(contents: dict[str, Any]) -> str:
 <noscript>This page computes in your browser, and needs JavaScript to do it.</noscript>
 <script type="application/json" id="contents">{_in_html(data)}</script>"""
     return page.document(title, policy, style, body, script)
+
+
+def joined(*names: str) -> str:
+    """Returns files of this package, one below the other."""
+    return "\n".join((_HERE / name).read_text() for name in names)
 
 
 def _in_html(text: str) -> str:

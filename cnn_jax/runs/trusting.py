@@ -15,7 +15,15 @@ from cnn_jax.evaluation.predictions import Images, Predictions
 from cnn_jax.options import Trust
 from cnn_jax.runs import trust_images, trusted
 from cnn_jax.runs.trusted import Trusted
-from cnn_jax.trust import calibration, corruptions, extras, outputs, reliability, study, verdicts
+from cnn_jax.trust import (
+    calibration,
+    comparisons,
+    corruptions,
+    outputs,
+    reliability,
+    study,
+    verdicts,
+)
 
 _CORRUPTED = 1000  # reporting images that are corrupted
 _FILES = {"path", "shift", "new", "members", "costs"}  # settings that are values in Python
@@ -113,7 +121,9 @@ def _add(
     """Adds what else was asked for to the record, and its sentences before the last one."""
     record, judge = found.record, found.judge
     said: list[str] = []
-    rows = [extras.shifted(judge, network(split), name) for name, split in more.shifted.items()]
+    rows = [
+        comparisons.shifted(judge, network(split), name) for name, split in more.shifted.items()
+    ]
     if more.corruptions:
         some = trust_images.reporting(run, given, fresh, _CORRUPTED)
         for kind in corruptions.KINDS:
@@ -121,15 +131,15 @@ def _add(
             for strength in corruptions.STRENGTHS:
                 images = corruptions.corrupt(np.asarray(some.images), kind, strength)
                 outputs_ = network(dataclasses.replace(some, images=images))
-                rows.append(extras.shifted(judge, outputs_, kind, strength))
+                rows.append(comparisons.shifted(judge, outputs_, kind, strength))
     if rows:
         record["shift"] = rows
-        said.append(extras.shift_sentence(rows, options.max_error))
+        said.append(comparisons.shift_sentence(rows, options.max_error))
     if more.new is not None:
         labels = np.zeros(len(more.new), np.int32)
         new = network(Split(more.new, labels, [str(i) for i in range(len(labels))]))
-        record["new"] = extras.compared(judge, given.report, new.logits, new.features)
-        said.append(extras.drift_sentence(record["new"]))
+        record["new"] = comparisons.compared(judge, given.report, new.logits, new.features)
+        said.append(comparisons.drift_sentence(record["new"]))
     if more.members:
         views = found.views
         members = {"this": given}
@@ -140,8 +150,8 @@ def _add(
             )
             if list(members[name].certify.ids) != list(given.certify.ids):
                 raise UsageError(f"the member {name} was trained on other data than this run")
-        record["members"] = extras.ensemble(members, options, run.class_names)
-        said.append(extras.ensemble_sentence(record["members"]))
+        record["members"] = comparisons.ensemble(members, options, run.class_names)
+        said.append(comparisons.ensemble_sentence(record["members"]))
     record["sentences"][-1:-1] = said
 
 

@@ -227,6 +227,12 @@ def test_a_receptive_field_is_that_of_the_widest_branch():
     assert step.field == steps.Field((3 + 4 * 2 + 2, 3 + 2 * 2 + 2), (2, 2), (-5, -2))
 
 
+def test_the_committed_page_has_the_style_and_the_scripts_of_now():
+    page = (Path(__file__).parents[2] / "docs" / "page" / "digits.html").read_text()
+    assert frame.joined(frame.STYLE) in page
+    assert frame.joined(*frame.SCRIPTS) in page
+
+
 def test_what_the_engine_cannot_compute_is_named():
     class Sorts(nn.Module):
         @nn.compact

@@ -163,7 +163,7 @@ def shift(rows: Sequence[Mapping[str, Any]], most: float) -> Figure:
     """Draws accuracy, answers and errors over the strength of each corruption, a panel each.
 
     Args:
-        rows: of `trust.extras.shifted`, those with a strength.
+        rows: of `trust.comparisons.shifted`, those with a strength.
         most: the maximal error that was promised.
     """
     kinds = list(dict.fromkeys(row["shift"] for row in rows))

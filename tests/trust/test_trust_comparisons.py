@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cnn_jax.options import Trust
-from cnn_jax.trust import corruptions, extras, verdicts
+from cnn_jax.trust import comparisons, corruptions, verdicts
 from cnn_jax.trust.study import Roles
 from tests.trust.test_trust_study import CLASSES, found, made, whole
 
@@ -58,25 +58,28 @@ def test_shift_shows_where_the_promise_breaks(judge):
     usual, worse = made(1500, 3), made(1500, 9)
     swapped = np.where(np.arange(1500) % 3 == 0, (worse.labels + 1) % 3, worse.labels)
     worse = worse.__class__(worse.logits, worse.features, swapped, worse.ids)
-    rows = [extras.shifted(judge, usual, "none"), extras.shifted(judge, worse, "labels", 2)]
+    rows = [
+        comparisons.shifted(judge, usual, "none"),
+        comparisons.shifted(judge, worse, "labels", 2),
+    ]
     assert rows[0]["error"] < 0.13 < rows[1]["error"]
     assert rows[0]["accuracy"] > rows[1]["accuracy"] + 0.2
-    said = extras.shift_sentence(rows, 0.13)
+    said = comparisons.shift_sentence(rows, 0.13)
     assert "wrong in 1: most in labels of strength 2" in said
-    assert extras.shift_sentence(rows[:1], 0.5).endswith("wrong in 0.")
+    assert comparisons.shift_sentence(rows[:1], 0.5).endswith("wrong in 0.")
 
 
 def test_a_batch_is_told_from_those_of_before_or_not(judge):
     old, like = made(1500, 3), made(700, 11)
-    same = extras.compared(judge, old, like.logits, like.features)
+    same = comparisons.compared(judge, old, like.logits, like.features)
     assert not any(test["rejects"] for test in same["tests"].values())
     truth = (like.logits.argmax(axis=1) == like.labels).mean()
     assert same["expected_accuracy"] == pytest.approx(truth, abs=0.05)
-    assert "are not told from those of before" in extras.drift_sentence(same)
-    other = extras.compared(judge, old, like.logits / 5, like.features + 2)
+    assert "are not told from those of before" in comparisons.drift_sentence(same)
+    other = comparisons.compared(judge, old, like.logits / 5, like.features + 2)
     assert other["tests"]["largest probability"]["rejects"]
     assert other["expected_accuracy"] < same["expected_accuracy"] - 0.1
-    assert "largest probability" in extras.drift_sentence(other)
+    assert "largest probability" in comparisons.drift_sentence(other)
 
 
 def test_an_ensemble_is_more_accurate_than_its_members():
@@ -89,8 +92,8 @@ def test_an_ensemble_is_more_accurate_than_its_members():
             for o in base
         ]
         members[name] = Roles(noisy[0], noisy[1], noisy[2], "made")
-    rows = extras.ensemble(members, Trust(max_error=0.15), CLASSES)
+    rows = comparisons.ensemble(members, Trust(max_error=0.15), CLASSES)
     assert [row["member"] for row in rows] == ["a", "b", "c", "all 3"]
     assert rows[3]["accuracy"] > max(row["accuracy"] for row in rows[:3])
     assert rows[3]["nll"] < min(row["nll"] for row in rows[:3])
-    assert "Averaged with 2 more (3 networks)" in extras.ensemble_sentence(rows)
+    assert "Averaged with 2 more (3 networks)" in comparisons.ensemble_sentence(rows)

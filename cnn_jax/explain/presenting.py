@@ -1,4 +1,4 @@
-"""Draws explanations, and writes what they say as lines and as JSON."""
+"""Presents explanations: as figures, as a table with lines, as JSON."""
 
 import json
 from collections.abc import Sequence
