@@ -155,8 +155,7 @@ def look(content: bytes, errors: pathlib.Path) -> str:
         return f"took more than {time.monotonic() - begin:.0f} seconds"
     if process.exitcode != 0:
         return f"crashed: {process.exitcode}"
-    lines = errors.read_text(errors="replace").splitlines()
-    said = " ".join(line for line in lines if not line.startswith(("TIFF", "tempfile.tif: ")))
+    said = " ".join(errors.read_text(errors="replace").split())
     found = results.get()
     return f"said {said[:200]!r}" if said and found in ("read", "refused") else found
 

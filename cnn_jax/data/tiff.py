@@ -12,6 +12,7 @@ class TiffImage(TiffImagePlugin.TiffImageFile):
     """A TIFF image that warns of nothing and is refused where its values would be misread."""
 
     def _open(self) -> None:
+        silence.tiff()
         super()._open()
         if self.mode in ("I", "F"):
             raise RefusedError(

@@ -78,6 +78,16 @@ def test_lossless_images_come_back_exactly(kind, options):
         np.testing.assert_array_equal(np.squeeze(found), image)
 
 
+def test_a_damaged_tiff_is_said_to_be_one_by_us_alone(capfd):
+    """libtiff, in C, would write a line of its own to standard error."""
+    data = bytearray(encode(RGB, "TIFF", compression="tiff_adobe_deflate"))
+    place = data.index(b"\x78\x9c") if b"\x78\x9c" in data else data.index(b"\x78")
+    data[place + 4 : place + 12] = bytes(8)
+    with pytest.raises(ImageError):
+        read_image(bytes(data))
+    assert capfd.readouterr().err == ""
+
+
 def test_the_first_frame_of_a_gif_and_the_first_page_of_a_tiff_count():
     frames = [Image.new("RGB", (5, 4), colour) for colour in ("red", "blue", "lime")]
     for kind in ("GIF", "TIFF"):
