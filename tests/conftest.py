@@ -7,13 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
 import pytest
 
-from cnn_jax import cpu, data, experiment
+from cnn_jax import cpu, data, experiment, losses, models
 from cnn_jax.runs import figures
 from tests.tiny import SETTINGS
 
@@ -47,6 +47,16 @@ def plain_convolutions():
     """XLA convolves, on every machine, in the tests and fixtures that choose nothing else."""
     with cpu.using("xla"):
         yield
+
+
+@pytest.fixture(autouse=True)
+def registries() -> Iterator[None]:
+    """What a test registers is forgotten after it: the next test may have the name."""
+    kept = [(registry, dict(registry)) for registry in (models.REGISTRY, losses.REGISTRY)]
+    yield
+    for registry, entries in kept:
+        registry.clear()
+        registry.update(entries)
 
 
 @pytest.fixture(scope="session")

@@ -682,11 +682,10 @@ def test_a_configuration_that_is_not_json_is_named(main, finished, capsys, caplo
 
 @pytest.fixture
 def own_preset(tmp_path, monkeypatch):
-    """A preset that registers the model tiny_net, which is forgotten after the test."""
+    """A preset that registers the model tiny_net."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "examples" / "my_preset.py", tmp_path / "mine.py")
-    yield tmp_path / "mine.py"
-    models.REGISTRY.pop("tiny_net", None)
+    return tmp_path / "mine.py"
 
 
 def test_a_file_of_ones_own_serves_every_command(main, cli, own_preset, images, tmp_path, capsys):
