@@ -230,7 +230,8 @@ class Explain:
     def __post_init__(self) -> None:
         check_all(self, "explain.")
         self.region  # noqa: B018  refuses what is no region
-        if self.units is not None and not all(map(whole_number, self.units.split(","))):
+        units = [] if self.units is None else map(whole_number, self.units.split(","))
+        if any(unit is None for unit in units):
             raise UsageError(f"--explain.units takes numbers such as 3,17, not {self.units!r}")
         if self.maximise and self.units is None:
             raise UsageError("--explain.maximise needs --explain.units")

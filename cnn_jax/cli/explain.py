@@ -64,9 +64,8 @@ def run_command(invocation: Invocation) -> int:
     if options.output is not None:
         output = places.place(options.output, "--explain.output")
     output.mkdir(parents=True, exist_ok=True)
+    say(f"network    {run.experiment.model.name} of step {run.step}, {_where(network)}")
     say(f"writing    {text.shown(output)}")
-    if network.layer is None:
-        say("note       this network has no feature map: its maps are of pixels alone")
     jobs = []
     if invocation.arguments:
         jobs.append((_of_files(run, invocation.arguments, on_error, depth), output))
@@ -81,7 +80,35 @@ def run_command(invocation: Invocation) -> int:
         _units(invocation, options, network, output, say)
     if invocation.format == "json" and recorder.is_writer():
         print(json.dumps({"checkpoint_step": run.step, "explanations": printed}))
+    for line in _next(invocation, options, network, directory.path):
+        say(line)
     return 0
+
+
+def _where(network: Network) -> str:
+    """Returns in words what the maps are of."""
+    if network.layer is None:
+        return "which has no feature map: its maps are of pixels alone"
+    height, width, channels = network.layers[network.layer]
+    return f"with maps of its layer {network.layer}: {height} x {width} places, {channels} channels"
+
+
+def _next(
+    invocation: Invocation, options: Explain, network: Network, directory: Path
+) -> Iterator[str]:
+    """Yields the commands that come next: the first of those that were not asked for, the page."""
+    more = {
+        "errors": (options.worst, "--explain.worst=25"),
+        "confusions": (options.pair, "--explain.pair=auto"),
+        "units": (options.units or not network.layer, "--explain.units=0,1,2"),
+    }
+    split = [] if invocation.split is None else [f"--split={invocation.split}"]
+    for name, (asked, flag) in more.items():
+        if not asked:
+            command = console.command_line(invocation, "explain", directory, flag, *split)
+            yield f"{name:<11}{command}"
+            break
+    yield f"page       {console.command_line(invocation, 'page', directory)}"
 
 
 def _of_files(run: Run, paths: tuple[str, ...], on_error: str, depth: str) -> _Chosen:
@@ -190,7 +217,7 @@ def _explain(
     about = {"checkpoint_step": network.run.step, "layer": network.layer, "split": chosen.title}
     presenting.write(found, about, output / "explanations.json")
     ends = presenting.limits(found)
-    names = _file_names(chosen.names)
+    names = presenting.file_names(chosen.names)
     written = [output / f"{name}.png" for name in names]
     for one, whole, path in zip(found, chosen.wholes, written, strict=True):
         presenting.save(one, whole, ends, path, options.region)
@@ -262,20 +289,8 @@ def _units(
         figures.save(figures.image_grid(images, labels, class_names, title), path)
         counts = np.bincount(split.labels[best], minlength=len(run.class_names))
         most = run.class_names[int(counts.argmax())]
-        line = f"unit {unit}: {strength[0]:.3g} at most; {counts.max()} of {len(best)} are {most}"
-        say(text.one_line(line))
-        say(f"figure     {text.shown(path)}")
-
-
-def _file_names(names: list[str]) -> list[str]:
-    """Returns the names of the pictures, without repetition."""
-    found: dict[str, None] = {}
-    for name in names:
-        stem = text.file_name(
-            Path(name).stem if not name.isdecimal() else f"example_{name}", "image"
+        say(
+            f"unit {unit:<6}{strength[0]:.3g} at most; of the {len(best)} images that excite it "
+            f"most {counts.max()} are of the class {most}"
         )
-        number, free = 2, stem
-        while free in found:
-            free, number = f"{stem}_{number}", number + 1
-        found[free] = None
-    return list(found)
+        say(f"figure     {text.shown(path)}")

@@ -47,6 +47,7 @@ def run_command(invocation: Invocation) -> int:
     output = pathlib.Path(invocation.output or directory.path / "page.html")
     report.write(page, output)
     print(f"written    {text.shown(output.resolve())} ({size / 1e6:.1f} MB)")
+    print(f"open       {output.resolve().as_uri()}")
     return 0
 
 

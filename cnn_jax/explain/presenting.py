@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn_jax import files
+from cnn_jax import files, text
 from cnn_jax.explain import checks, maps
 from cnn_jax.explain.checks import Box, Curves
 from cnn_jax.explain.explaining import Explanation, Map
@@ -184,3 +184,17 @@ def lines(found: Sequence[Explanation], ids: Sequence[str]) -> list[str]:
         if len(failed) > 3:
             said.append(f"{method}: {len(failed)} of {len(found)} maps failed a test")
     return [*said, NO_PROOF]
+
+
+def file_names(names: Sequence[str]) -> list[str]:
+    """Returns the names of the pictures, without repetition."""
+    found: dict[str, None] = {}
+    for name in names:
+        stem = text.file_name(
+            Path(name).stem if not name.isdecimal() else f"example_{name}", "image"
+        )
+        number, free = 2, stem
+        while free in found:
+            free, number = f"{stem}_{number}", number + 1
+        found[free] = None
+    return list(found)

@@ -1,6 +1,7 @@
 """The command: files, errors of a split, confusions, and what it refuses."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -40,6 +41,10 @@ def test_it_explains_files_and_the_worst_errors(main, finished, digits, tmp_path
     assert "3 of " in said.out
     assert "no feature map" in said.out
     assert "by chance" in said.out
+    assert said.out.startswith("network    ")
+    following = dict(line.split(maxsplit=1) for line in said.out.splitlines()[-2:])
+    assert list(following) == ["confusions", "page"]
+    assert following["page"].endswith("page '--workdir=a run'")
 
     (tmp_path / "no photo.png").write_bytes(b"nothing")
     both = ("a photo.png", "no photo.png", "--explain.methods=occlusion", "--format=json")
@@ -49,7 +54,8 @@ def test_it_explains_files_and_the_worst_errors(main, finished, digits, tmp_path
     printed = json.loads(capsys.readouterr().out)["explanations"]
     assert [one["image"] for one in printed] == ["a photo.png"]
 
-    assert main("explain", f"--workdir={finished}", "--explain.pair=auto", "--format=json") == 0
+    words = shlex.split(following["confusions"])
+    assert main(*words[words.index("explain") :], "--format=json") == 0
     printed = json.loads(capsys.readouterr().out)["explanations"]
     names = {printed[0]["true"], printed[0]["class"]}
     assert all({one["true"], one["class"]} == names for one in printed)
@@ -67,7 +73,7 @@ def test_it_explains_files_and_the_worst_errors(main, finished, digits, tmp_path
         (["--explain.pair=1"], "two classes or auto"),
         (["--explain.pair=1,1"], "two classes"),
         (["--explain.units=a"], "takes numbers"),
-        (["--explain.units=1"], "no feature map"),
+        (["--explain.units=0"], "no feature map"),
         (["--explain.maximise", "--explain.worst=1"], "needs --explain.units"),
         (["--explain.worst=1", "--explain.box=0,0,2,1"], "TOP,LEFT,BOTTOM,RIGHT"),
         (["--explain.worst=1", "--split=train", "--format=csv"], "table or json"),

@@ -12,6 +12,7 @@ def test_it_writes_one_file_of_a_run(main, trained, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "with weights as float16" in said
     assert "written    here.html" in said
+    assert f"open       {(tmp_path / 'here.html').as_uri()}" in said
     assert len(page) < 1_000_000
     assert "http://" not in re.sub(r'"http://www.w3.org/2000/svg"', "", page)
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
