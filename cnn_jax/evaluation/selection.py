@@ -104,9 +104,14 @@ class Rule(NamedTuple):
 
         Raises:
             UsageError: all are of one class, or an image may have several and it is kappa, or none
-                of them has any.
+                of them has any, or the findings are said to be grades.
         """
         if multilabel:
+            if self.ordered:
+                raise UsageError(
+                    "--dataset.ordered is for grades, of which an image has one; leave it out with "
+                    "several findings in one image"
+                )
             if self.metric == "kappa":
                 raise UsageError(
                     "--train.select=kappa has no meaning for several findings in one image; use "

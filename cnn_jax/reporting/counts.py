@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from cnn_jax.reporting import order
+from cnn_jax.text import plural
 
 Counts = Mapping[str, Sequence[int] | np.ndarray]
 
@@ -50,7 +51,7 @@ def ratio(counts: Counts, class_names: Sequence[str]) -> str:
         empty = int((train == 0).sum())
         return f"{empty:,} of {len(train):,} classes have no training image ({ends})"
     if train[large] == train[small]:
-        return f"every class has {train[small]:,} training images"
+        return f"every class has {plural(int(train[small]), 'training image')}"
     times = train[large] / train[small]
     shown = f"{times:,.0f}" if times >= 100 else f"{times:.3g}"
     return f"{shown} : 1 in train ({ends})"

@@ -128,6 +128,8 @@ def test_a_metric_without_a_value_on_these_images_is_refused():
     Rule("loss").check([5, 0])
     with pytest.raises(UsageError, match="two classes or more"):
         Rule("auc").check([5, 0])
+    with pytest.raises(UsageError, match="ordered is for grades"):
+        Rule("loss", ordered=True).check([5, 5], multilabel=True)
 
 
 def test_a_network_that_ranks_well_and_says_one_class_has_not_collapsed():

@@ -7,6 +7,7 @@ def test_how_unequal_the_classes_are_is_one_sentence():
     names = ["cat", "dog"]
     assert counts.ratio({"train": [77, 3]}, names) == "25.7 : 1 in train (cat 77, dog 3)"
     assert counts.ratio({"train": [5, 5]}, names) == "every class has 5 training images"
+    assert counts.ratio({"train": [1, 1]}, names) == "every class has 1 training image"
     said = counts.ratio({"train": [5, 0]}, names)
     assert said == "1 of 2 classes have no training image (cat 5, dog 0)"
     assert counts.ratio({"train": [90_000, 3]}, names).startswith("30,000 : 1")
