@@ -249,6 +249,12 @@ function engineModule() {
       else y.set(x);
     },
 
+    // In evaluation a dropout passes everything; `run` drops where it is asked to.
+    dropout([x], _, y) {
+      if (typeof x === "number") y.fill(x);
+      else y.set(x);
+    },
+
     transpose([x], [xs], y, shape, { order }) {
       const steps = stridesOf(xs);
       walk(shape, order.map((axis) => steps[axis]), (i, j) => { y[i] = x[j]; });
@@ -294,6 +300,24 @@ function engineModule() {
     },
   };
 
+  // Numbers from 0 to 1, the same for the same seed: a counter, mixed as MurmurHash3 ends.
+  const randomFrom = (seed) => {
+    let counter = Math.imul(seed, 0x85ebca6b);
+    return () => {
+      let x = (counter = (counter + 0x9e3779b9) | 0);
+      x = Math.imul(x ^ (x >>> 16), 0x85ebca6b);
+      x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35);
+      return ((x ^ (x >>> 16)) >>> 0) / 2 ** 32;
+    };
+  };
+
+  // Sets a share of the numbers to zero and scales the rest up; along `shared` axes together.
+  const dropFrom = (y, shape, shared, rate, random) => {
+    const kept = shape.map((n, axis) => (shared.includes(axis) ? 1 : n));
+    const factors = Float32Array.from({ length: size(kept) }, () => (random() < rate ? 0 : 1 / (1 - rate)));
+    walk(shape, stridesOf(kept).map((step, axis) => (kept[axis] === 1 ? 0 : step)), (i, j) => { y[i] *= factors[j]; });
+  };
+
   // A program that is ready to run. `leaves` are the variables, as Float32Array by their number.
   const prepare = (program, leaves) => {
     const number = (x) => (typeof x === "string" ? Number(x) : x);
@@ -320,11 +344,14 @@ function engineModule() {
   };
 
   // Returns {value: array} of the outputs and of the values in `keep`. `off` is {value: channels to
-  // set to zero}, a filter that is switched off.
-  const run = (program, inputs, { keep = [], off = {} } = {}) => {
+  // set to zero}, a filter that is switched off. `drop` is {seed, rate} where dropout is on as in
+  // training; without a rate, each has its own.
+  const run = (program, inputs, { keep = [], off = {}, drop = null } = {}) => {
+    const random = drop && randomFrom(drop.seed);
     const values = new Map(program.inputs.map((value, i) => [value, inputs[i]]));
     for (const operation of program.steps) {
       const y = compute(program, operation, values, values);
+      if (drop && operation.name === "dropout") dropFrom(y, program.shapes[operation.out], operation.shared, drop.rate ?? operation.rate, random);
       const silent = off[operation.out];
       if (silent) {
         const shape = program.shapes[operation.out];

@@ -17,6 +17,7 @@ SCRIPTS = (
     "picture.js",
     "scene_window.js",
     "scene_shapes.js",
+    "dropout.js",
     "scene_walk.js",
     "scene_dense.js",
     "scene_why.js",

@@ -1,4 +1,4 @@
-"""Feature maps and maps of evidence computed beforehand, for networks too large for the page."""
+"""What is computed beforehand for networks too large for the page: maps, dropout, evidence."""
 
 import base64
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from cnn_jax import cpu
 from cnn_jax.explain import maps as evidence
 from cnn_jax.explain.network import Network
 from cnn_jax.models import capture
+from cnn_jax.page import dropout
 from cnn_jax.page.pictures import values_of
 from cnn_jax.runs.trained import Run
 
@@ -20,10 +21,13 @@ _LAYERS = 8
 _CHANNELS = 12
 _SIDE = 40  # a larger map is shown by every second, third, ... position
 _PATCHES = 7  # places of the grey patch along each axis
+_PASSES = 50  # with dropout on
 
 
 def record(run: Run, stored: np.ndarray, span: Sequence[float]) -> dict[str, Any]:
-    """Returns maps, probabilities, occlusion maps and HiResCAM's maps of the first pictures.
+    """Returns what the network makes of the first pictures.
+
+    That is maps, probabilities, also with dropout on, occlusion maps and HiResCAM's maps.
 
     Args:
         run: the network.
@@ -47,10 +51,14 @@ def record(run: Run, stored: np.ndarray, span: Sequence[float]) -> dict[str, Any
 
     kept = jax.jit(forward, compiler_options=cpu.compiler_options())(run.variables, images)
     p = network.probabilities(images)
+    rates = dropout.rates(run.assembly.model, run.variables, run.preprocess(images))
+    passes = np.round(_dropped(run, images), 4).tolist() if rates else [[] for _ in images]
     return {
+        "dropout": rates,
         "recorded": [
             {
                 "p": [float(x) for x in p[i]],
+                "passes": passes[i],
                 "occlusion": _occlusion(network, images[i], p[i]),
                 "evidence": _evidence(network, images[i], int(p[i].argmax())),
                 "layers": [
@@ -59,8 +67,20 @@ def record(run: Run, stored: np.ndarray, span: Sequence[float]) -> dict[str, Any
                 ],
             }
             for i in range(len(images))
-        ]
+        ],
     }
+
+
+def _dropped(run: Run, images: np.ndarray) -> np.ndarray:
+    """Returns probabilities float64 [n, passes, classes] with dropout on."""
+
+    def forward(variables: Any, images: Any, keys: jax.Array) -> jax.Array:
+        return dropout.passes(run.assembly.model, variables, run.preprocess(images), keys)
+
+    keys = jax.random.split(jax.random.key(0), _PASSES)
+    with cpu.using("plain"):  # what comes behind a dropout is computed for all passes at once
+        found = np.asarray(jax.jit(forward)(run.variables, images, keys))
+    return found.swapaxes(0, 1).astype(np.float64)
 
 
 def _evidence(network: Network, image: np.ndarray, label: int) -> dict[str, Any] | None:

@@ -139,7 +139,8 @@ const sceneWalk = (contents, network) => {
       ? `: on ${bytesAmount(about.cost.examples)} images it is right for ${percent(about.cost.after)}, and for ${percent(about.cost.before)} with the numbers that were trained` : ""}.`],
   question(WHY_WALK), list, facts,
   make("div", { class: "side" }, make("div", {}, small, bars, offLine, button("all filters on", () => { state.off = {}; compute(true); })), make("div", { class: "grow" }, bar, maps)),
-  pointed);
+  pointed, ...dropoutPart(contents.classes, about.forward.operations.filter((each) => each.name === "dropout").map((each) => each.rate),
+    async (drop) => (await network.run(picture.now.pixels, { drop })).p, picture.watch));
   showStep();
   picture.watch(() => compute(false));
 };
@@ -153,6 +154,7 @@ const recordedWalk = (contents, about, intro) => {
   const facts = make("p", { class: "formula", id: "walk-facts" });
   const bars = make("div", { id: "walk-bars" });
   const bar = make("div", {});
+  const watchers = [];
   const show = () => {
     const seen = about.recorded[state.picture];
     clear(list, ...seen.layers.map((layer, i) => button(make("b", {}, layer.name), () => { state.layer = i; show(); }, { class: "layer", "aria-pressed": i === state.layer ? "true" : "false" })));
@@ -173,10 +175,14 @@ const recordedWalk = (contents, about, intro) => {
   const thumbnails = about.recorded.map((_, i) => {
     const canvas = make("canvas", { "aria-hidden": "true" });
     paintPixels(canvas, contents.images[i].pixels, shape);
-    return button(canvas, () => { state.picture = i; show(); }, { class: "thumb", "aria-label": `picture ${i + 1}` });
+    return button(canvas, () => { state.picture = i; show(); watchers.forEach((each) => each()); }, { class: "thumb", "aria-label": `picture ${i + 1}` });
   });
   scene(4, "Through this network", [
     `This network does not run in the page: ${about.why}. The maps below were computed when the page was written, for ${about.recorded.length} pictures; sections that need the network live are shorter here.`],
-  question(WHY_WALK), make("div", { class: "thumbs" }, ...thumbnails), list, facts, make("div", { class: "side" }, make("div", {}, bars), make("div", { class: "grow" }, bar, maps)));
+  question(WHY_WALK), make("div", { class: "thumbs" }, ...thumbnails), list, facts, make("div", { class: "side" }, make("div", {}, bars), make("div", { class: "grow" }, bar, maps)),
+  ...dropoutPart(contents.classes, about.dropout, async (drop) => {
+    const seen = about.recorded[state.picture];
+    return drop ? seen.passes[(drop.seed - 1) % seen.passes.length] : seen.p;
+  }, (each) => { watchers.push(each); each(); }, true));
   show();
 };

@@ -83,7 +83,7 @@ const sceneWhy = (contents, network) => {
     scene(6, "Why did it say that?", ["By how much the probability falls when a part of the picture is grey, and below it what the network's gradients say: HiResCAM at its last feature map. Both were computed when the page was written."], ask, make("div", { class: "side" }, ...seen));
     return;
   }
-  const state = { side: Math.max(2, Math.round(height / 4)), top: Math.round(height * 0.375), left: Math.round(width * 0.375), cls: 0, whole: null, painted: null, method: "hirescam", run: null };
+  const state = { side: Math.max(2, Math.round(height / 4)), top: Math.round(height * 0.375), left: Math.round(width * 0.375), cls: 0, whole: null, painted: null, method: "hirescam", busy: false };
   const canvas = canvasOf("the picture with a grey patch: drag it, or use the arrow keys", width, height, { class: "picture", id: "why-picture" });
   const map = canvasOf("occlusion map painted by your patch", width, height, { class: "picture" });
   const bars = make("div", {});
@@ -123,7 +123,8 @@ const sceneWhy = (contents, network) => {
   };
   movable(canvas, (r, c, down) => { if (down) move(r - (state.side >> 1), c - (state.side >> 1)); }, (r, c) => move(state.top + r * 2, state.left + c * 2));
   const everywhere = button("cover every place", async () => {
-    everywhere.disabled = true;
+    if (state.busy) return; // not disabled, which would take the focus away
+    state.busy = true;
     const step = Math.max(1, Math.floor(state.side / 2));
     const pixels = picture.now.pixels;
     const begun = { cls: state.cls, side: state.side };
@@ -132,7 +133,7 @@ const sceneWhy = (contents, network) => {
     const sums = new Float64Array(height * width);
     for (let top = -(step - 1); top < height; top += step) for (let left = -(step - 1); left < width; left += step) {
       const found = await network.run(covered(pixels, shape, [top, left, begun.side], colour));
-      if (pixels !== picture.now.pixels || begun.cls !== state.cls) { everywhere.disabled = false; return; }
+      if (pixels !== picture.now.pixels || begun.cls !== state.cls) { state.busy = false; return; }
       const fall = state.whole.p[begun.cls] - found.p[begun.cls];
       for (let r = Math.max(0, top); r < Math.min(height, top + begun.side); r++) for (let c = Math.max(0, left); c < Math.min(width, left + begun.side); c++) {
         counts[r * width + c]++;
@@ -145,7 +146,7 @@ const sceneWhy = (contents, network) => {
     paint();
     const [, high] = rangeOf(state.painted);
     line.textContent = `Covered everywhere, with a patch of ${begun.side} x ${begun.side}: ${contents.classes[begun.cls]} falls by ${(100 * Math.max(0, high)).toFixed(1)} percentage points at most.`;
-    everywhere.disabled = false;
+    state.busy = false;
   });
 
   const cam = canvasOf("map of evidence", width, height, { class: "picture", id: "why-cam" });

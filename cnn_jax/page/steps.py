@@ -34,8 +34,8 @@ class Step:
     """A step; its first operation says what it is.
 
     Attributes:
-        kind: "input", "conv", "dense", "pool", "activation", "flatten", "mean", "sum", "concat" or
-            "other".
+        kind: "input", "conv", "dense", "pool", "activation", "flatten", "mean", "sum",
+            "dropout", "concat" or "other".
         title: its kind in words.
         layer: the path of its module.
         value: its result in the program.
@@ -137,6 +137,8 @@ def _kind(program: Program, operation: Operation) -> tuple[str | None, str, dict
     if name == "slice" and len(operation.shape) == 4 and operation.shape[1:3] != shapes[0][1:3]:
         height, width = operation.shape[1:3]  # such as what no window of the next pool reaches
         return "other", f"cut to {height} x {width}", {}
+    if name == "dropout":
+        return "dropout", f"dropout {settings['rate']:g}", {}
     if name == "concat":
         return "concat", "branches side by side", {}
     if name == "unary" and settings["f"] in _ACTIVATIONS:
@@ -205,7 +207,7 @@ def _fields(program: Program) -> dict[int, Field]:
             field = _moved(field, (1, 1), (1, 1), [p[0] for p in settings["config"][1:3]])
         elif operation.name in ("binary", "concat", "select"):
             field = _union(known)
-        elif operation.name not in ("unary", "broadcast"):
+        elif operation.name not in ("unary", "broadcast", "dropout"):
             continue
         found[operation.result] = field
     return found

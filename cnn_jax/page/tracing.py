@@ -11,7 +11,7 @@ import jax.extend.core as extended
 import jax.numpy as jnp
 
 from cnn_jax import cpu
-from cnn_jax.page import writing
+from cnn_jax.page import dropout, writing
 from cnn_jax.page.program import Program, UnsupportedError
 
 # The named scope around each call of a module, with the number of the call.
@@ -67,7 +67,7 @@ def trace(apply: Any, variables: Any, image_shape: tuple[int, ...], dtype: str) 
             return call(*args, **kwargs)
         layers.append("/".join(context.module.path))
         with jax.named_scope(f"cnn_jax_page_{len(layers) - 1}"):
-            return call(*args, **kwargs)
+            return dropout.marked(context, call(*args, **kwargs))
 
     def forward(leaves: Any, images: Any) -> Any:
         return apply(jax.tree.unflatten(tree, leaves), images)

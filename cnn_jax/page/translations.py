@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cnn_jax.page import dropout
 from cnn_jax.page.program import Operand, Program, Scalar, UnsupportedError
 
 # Of one operand, element by element.
@@ -266,6 +267,16 @@ def _clamp(program, operands, equation, extra) -> Result:
     return [program.add("binary", [above, high], shape, f="min", **extra)]
 
 
+def _name(program, operands, equation, extra) -> Result:
+    """A name changes nothing, but that of a dropout says where the page can drop values."""
+    found = dropout.read(equation.params["name"])
+    if found is None:
+        return [operands[0]]
+    rate, shared = found
+    shape = equation.outvars[0].aval.shape
+    return [program.add("dropout", operands, shape, rate=rate, shared=list(shared), **extra)]
+
+
 _OTHERS: dict[str, Callable[..., Result]] = {
     "conv_general_dilated": _convolution,
     "dot_general": _product,
@@ -284,4 +295,5 @@ _OTHERS: dict[str, Callable[..., Result]] = {
     "integer_pow": _power,
     "select_n": _select,
     "clamp": _clamp,
+    "name": _name,
 }

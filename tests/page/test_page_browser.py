@@ -36,13 +36,14 @@ RECORD = {
 
 
 class Small(nn.Module):
-    """A convolution, a pool and a dense layer."""
+    """A convolution, a pool, dropout and a dense layer."""
 
     @nn.compact
-    def __call__(self, x):
+    def __call__(self, x, train=False):
         x = layers.Conv(6, (3, 3), padding="SAME", activation="relu", name="conv")(x)
-        x = layers.MaxPool((2, 2))(x)
-        return nn.Dense(10, name="dense")(x.reshape(x.shape[0], -1))
+        x = layers.MaxPool((2, 2))(x).reshape(x.shape[0], -1)
+        x = nn.Dropout(0.25, name="dropout")(x, deterministic=not train)
+        return nn.Dense(10, name="dense")(x)
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +220,42 @@ def test_a_filter_is_switched_off_and_on(page):
     page.until("document.querySelectorAll('.tile.off').length === 0")
     assert text(page, "#walk-bars") == before
     assert "receptive field 3 x 3" in text(page, "#walk-facts")
+
+
+SCATTER = re.compile(
+    r"from ([\d.]+) % to ([\d.]+) %, ([\d.]+) % on average; in evaluation ([\d.]+) %"
+)
+
+
+def test_dropout_scatters_in_training_alone(page):
+    names = page.evaluate("JSON.parse(document.getElementById('contents').textContent).classes")
+    assert "In training this network drops 25.0 % of its numbers at one place" in text(
+        page, "#scene-4"
+    )
+    click(page, "50 passes")
+    said = page.until(
+        "document.querySelector('#dropout-line').textContent.match(/^50 .*each time/)"
+    )
+    assert said[0].startswith("50 passes with dropout off: ")
+    choose(page, "dropout on, as in training", True)
+    assert text(page, "#dropout-line").startswith("Dropout is on")
+    click(page, "50 passes")
+    page.until("/^50 .*average/.test(document.querySelector('#dropout-line').textContent)")
+    least, most, mean, whole = scattered(page)
+    assert least < mean < most
+    assert least <= whole <= most
+    assert f" {whole:.1f} %, the same number each time" in said[0]
+    assert any(name in said[0] for name in names)
+    assert page.evaluate("document.querySelectorAll('#dropout-chart circle').length") >= 150
+    click(page, "one more pass")
+    page.until("document.querySelector('#dropout-line').textContent.startsWith('51 passes')")
+    choose(page, "share dropped", 0.05)  # less is dropped: the passes lie closer together
+    click(page, "50 passes")
+    page.until("/^50 .*average/.test(document.querySelector('#dropout-line').textContent)")
+    low, high, _, same = scattered(page)
+    assert high - low < most - least
+    assert same == whole
+    choose(page, "dropout on, as in training", False)
 
 
 def test_a_dense_network_does_not_mind_scrambled_pixels(page):
@@ -440,5 +477,18 @@ def test_a_page_without_the_runs_images_and_one_of_recorded_maps(tab, run, tmp_p
     assert "too large to run here" in text(tab, "#check")
     assert tab.evaluate("document.querySelectorAll('#scene-4 .maps canvas').length") == 6
     assert tab.evaluate("document.querySelectorAll('section').length") == 10
+    seen = found["network"]["recorded"]
+    assert found["network"]["dropout"] == [0.25]
+    assert np.shape(seen[1]["passes"]) == (50, 10)
+    assert np.std([p for one in seen for p in one["passes"]], axis=0).max() > 0.01
+    tab.evaluate("document.querySelectorAll('#scene-4 .thumb')[1].click()")
+    choose(tab, "dropout on, as in training", True)
+    click(tab, "50 passes")
+    tab.until("/^50 .*average/.test(document.querySelector('#dropout-line').textContent)")
+    best = int(np.argmax(seen[1]["p"]))
+    dropped = 100 * np.array(seen[1]["passes"])[:, best]
+    expected = [dropped.min(), dropped.max(), dropped.mean(), 100 * seen[1]["p"][best]]
+    said = scattered(tab)
+    np.testing.assert_allclose(list(said), expected, atol=0.06)
     shot = Image.open(io.BytesIO(tab.png()))
     assert len(shot.convert("RGB").getcolors(1 << 20) or []) > 10

@@ -14,7 +14,7 @@ import pytest
 from cnn_jax import cpu, layers, models
 from cnn_jax.data import Split
 from cnn_jax.models import own
-from cnn_jax.page import contents, frame, pictures, steps, tracing, weights
+from cnn_jax.page import contents, dropout, frame, pictures, steps, tracing, weights
 from cnn_jax.page.program import UnsupportedError
 from tests.tiny import UNOPTIMISED
 
@@ -30,6 +30,12 @@ const forward = engine.prepare(given.forward, leaves);
 const found = { logits: [], values: [], gradients: [] };
 for (const image of given.images) {
   const y = engine.run(forward, [Float32Array.from(image)], { keep: given.keep, off: given.off });
+  found.logits.push([...y[forward.outputs[0]]]);
+  found.values.push(given.keep.map((value) => [...y[value]]));
+}
+for (const seed of given.seeds ?? []) {
+  const options = { keep: given.keep, drop: { seed } };
+  const y = engine.run(forward, [Float32Array.from(given.images[0])], options);
   found.logits.push([...y[forward.outputs[0]]]);
   found.values.push(given.keep.map((value) => [...y[value]]));
 }
@@ -298,3 +304,65 @@ def test_made_pictures_fit_any_shape():
         assert made.shape == (6, *shape)
         assert made.dtype == np.uint8
         assert len({image.tobytes() for image in made}) == 6
+
+
+class Dropping(nn.Module):
+    """Dropout of single numbers and of whole maps, and a layer that adds them up."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.relu(layers.Conv(8, (3, 3), name="conv")(x))
+        x = nn.Dropout(0.3, broadcast_dims=(1, 2), name="maps")(x, deterministic=not train)
+        x = layers.Dropout(0.0, name="nothing")(x, deterministic=not train)
+        x = layers.Dropout(0.5, name="units")(x.reshape(x.shape[0], -1), deterministic=not train)
+        return nn.Dense(3, name="logits")(x)
+
+
+@needs_node
+def test_dropout_drops_the_share_of_training_and_nothing_in_evaluation():
+    apply, _, traced, packed, stored = network(Dropping(), (8, 9, 3))
+    (maps, units) = [s for s in steps.steps_of(traced) if s.kind == "dropout"]
+    assert [maps.title, units.title] == ["dropout 0.3", "dropout 0.5"]
+    assert maps.field == steps.Field((3, 3))
+    images = np.random.default_rng(0).integers(0, 256, (1, 8, 9, 3), np.uint8)
+    keep = [maps.value, units.value]
+    whole = by_node(traced, packed, images, keep=keep)
+    expected = np.asarray(apply(stored, images))[0]
+    np.testing.assert_allclose(whole["logits"][0], expected, atol=1e-4)
+    before = np.array(whole["values"][0][0]).reshape(-1, 8)
+    count = 400
+    found = by_node(traced, packed, images, keep=keep, seeds=[*range(1, count + 1), 1])
+    found = {key: found[key][1:] for key in ("logits", "values")}  # the first is of evaluation
+    assert found["logits"].pop() == found["logits"][0]
+    found["values"].pop()
+    ratio = np.array([each[0] for each in found["values"]]).reshape(count, -1, 8).max(axis=1)
+    largest = before.max(axis=0)  # of each map, which is dropped as a whole
+    ratio = ratio[:, largest > 0] / largest[largest > 0]
+    assert set(np.unique(np.round(ratio, 4))) == {0, np.round(1 / 0.7, 4)}
+    assert abs((ratio == 0).mean() - 0.3) < 4 * (0.21 / ratio.size) ** 0.5
+    one, two = (np.array([each[i] for each in found["values"]]) for i in range(2))
+    alive = one != 0
+    assert abs((two[alive] == 0).mean() - 0.5) < 4 * (0.25 / alive.sum()) ** 0.5
+    np.testing.assert_allclose(two[two != 0], 2 * one[two != 0], rtol=1e-6)
+    # Behind both there is one linear layer: the mean over draws is the answer of evaluation.
+    logits = np.array(found["logits"])
+    error = logits.std(axis=0) / count**0.5
+    assert (np.abs(logits.mean(axis=0) - expected) < 4 * error).all()
+    assert error.min() > 0
+
+
+def test_jax_drops_as_the_page_does():
+    model = own.adapt(Dropping())
+    variables = variables_of(model, (8, 9, 3))
+    x = jnp.asarray(np.random.default_rng(0).random((2, 8, 9, 3)), jnp.float32)
+    assert dropout.rates(model, variables, x) == [0.3, 0.5]
+    keys = jax.random.split(jax.random.key(0), 64)
+    with cpu.using("plain"):
+        found = np.asarray(dropout.passes(model, variables, x, keys))
+        trained = model.apply(variables, x, train=True, rngs={"dropout": keys[0]})
+    assert found.shape == (64, 2, 3)
+    np.testing.assert_allclose(found.sum(axis=-1), 1, rtol=1e-5)
+    assert len(np.unique(found[:, 0, 0])) > 60
+    low, high = found[:, 0].min(axis=0), found[:, 0].max(axis=0)
+    assert (softmax(np.asarray(trained))[0] > low - 0.1).all()
+    assert (softmax(np.asarray(trained))[0] < high + 0.1).all()
