@@ -227,6 +227,12 @@ SCATTER = re.compile(
 )
 
 
+def scattered(page):
+    """Returns what the page says of passes with dropout: least, most, mean, in evaluation."""
+    (found,) = SCATTER.findall(text(page, "#dropout-line"))
+    return map(float, found)
+
+
 def test_dropout_scatters_in_training_alone(page):
     names = page.evaluate("JSON.parse(document.getElementById('contents').textContent).classes")
     assert "In training this network drops 25.0 % of its numbers at one place" in text(
