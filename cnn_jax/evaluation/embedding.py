@@ -1,4 +1,4 @@
-"""What a network makes of every example of a split: its pooled features and its logits."""
+"""What a network makes of every example of a split: its features and its logits."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,27 +12,31 @@ from cnn_jax.assembly import Assembly
 from cnn_jax.data import Split, augment, batches
 from cnn_jax.data.batches import Feed, fetch
 from cnn_jax.evaluation import evaluator
+from cnn_jax.models import capture
+
+Step = Callable[[Any, Any], tuple[jax.Array, jax.Array]]
 
 
-def features_and_logits(
-    assembly: Assembly, variables: Any, inputs: jax.Array, start: int = 0, views: str = "one"
+def before_logits(
+    assembly: Assembly, variables: Any, inputs: jax.Array, views: str = "one"
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns float32 (features [n, channels] averaged over height and width, logits [n, outputs]).
+    """Returns float32 (features [n, channels], logits [n, outputs]) of preprocessed images.
+
+    The features are what the dense layer takes that computes the logits: after the head's own
+    pooling, and of a user's own module too. Where there is no such layer, they are the pooled
+    features of the backbone.
 
     Args:
         assembly: the model.
         variables: the model's.
-        inputs: preprocessed images, or from `start` on the output of the stage before it.
-        start: the first stage of the backbone that runs.
+        inputs: preprocessed images.
         views: over which of `augment.views` logits are averaged; features are of the image itself.
     """
-    model = assembly.model
     kept: Any = None
     logits: Any = 0.0
     for weight, view in augment.views(inputs, views):
-        features: Any = model.apply(variables, view, start=start, method=model.forward_features)
+        features, own = capture.before_logits(assembly.model, variables, view)
         kept = features if kept is None else kept
-        own: Any = model.apply(variables, features, method=model.forward_head)
         logits += weight * own
     return pooled(kept.astype(jnp.float32)), logits.astype(jnp.float32)
 
@@ -42,31 +46,44 @@ def pooled(features: Any) -> Any:
     return features.mean(axis=(1, 2)) if features.ndim == 4 else features.reshape(len(features), -1)
 
 
-def make_step(
-    assembly: Assembly,
-    mesh: Mesh,
-    start: int = 0,
-    views: str = "one",
-) -> Callable[[Any, Any], tuple[jax.Array, jax.Array]]:
+def make_step(assembly: Assembly, mesh: Mesh, start: int = 0) -> Step:
     """Returns the jitted step (variables, batch) -> (pooled features, logits), for `embed`.
 
     Args:
         assembly: the model and its preprocessing.
         mesh: the devices.
         start: the first stage of the backbone that runs, as in `evaluator.make_eval_step`.
-        views: over which of `augment.views` logits are averaged.
     """
+    model = assembly.model
 
     def step(variables: Any, picked: Any) -> tuple[jax.Array, jax.Array]:
         images = fetch(picked).images
         inputs = images if start else assembly.preprocess(images, None)
-        return features_and_logits(assembly, variables, inputs, start, views)
+        features: Any = model.apply(variables, inputs, start=start, method=model.forward_features)
+        logits: Any = model.apply(variables, features, method=model.forward_head)
+        return pooled(features.astype(jnp.float32)), logits.astype(jnp.float32)
+
+    return evaluator.jit(step, mesh)
+
+
+def make_step_before_logits(assembly: Assembly, mesh: Mesh, views: str) -> Step:
+    """Returns the jitted step (variables, batch) -> what `before_logits` returns, for `embed`.
+
+    Args:
+        assembly: the model and its preprocessing.
+        mesh: the devices.
+        views: over which of `augment.views` logits are averaged.
+    """
+
+    def step(variables: Any, picked: Any) -> tuple[jax.Array, jax.Array]:
+        inputs = assembly.preprocess(fetch(picked).images, None)
+        return before_logits(assembly, variables, inputs, views)
 
     return evaluator.jit(step, mesh)
 
 
 def embed(
-    step: Callable[[Any, Any], tuple[jax.Array, jax.Array]],
+    step: Step,
     mesh: Mesh,
     variables: Any,
     split: Split,
@@ -74,10 +91,10 @@ def embed(
     batch_size: int,
     resident_limit: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the pooled backbone features and the logits of every example.
+    """Returns the features and the logits of every example.
 
     Args:
-        step: of `make_step`.
+        step: of `make_step` or `make_step_before_logits`.
         mesh: the devices.
         variables: the model's, on the devices.
         split: n examples.
@@ -87,8 +104,7 @@ def embed(
             serves splits of one size only.
 
     Returns:
-        Features float32 [n, channels], averaged over height and width, and logits float32
-        [n, outputs].
+        Features float32 [n, channels] and logits float32 [n, outputs].
     """
     feed = Feed(split, mesh, resident_limit)
     size, order = -(-batch_size // mesh.size) * mesh.size, np.arange(len(feed), dtype=np.int32)

@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cnn_jax.layers import Dense
+
 
 def outputs(model: nn.Module, variables: Any, x: jax.Array) -> dict[str, jax.Array]:
     """Returns {path: output} of every module that was called, in the order in which they end.
@@ -29,6 +31,32 @@ def outputs(model: nn.Module, variables: Any, x: jax.Array) -> dict[str, jax.Arr
 
     _watched(model, variables, x, keep)
     return found
+
+
+def before_logits(model: Any, variables: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns (what the last dense layer takes, [n, channels]; the logits that it computes of it).
+
+    Where no dense layer computes the logits, as in a network that ends with a convolution, the
+    first are the features of the backbone, a map maybe.
+
+    Args:
+        model: as in `outputs`.
+        variables: its variables.
+        x: preprocessed images.
+    """
+    seen: list[tuple[jax.Array, int]] = []
+
+    def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        if context.method_name == "__call__" and isinstance(context.module, Dense | nn.Dense):
+            given = args[0] if args else next(iter(kwargs.values()))
+            seen.append((given, context.module.features))
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(intercept):
+        features = model.apply(variables, x, method=model.forward_features)
+        logits = model.apply(variables, features, method=model.forward_head)
+    last = [given for given, outputs in seen if outputs == logits.shape[-1] and given.ndim == 2]
+    return (last[-1] if last else features), logits
 
 
 def called_once(model: nn.Module, variables: Any, x: Any) -> dict[str, tuple[int, ...]]:

@@ -79,8 +79,8 @@ def calibrated_line(record: Mapping[str, Any]) -> str:
     """Returns what the temperature of `trust` changes, of a record of `trusting.recalibrated`."""
     return (
         f"calibrated divided by a temperature of {record['temperature']:.3g} (trust.json), the "
-        f"log-likelihood is {-record['nll_before']:.4f} -> {-record['nll']:.4f}, the calibration "
-        f"error {100 * record['ece_before']:.2f} % -> {100 * record['ece']:.2f} % "
+        f"negative log-likelihood is {record['nll_before']:.4f} -> {record['nll']:.4f}, the "
+        f"calibration error {100 * record['ece_before']:.2f} % -> {100 * record['ece']:.2f} % "
         f"({100 * record['ece_by_chance']:.2f} % by chance); probabilities here are calibrated"
     )
 

@@ -30,7 +30,7 @@ class Network:
     def __init__(self, run: Any, views: str):
         self._run, self._views = run, views
         self._mesh = distributed.make_mesh()
-        self._step = embedding.make_step(run.assembly, self._mesh, views=views)
+        self._step = embedding.make_step_before_logits(run.assembly, self._mesh, views)
 
     def __call__(self, split: Split) -> Outputs:
         """Returns what the network says of the examples of a split."""

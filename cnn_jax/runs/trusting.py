@@ -182,7 +182,7 @@ def predict(run: Any, images: Images, found: Trusted) -> Predictions:
 
     def forward(variables: Any, given: Any) -> Any:
         inputs = run.preprocess(given)
-        return embedding.features_and_logits(run.assembly, variables, inputs, views=found.views)
+        return embedding.before_logits(run.assembly, variables, inputs, found.views)
 
     features, logits = run.map(("trust", found.views), forward, images)
     said = found.judge(outputs.of_all_classes(logits), features)

@@ -73,7 +73,7 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 def nll(log_probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Returns the mean negative log-likelihood, in nats; a proper score, 0 is perfect."""
-    return float(-log_probabilities[np.arange(len(labels)), labels].mean())
+    return max(0.0, float(-log_probabilities[np.arange(len(labels)), labels].mean()))
 
 
 def temperature(logits: np.ndarray, labels: np.ndarray) -> Scaling:

@@ -15,7 +15,7 @@ class Outputs:
 
     Attributes:
         logits: float64 [n, classes], finite.
-        features: float32 [n, channels], what the head takes, averaged over height and width.
+        features: float32 [n, channels], what the layer takes that computes the logits.
         labels: int [n].
         ids: n names.
         groups: n names of what belongs together, a patient say; None: each image by itself.

@@ -67,7 +67,7 @@ class RiskCoverage:
         """AURC less that of the best order of the same errors, which ends with all of them."""
         wrong = round(float(self.errors[-1]))
         best = np.maximum(np.arange(1, self.count + 1) - (self.count - wrong), 0)
-        return self.aurc - float((best / np.arange(1, self.count + 1)).mean())
+        return max(0.0, self.aurc - float((best / np.arange(1, self.count + 1)).mean()))
 
     @property
     def augrc(self) -> float:

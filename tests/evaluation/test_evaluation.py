@@ -3,7 +3,10 @@
 import csv
 import json
 import shutil
+import types
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,8 +20,11 @@ from cnn_jax.assembly import assemble
 from cnn_jax.data import batches
 from cnn_jax.errors import UsageError
 from cnn_jax.evaluation import metrics, two_classes
-from cnn_jax.evaluation.embedding import embed, make_step
+from cnn_jax.evaluation.embedding import before_logits, embed, make_step
 from cnn_jax.evaluation.evaluator import Evaluator
+from cnn_jax.models.airbench import AirbenchHead
+from cnn_jax.models.classifier import Classifier
+from cnn_jax.models.own import adapt
 from cnn_jax.training.plan import make_plan
 from cnn_jax.training.state import initial_state
 
@@ -269,3 +275,41 @@ def test_embeddings_are_what_the_head_gets_averaged_over_positions(digits, name)
     assert features.dtype == np.float32
     np.testing.assert_allclose(features, want, atol=1e-6)
     np.testing.assert_allclose(logits, said, atol=1e-5)
+
+
+def test_features_before_the_logits_are_what_the_last_dense_layer_takes():
+    class Own(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.relu(nn.Conv(6, (3, 3), name="conv")(x)).max(axis=(1, 2))
+            return nn.Dense(4, name="out")(nn.Dense(5, name="hidden")(x))
+
+    class Convolutional(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Conv(4, (3, 3))(x).mean(axis=(1, 2))
+
+    x = jax.random.normal(jax.random.key(0), (3, 8, 8, 1))
+
+    def features_of(module: Any) -> Any:
+        model = adapt(module)
+        variables = model.init(jax.random.key(1), x)
+        assembly: Any = types.SimpleNamespace(model=model)
+        return before_logits(assembly, variables, x), variables
+
+    (features, logits), variables = features_of(Own())
+    assert features.shape == (3, 5)
+    out = variables["params"]["out"]
+    np.testing.assert_allclose(features @ out["kernel"] + out["bias"], logits, atol=1e-6)
+    (features, logits), _ = features_of(Convolutional())
+    np.testing.assert_array_equal(features, logits)
+
+    class Nothing(nn.Module):
+        def __call__(self, x, train=False):
+            return x
+
+    x = jax.random.normal(jax.random.key(0), (3, 3, 3, 8))
+    (features, logits), variables = features_of(Classifier(Nothing(), AirbenchHead(10)))
+    np.testing.assert_array_equal(features, x.max(axis=(1, 2)))
+    kernel = variables["params"]["head"]["logits"]["kernel"]
+    np.testing.assert_allclose(features @ kernel / len(kernel), logits, atol=1e-5)
