@@ -122,19 +122,24 @@ def _print_more(record: dict[str, Any]) -> None:
         head = ["shift", "strength", "right", "ECE", "answers", "wrong", "strange", "in the set"]
         print("\nUnder shift, with the temperature and the threshold of before:")
         print(tables.table(cells, head, "lrrrrrrr"))
-    if rows := record.get("members"):
+    titles = {"views": "One view and the mean of several", "members": "Members and their mean"}
+    for name, title in titles.items():
+        rows = record.get(name, [])
         cells = [
             [
                 row["member"],
                 percent(row["accuracy"]),
                 f"{row['nll']:.4f}",
                 f"{100 * row['ece']:.2f} %",
+                f"{100 * row['ece_by_chance']:.2f} %",
                 percent(row["promised_coverage"]),
             ]
             for row in rows
         ]
-        print("\nMembers and their mean, each with a temperature of its own:")
-        print(tables.table(cells, ["member", "right", "NLL", "ECE", "may answer"], "lrrrr"))
+        if cells:
+            head = ["network", "right", "NLL", "ECE", "by chance", "may answer"]
+            print(f"\n{title}, each with a temperature of its own:")
+            print(tables.table(cells, head, "lrrrrr"))
 
 
 def _write(directory: RunDirectory, run: Run, found: Trusted) -> None:

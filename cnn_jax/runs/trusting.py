@@ -103,24 +103,59 @@ def trust(
     )
     sha = trusted.digest(run.variables, run.data_info, run.experiment)
     record["network"] = {"sha256": sha, "step": run.step, "views": views}
+    found = Trusted(record, stored)
+
+    def of(other: Any, its_views: str) -> study.Roles:
+        seen = trust_images.Network(other, its_views)
+        return trust_images.of_run(other, seen, fresh, "", lambda _: None)
+
+    def side_by_side(networks: Mapping[str, study.Roles]) -> list[dict[str, Any]]:
+        return comparisons.side_by_side(networks, options, run.class_names, costs)
+
+    said = []
+    if views != "one":
+        say("what the views gain over one")
+        rows = side_by_side({"one view": of(run, "one"), views: given})
+        record["views"] = rows
+        said.append(comparisons.gain_sentence(f"Over the views {views}", *rows))
     if more is not None:
-        _add(more, Trusted(record, stored), run, network, given, fresh, options, say)
-    return Trusted(record, stored)
+        said += _shifted(more, found, network, run, given, fresh, say)
+        if more.new is not None:
+            labels = np.zeros(len(more.new), np.int32)
+            new = network(Split(more.new, labels, [str(i) for i in range(len(labels))]))
+            record["new"] = comparisons.compared(
+                found.judge, given.report, new.logits, new.features
+            )
+            said.append(comparisons.drift_sentence(record["new"]))
+        if more.members:
+            members = {"this": given}
+            for name, other in more.members.items():
+                say(f"the member {name}")
+                members[name] = of(other, views)
+                if not members[name].certify.is_of(given.certify):
+                    raise UsageError(
+                        f"the member {name} cannot be certified by the images of this run: it was "
+                        "trained on other data, or divided them in another way"
+                    )
+            rows = record["members"] = side_by_side(comparisons.with_mean(members))
+            others = text.plural(len(members) - 1, "more network")
+            start = f"Averaged with {others} ({len(members)} in all)"
+            said.append(comparisons.gain_sentence(start, rows[0], rows[-1]))
+    record["sentences"][-1:-1] = said
+    return found
 
 
-def _add(
+def _shifted(
     more: More,
     found: Trusted,
-    run: Any,
     network: trust_images.Network,
+    run: Any,
     given: study.Roles,
     fresh: Split | None,
-    options: Trust,
     say: Say,
-) -> None:
-    """Adds what else was asked for to the record, and its sentences before the last one."""
+) -> list[str]:
+    """Adds to the record how shifted images fare; returns the sentence, or []."""
     record, judge = found.record, found.judge
-    said: list[str] = []
     rows = [
         comparisons.shifted(judge, network(split), name) for name, split in more.shifted.items()
     ]
@@ -132,27 +167,10 @@ def _add(
                 images = corruptions.corrupt(np.asarray(some.images), kind, strength)
                 outputs_ = network(dataclasses.replace(some, images=images))
                 rows.append(comparisons.shifted(judge, outputs_, kind, strength))
-    if rows:
-        record["shift"] = rows
-        said.append(comparisons.shift_sentence(rows, options.max_error))
-    if more.new is not None:
-        labels = np.zeros(len(more.new), np.int32)
-        new = network(Split(more.new, labels, [str(i) for i in range(len(labels))]))
-        record["new"] = comparisons.compared(judge, given.report, new.logits, new.features)
-        said.append(comparisons.drift_sentence(record["new"]))
-    if more.members:
-        views = found.views
-        members = {"this": given}
-        for name, other in more.members.items():
-            say(f"the member {name}")
-            members[name] = trust_images.of_run(
-                other, trust_images.Network(other, views), fresh, "", lambda _: None
-            )
-            if list(members[name].certify.ids) != list(given.certify.ids):
-                raise UsageError(f"the member {name} was trained on other data than this run")
-        record["members"] = comparisons.ensemble(members, options, run.class_names)
-        said.append(comparisons.ensemble_sentence(record["members"]))
-    record["sentences"][-1:-1] = said
+    if not rows:
+        return []
+    record["shift"] = rows
+    return [comparisons.shift_sentence(rows, record["settings"]["max_error"])]
 
 
 def fresh_split(run: Any, given: Any, labels: Any = None) -> Split:

@@ -1,6 +1,7 @@
 """What else can be asked of a network with a certificate: shift, drift of a batch, ensembles."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -121,13 +122,55 @@ def drift_sentence(found: Mapping[str, Any]) -> str:
     )
 
 
-def ensemble(members: Mapping[str, Roles], options: Trust, names: Sequence[str]) -> list[Any]:
-    """Returns how each member and their ensemble fare on the same images, without the second gate.
+def side_by_side(
+    networks: Mapping[str, Roles],
+    options: Trust,
+    names: Sequence[str],
+    costs: np.ndarray | None = None,
+) -> list[dict[str, Any]]:
+    """Returns how networks fare on the same images, without the second gate, a row each.
 
     Args:
-        members: {name: what a network said of the same images in the same roles}.
+        networks: {name: what a network said of the same images in the same roles}.
         options: what was promised.
         names: the names of the classes.
+        costs: as those of `study.study`.
+    """
+    rows = []
+    for name, given in networks.items():
+        record, _ = study.study(given, None, options, names, costs=costs)
+        after, claims = record["calibration"]["after"], record["claims"]
+        rows.append(
+            {
+                "member": name,
+                "accuracy": after["accuracy"],
+                "nll": after["nll"],
+                "ece": after["ece"],
+                "ece_by_chance": after["ece_by_chance"],
+                "temperature": record["calibration"]["scaling"]["temperature"],
+                "promised_coverage": _promised(claims),
+                "answered": record["report"]["share"],
+                "error": record["report"]["error"],
+            }
+        )
+    return rows
+
+
+def _promised(claims: Sequence[Mapping[str, Any]]) -> float:
+    """Returns the share of certifying images that may be answered, over all claims."""
+    number = sum(claim["of"] for claim in claims)
+    answered = sum(claim["answered"] for claim in claims if claim["threshold"] is not None)
+    return answered / number if number else 0.0
+
+
+def with_mean(members: Mapping[str, Roles]) -> dict[str, Roles]:
+    """Returns the members, and as the last one "all N", the mean of their probabilities.
+
+    Where images chose the checkpoint of each member, they chose the ensemble among all combinations
+    of checkpoints: the promise pays for their number.
+
+    Args:
+        members: as the networks of `side_by_side`.
     """
     every = list(members.values())
 
@@ -137,33 +180,22 @@ def ensemble(members: Mapping[str, Roles], options: Trust, names: Sequence[str])
         return dataclasses.replace(said[0], logits=mean)
 
     parts = {role: together(role) for role in ("tune", "certify", "report")}
-    rows = []
-    whole = {**members, f"all {len(every)}": dataclasses.replace(every[0], **parts)}
-    for name, given in whole.items():
-        record, _ = study.study(given, None, options, names)
-        after, claim = record["calibration"]["after"], record["claims"][0]
-        rows.append(
-            {
-                "member": name,
-                "accuracy": after["accuracy"],
-                "nll": after["nll"],
-                "ece": after["ece"],
-                "temperature": record["calibration"]["scaling"]["temperature"],
-                "promised_coverage": claim["coverage"],
-                "answered": record["report"]["share"],
-                "error": record["report"]["error"],
-            }
-        )
-    return rows
+    chosen = math.prod(each.chosen_among for each in every)
+    whole = dataclasses.replace(every[0], chosen_among=chosen, **parts)
+    return {**members, f"all {len(every)}": whole}
 
 
-def ensemble_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns what averaging gains over this network, in words."""
-    one, all_ = rows[0], rows[-1]
+def gain_sentence(start: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Returns what averaging gains, in words.
+
+    Args:
+        start: what is averaged, the beginning of the sentence.
+        before: the row of this network, of `side_by_side`.
+        after: that of the mean.
+    """
     return (
-        f"Averaged with {len(rows) - 2} more ({len(rows) - 1} networks), the error goes from "
-        f"{percent(1 - one['accuracy'])} to {percent(1 - all_['accuracy'])}, the negative "
-        f"log-likelihood from {one['nll']:.4f} to {all_['nll']:.4f}, and the share that may be "
-        f"answered at the promise from {percent(one['promised_coverage'])} to "
-        f"{percent(all_['promised_coverage'])}."
+        f"{start}, the error goes from {percent(1 - before['accuracy'])} to "
+        f"{percent(1 - after['accuracy'])}, the negative log-likelihood from {before['nll']:.4f} "
+        f"to {after['nll']:.4f}, and the share that may be answered at the promise from "
+        f"{percent(before['promised_coverage'])} to {percent(after['promised_coverage'])}."
     )

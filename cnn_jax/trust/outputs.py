@@ -40,6 +40,11 @@ class Outputs:
             None if self.groups is None else [self.groups[int(i)] for i in indices],
         )
 
+    def is_of(self, other: "Outputs") -> bool:
+        """Returns whether these are the same images with the same labels in the same order."""
+        same = list(self.ids) == list(other.ids)
+        return same and bool(np.array_equal(self.labels, other.labels))
+
     @property
     def units(self) -> int:
         """The number of independent examples: of groups, or of images where there are none."""

@@ -81,14 +81,20 @@ def test_shift_new_images_and_members_are_compared(
         f"--trust.shift=on,{tmp_path / 'there'}",
         f"--trust.new={tmp_path / 'there'}",
         f"--trust.members={finished}",
+        "--views=mirror",
     )
     assert main("trust", f"--workdir={finished}", "--trust.max_error=0.3", *more) == 0
     said = capsys.readouterr().out
     assert "Under 6 shifts it answers" in said
     assert "The 40 new images are told from those of before" in said
-    assert "Averaged with 1 more (2 networks)" in said
+    assert "Averaged with 1 more network (2 in all)" in said
     record = json.loads((finished / "trust.json").read_text())
     assert [row["strength"] for row in record["shift"]] == [0, 1, 2, 3, 4, 5]
+    assert "Over the views mirror, the error goes from" in said
+    one, mirror = record["views"]
+    plain = cnn_jax.load(finished).trust(max_error=0.3)
+    assert one["nll"] == plain.record["calibration"]["after"]["nll"]
+    assert mirror["nll"] == record["calibration"]["after"]["nll"] != one["nll"]
     this, other, both = record["members"]
     assert this["nll"] == other["nll"] == pytest.approx(both["nll"])
     assert (finished / "figures" / "trust_shift.png").exists()

@@ -91,9 +91,14 @@ def test_an_ensemble_is_more_accurate_than_its_members():
             dataclasses.replace(o, logits=o.logits + 6 * random.normal(size=o.logits.shape))
             for o in base
         ]
-        members[name] = Roles(noisy[0], noisy[1], noisy[2], "made")
-    rows = comparisons.ensemble(members, Trust(max_error=0.15), CLASSES)
+        members[name] = Roles(noisy[0], noisy[1], noisy[2], "made", 2)
+    networks = comparisons.with_mean(members)
+    assert networks["all 3"].chosen_among == 8
+    rows = comparisons.side_by_side(networks, Trust(max_error=0.15), CLASSES)
     assert [row["member"] for row in rows] == ["a", "b", "c", "all 3"]
     assert rows[3]["accuracy"] > max(row["accuracy"] for row in rows[:3])
     assert rows[3]["nll"] < min(row["nll"] for row in rows[:3])
-    assert "Averaged with 2 more (3 networks)" in comparisons.ensemble_sentence(rows)
+    said = comparisons.gain_sentence("Averaged", rows[0], rows[-1])
+    assert f"from {rows[0]['nll']:.4f} to {rows[3]['nll']:.4f}" in said
+    each = comparisons.side_by_side(members, Trust(max_error=0.3, per_class=True), CLASSES)[0]
+    assert 0 < each["promised_coverage"] < 1

@@ -9,6 +9,7 @@ from matplotlib.ticker import PercentFormatter
 
 from cnn_jax.reporting.figures import canvas
 
+_SKY = "#56B4E9"
 _STRANGE = (canvas.ORANGE, canvas.GREEN, canvas.RED, "#CC79A7", "#555555")
 _DASHES = ("--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 
@@ -64,37 +65,40 @@ def reliability(before: Mapping[str, Any], after: Mapping[str, Any], note: str) 
 
 
 def risk_coverage(
-    curves: Mapping[str, Sequence[Sequence[float]]],
-    points: Sequence[tuple[float, float, str]],
+    curve: Sequence[Sequence[float]],
+    measured: tuple[float, float] | None,
+    promised: Sequence[tuple[float, float]],
     note: str,
 ) -> Figure:
     """Draws the share of errors among the answers over the share that is answered.
 
     Args:
-        curves: {name: [coverage, risk] pairs}.
-        points: (coverage, risk, words) of what was promised.
+        curve: [coverage, risk] pairs.
+        measured: (coverage, risk) at the threshold; None: nothing is answered.
+        promised: (coverage, maximal error) pairs; each error is written beside its point.
         note: written below.
     """
     figure = Figure(figsize=(8, 4.8), layout="constrained")
     axes = figure.subplots()
-    colours = (canvas.BLUE, canvas.ORANGE, canvas.GREEN, canvas.RED)
-    for (name, pairs), colour, dashes in zip(
-        curves.items(), colours, ("-", "--", "-.", ":"), strict=False
-    ):
-        values = np.asarray(pairs, float)
-        axes.plot(values[:, 0], values[:, 1], color=colour, linestyle=dashes, label=name)
-    for number, (coverage, risk, words) in enumerate(points):
-        marker = "*" if number == 0 else "o"
-        axes.plot(
-            coverage,
-            risk,
-            marker,
-            color=canvas.ORANGE if number == 0 else "0.35",
-            markeredgecolor="black",
-            markersize=15 if number == 0 else 6,
-            linestyle="none",
-            label=words,
-        )
+    values = np.asarray(curve, float)
+    axes.plot(values[:, 0], values[:, 1], color=canvas.BLUE, label="measured, at every threshold")
+    style: dict[str, Any] = {"markeredgecolor": "black", "linestyle": "none"}
+    if promised:
+        x, y = np.asarray(promised, float).T
+        label = "promised: at most so many errors"
+        axes.plot(x, y, "o", color="0.35", markersize=6, label=label, **style)
+        for each, error in promised:
+            axes.annotate(
+                f"{100 * error:g} %",
+                (each, error),
+                xytext=(-6, 4),
+                textcoords="offset points",
+                horizontalalignment="right",
+                fontsize=9,
+            )
+    if measured is not None:
+        label = "measured, at the threshold that it answers by"
+        axes.plot(*measured, "*", color=canvas.ORANGE, markersize=15, label=label, **style)
     axes.set_xlabel("share of images that is answered")
     axes.set_ylabel("errors among the answers")
     for axis in (axes.xaxis, axes.yaxis):
@@ -160,7 +164,7 @@ def strangers(histograms: Mapping[str, Sequence[int]], note: str) -> Figure:
 
 
 def shift(rows: Sequence[Mapping[str, Any]], most: float) -> Figure:
-    """Draws accuracy, answers and errors over the strength of each corruption, a panel each.
+    """Draws accuracy, confidence, answers and errors over the strength of each corruption.
 
     Args:
         rows: of `trust.comparisons.shifted`, those with a strength.
@@ -173,6 +177,7 @@ def shift(rows: Sequence[Mapping[str, Any]], most: float) -> Figure:
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
     styles = (
         ("accuracy", "right, of all", canvas.BLUE, "o", "-"),
+        ("confidence", "right, by its probabilities", _SKY, "D", (0, (5, 1))),
         ("answered", "answered", canvas.GREEN, "^", "-."),
         ("error", "wrong, of the answers", canvas.ORANGE, "s", "--"),
         ("strange", "called strange", "#555555", "v", ":"),
@@ -209,22 +214,22 @@ def of(record: Mapping[str, Any]) -> dict[str, Figure]:
     )
     drawn = {"reliability": reliability(before, after, errors)}
     report = record["report"]
-    points = []
-    if report["answered"]:
-        points.append((report["share"], report["error"], "answered, measured"))
-    points += [
-        (claim["coverage"], claim["max_error"], f"promised: at most {100 * claim['max_error']:g} %")
-        for claim in record["other_claims"]
-        if claim["threshold"] is not None
-    ]
+    measured = (report["share"], report["error"]) if report["answered"] else None
+    own = [c for c in record["claims"] if c["class"] is None and not record["settings"]["costs"]]
+    promised = {
+        (c["coverage"], c["max_error"])
+        for c in (*own, *record["other_claims"])
+        if c["threshold"] is not None
+    }
     drawn["risk_coverage"] = risk_coverage(
-        {"measured": record["risk_coverage"]},
-        points,
+        record["risk_coverage"],
+        measured,
+        sorted(promised),
         f"{report['images']:,} reporting images; promised by {record['claims'][0]['of']:,} others",
     )
-    wanted, measured = 1 - sets["made"]["alpha"], sets["measured"]
-    said = f"wanted {100 * wanted:g} %, measured {100 * measured['coverage']:.1f} %"
-    drawn["set_sizes"] = set_sizes(measured["sizes"], f"Sets that hold the true class: {said}")
+    wanted, shown = 1 - sets["made"]["alpha"], sets["measured"]
+    said = f"wanted {100 * wanted:g} %, measured {100 * shown['coverage']:.1f} %"
+    drawn["set_sizes"] = set_sizes(shown["sizes"], f"Sets that hold the true class: {said}")
     if record["strangers"]["judged"]:
         alarms = record["strangers"]["false_alarms"]
         drawn["strangers"] = strangers(
