@@ -9,7 +9,7 @@ from typing import Any
 from cnn_jax import settings
 from cnn_jax.cli import console, presets
 from cnn_jax.cli import invocation as invocations
-from cnn_jax.cli.invocation import COMMANDS, Command
+from cnn_jax.cli.invocation import COMMANDS, SECTIONS, Command
 from cnn_jax.cli.run_flags import RUN_FLAGS
 from cnn_jax.experiment import Experiment
 
@@ -110,7 +110,8 @@ class _Page:
                 self.title(_section_title(section))
             kind, optional, choices = settings.field_type(field)
             or_none = "or none" if optional and field.default is not None else ""
-            default = "the run's" if command is not None and command.reads_run else field.default
+            of_run = command is not None and command.reads_run and section not in SECTIONS
+            default = "the run's" if of_run else field.default
             legal = "|".join(choices) or kind.__name__
             help_text = field.metadata["help"]
             if path == "model.name":

@@ -177,6 +177,20 @@ def _is_trust(value: Any) -> bool:
     }
     scaling = {"kind": _string, "weights": _each(is_number), "offsets": _each(is_number)}
     views = {"sha256": _string, "step": _count, "views": lambda value: value in VIEWS}
+    sorts = {
+        "score": _string,
+        **dict.fromkeys(("augrc", "aurc", "excess_aurc"), is_number),
+        "coverage_at": _record({str(error): is_number for error in scores.ERRORS}),
+    }
+    shares = ("accuracy", "confidence", "ece", "answered", "strange", "set_coverage")
+    shift = {"shift": _string, "strength": _count, "error": _maybe(is_number)}
+    numbers = ("accuracy", "nll", "ece", "ece_by_chance", "promised_coverage")
+    networks = _each(_record({"member": _string, **dict.fromkeys(numbers, is_number)}))
+    more = {
+        "shift": _each(_record({**shift, **dict.fromkeys(shares, is_number)})),
+        "views": networks,
+        "members": networks,
+    }
     needed = {
         "network": _record(views),
         "class_names": _each(_string),
@@ -186,10 +200,11 @@ def _is_trust(value: Any) -> bool:
         "sets": _record({"made": _record(made)}),
         "strangers": _record(gate),
         "other_claims": _each(_record(claim)),
+        "scores": lambda value: bool(value) and _each(_record(sorts))(value),
         "sentences": _each(_string),
         "arrays_sha256": _string,
     }
-    if not _record(needed)(value):
+    if not _record(needed, more)(value):
         return False
     a, b = value["calibration"]["scaling"], value["sets"]["made"]
     lists = (value["thresholds"], a["weights"], a["offsets"], b["quantiles"], b["counts"])

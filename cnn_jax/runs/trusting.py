@@ -90,6 +90,9 @@ def trust(
         raise UsageError("trust is for one class an image, and these images may have several")
     if costs is None and options.max_error >= 1:
         raise UsageError(f"--trust.max_error must be less than 1, not {options.max_error!r}")
+    for name, other in ({} if more is None else more.members).items():
+        if other.class_names != run.class_names:
+            raise UsageError(f"the member {name} knows other classes than this run")
     network = trust_images.Network(run, views)
     given = trust_images.of_run(run, network, fresh, source, say)
     bank, notes = trust_images.bank(run, network, fresh is not None, say)

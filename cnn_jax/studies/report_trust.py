@@ -7,7 +7,7 @@ from typing import Any
 from cnn_jax.reporting import page
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.evaluations import best_step
-from cnn_jax.trust import sentences
+from cnn_jax.trust import tables
 
 _INTRODUCTION = (
     "A network that answers every image is wrong at times and does not say when. This one gives no "
@@ -38,7 +38,7 @@ def section(directory: RunDirectory, history: Sequence[dict[str, Any]], images: 
             )
         )
     found += map(page.paragraph, said)
-    if rows := sentences.of_claims(record):
-        found.append(page.paragraph("Other promises that could be made, each by itself:"))
-        found.append(page.table(rows, list(sentences.CLAIM_COLUMNS)))
+    for table in tables.of(record):
+        found.append(page.paragraph(f"{table.title}:"))
+        found.append(page.table(table.rows, list(table.columns)))
     return found

@@ -8,10 +8,10 @@ import numpy as np
 from cnn_jax.evaluation import intervals
 from cnn_jax.trust import calibration, reliability, scores, sets
 from cnn_jax.trust.outputs import Outputs
+from cnn_jax.trust.scores import ERRORS
 from cnn_jax.trust.selective import RiskCoverage
 from cnn_jax.trust.verdicts import Verdicts
 
-ERRORS = (0.05, 0.02, 0.01, 0.005)
 COVERAGES = (0.9, 0.95, 0.99)
 _CURVE_POINTS = 100
 _BARS = 40  # of the histogram of confidences
@@ -94,6 +94,7 @@ def answered(verdicts: Verdicts, outputs: Outputs, false_alarms: float) -> dict[
     groups = outputs.numbers
     return {
         "images": len(outputs),
+        "certified": bool(np.isfinite(verdicts.thresholds).any()),
         "answered": int(answers.sum()),
         "share": float(answers.mean()),
         "share_interval": intervals.proportion(answers, groups),

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import logsumexp
 
+# The maximal errors at which scores are compared, and for which promises are tried.
+ERRORS = (0.05, 0.02, 0.01, 0.005)
 # GEN's exponent, of its authors (Liu et al. 2023, CVPR).
 _GAMMA = 0.1
 _NORMS = (1, 2, 3, 4, 5, 6, 7, 8)

@@ -7,6 +7,9 @@ from cnn_jax import text
 
 _SCORES = {
     "max_probability": "the largest probability",
+    "energy": "the energy of the logits",
+    "max_logit": "the largest logit",
+    "neighbours": "the distance to training images",
     "margin": "the margin of the two largest probabilities",
     "negative_entropy": "the entropy",
     "gen": "the generalised entropy (GEN)",
@@ -67,7 +70,16 @@ def _data(data: Mapping[str, Any], settings: Mapping[str, Any], level: float) ->
 def _promises(record: Mapping[str, Any]) -> list[str]:
     claims, names = record["claims"], record["class_names"]
     if claims[0]["class"] is None:
-        return [_promise(claims[0], record, "such images")]
+        said = _promise(claims[0], record, "such images")
+        reachable = [c for c in record["other_claims"] if c["threshold"] is not None]
+        if claims[0]["threshold"] is None and reachable:
+            least = min(reachable, key=lambda claim: claim["max_error"])
+            said += (
+                f" A maximal error of {percent(least['max_error'])} could be promised, for "
+                f"{percent(least['coverage'])} of the images: --trust.max_error="
+                f"{least['max_error']:g}."
+            )
+        return [said]
     kept = [c for c in claims if c["threshold"] is not None]
     lost = [c for c in claims if c["threshold"] is None]
     lines = [
@@ -141,6 +153,9 @@ def _refusal(claim: Mapping[str, Any], confidence: float) -> str:
 
 
 def _measured(report: Mapping[str, Any]) -> str:
+    every = f"Answering all, {percent(report['error_without_abstention'])} would be wrong."
+    if not report["certified"]:
+        return f"With no promise it answers none of the {report['images']:,} other images. {every}"
     share = _with_interval(report["share"], report["share_interval"])
     said = (
         f"Measured on {report['images']:,} other images: it answers {report['answered']:,} of them "
@@ -151,8 +166,7 @@ def _measured(report: Mapping[str, Any]) -> str:
         said += f", {report['wrong']:,} wrongly ({error})"
     return (
         f"{said}; {report['unsure']:,} get no answer for it is not sure enough, "
-        f"{report['strange']:,} for they are unlike the training images. Answering all, "
-        f"{percent(report['error_without_abstention'])} would be wrong."
+        f"{report['strange']:,} for they are unlike the training images. {every}"
     )
 
 
@@ -251,31 +265,6 @@ def _with_interval(value: float, ends: Sequence[float] | None) -> str:
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return ", ".join(names[:_MOST_NAMED]) + more
-
-
-def of_claims(record: Mapping[str, Any]) -> list[list[str]]:
-    """Returns the rows of the table of other maximal errors, each a claim by itself.
-
-    Returns:
-        Maximal error, answered of the certifying images, wrong, bound; measured: answered, wrong.
-    """
-    rows = []
-    for claim in record["other_claims"]:
-        kept = claim["threshold"] is not None
-        rows.append(
-            [
-                percent(claim["max_error"]),
-                percent(claim["coverage"]) if kept else "not promised",
-                f"{claim['errors']:,} of {claim['answered']:,}",
-                percent(claim["bound"], 2),
-                percent(claim["report_share"]) if kept else "-",
-                percent(claim["report_error"], 2) if claim["report_error"] is not None else "-",
-            ]
-        )
-    return rows
-
-
-CLAIM_COLUMNS = ("max. error", "answers", "wrong", "bound", "measured: answers", "wrong there")
 
 
 def score_name(name: str) -> str:

@@ -14,6 +14,7 @@ from cnn_jax.trust import (
     choices,
     measured,
     roles,
+    scores,
     sentences,
     sets,
     strangers,
@@ -215,7 +216,7 @@ def _others(
     scores_, said = _graded(judge, certify)
     new_scores, new_said = _graded(judge, report)
     rows = []
-    for most in measured.ERRORS:
+    for most in scores.ERRORS:
         found = certificate.certify(
             tune_scores,
             tune_said != tune.labels,
