@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         Transfer,
     )
     from cnn_jax.explain.explaining import explain_images
+    from cnn_jax.export.exporting import Export, export_run
     from cnn_jax.inspection.label_errors import LabelErrors
     from cnn_jax.inspection.label_errors import find as find_label_errors
     from cnn_jax.inspection.report import DataReport, inspect
@@ -59,6 +60,7 @@ _PUBLIC = {
     "DataReport": "inspection.report",
     "Dataset": "experiment",
     "Experiment": "experiment",
+    "Export": "export.exporting",
     "LabelErrors": "inspection.label_errors",
     "Logging": "experiment",
     "Model": "experiment",
@@ -74,6 +76,7 @@ _PUBLIC = {
     "create": "api",
     "create_model": "api",
     "explain_images": "explain.explaining",
+    "export_run": "export.exporting",
     "find_label_errors": "inspection.label_errors:find",
     "from_arrays": "api",
     "from_experiment": "api",
@@ -94,6 +97,7 @@ __all__ = [
     "DataReport",
     "Dataset",
     "Experiment",
+    "Export",
     "LabelErrors",
     "Logging",
     "Model",
@@ -110,6 +114,7 @@ __all__ = [
     "create",
     "create_model",
     "explain_images",
+    "export_run",
     "find_label_errors",
     "from_arrays",
     "from_experiment",

@@ -120,6 +120,7 @@ def test_the_commands_and_their_arguments():
         "compare",
         "report",
         "page",
+        "export",
         "sweep",
     ]
     for command in ("train", "evaluate", "describe", "models", "advise"):
@@ -280,15 +281,15 @@ def test_an_unknown_flag_gets_a_suggestion(argument, suggestion):
         ),
         (
             ["describe", "--checkpoint=best"],
-            "--checkpoint belongs to evaluate, predict, explain, page and trust",
+            "--checkpoint belongs to evaluate, predict, explain, page, trust and export",
         ),
         (
             ["evaluate", "--format=json"],
-            "--format belongs to predict, compare and explain, not to evaluate",
+            "--format belongs to predict, compare, explain and export, not to evaluate",
         ),
         (
             ["train", "--output=a.png"],
-            "--output belongs to describe, compare, report, predict, page and data, not to train",
+            "--output belongs to describe, compare, report, predict, page, data and export, not",
         ),
         (["models", "--layers"], "--layers belongs to describe, not to models"),
         (["describe", "--output=a.jpg"], "a file that ends in .png or .svg, not 'a.jpg'"),

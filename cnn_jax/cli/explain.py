@@ -50,8 +50,6 @@ def run_command(invocation: Invocation) -> int:
         raise UsageError(
             "explain needs images, or --explain.worst=25, --explain.pair=auto or --explain.units=0"
         )
-    if invocation.format not in ("table", "json"):
-        raise UsageError(f"--format={invocation.format}: explain prints table or json")
     say = console.speaker(invocation.quiet or invocation.format == "json")
     overrides = dict(invocation.overrides)
     depth, on_error = "auto", "refuse"

@@ -15,13 +15,15 @@ from cnn_jax import experiment, places, settings
 from cnn_jax.cli import invocation as invocations
 from cnn_jax.cli.console import one_line
 from cnn_jax.cli.invocation import COMMANDS, Command, Invocation
-from cnn_jax.cli.run_flags import ENDINGS, RUN_FLAGS, RunFlag
+from cnn_jax.cli.run_flags import DIRECTORIES, ENDINGS, FORMATS, RUN_FLAGS, RunFlag
 from cnn_jax.errors import UsageError
 from cnn_jax.settings import convert
 from cnn_jax.text import did_you_mean
 
 _HELP = ("--help", "-help", "-h")
 _VERSION = ("--version", "-version")
+# Endings that no directory of --output has: of a file that somebody expects.
+_OF_FILES = (".png", ".svg", ".json", ".html", ".onnx", ".stablehlo", ".safetensors", ".h5", ".md")
 _PLACES = ("workdir", "config", "code", "output", *experiment.PATHS)
 _PLACES += ("trust.path", "trust.costs", "trust.new")
 
@@ -71,6 +73,7 @@ def parse(argv: list[str]) -> Invocation:
     }
     _check_belonging(command, given)
     _check_places(command, arguments, given)
+    given = _format(command, given)
     sections: dict[str, Any] = {
         name: {field.name: given.pop(path) for path, field in fields if path in given}
         for name, fields in invocations.SECTION_FIELDS.items()
@@ -106,6 +109,17 @@ def _help(words: list[str]) -> Invocation:
     return Invocation(command="help", arguments=tuple([w for w in words if w in names][:1]))
 
 
+def _format(command: Command, given: dict[str, Any]) -> dict[str, Any]:
+    """Returns the flags with a legal --format."""
+    legal = FORMATS.get(command.name, ("table",))
+    asked = given.get("format")
+    if asked is None and command.name == "export":
+        raise UsageError(f"export needs --format, which is one of {', '.join(legal)}")
+    if asked is not None and asked not in legal:
+        raise UsageError(f"--format of {command.name} is one of {', '.join(legal)}, not {asked!r}")
+    return {**given, "format": asked or legal[0]}
+
+
 def _check_belonging(command: Command, given: dict[str, Any]) -> None:
     """Raises UsageError where a flag belongs to another command, or --output to no such file."""
     for flag in RUN_FLAGS:
@@ -117,9 +131,9 @@ def _check_belonging(command: Command, given: dict[str, Any]) -> None:
         if wrong:
             raise UsageError(f"--{wrong[0]} belongs to {name}, not to {command.name}")
     output, endings = given.get("output"), ENDINGS.get(command.name, ())
-    if output is not None and command.name == "data":
-        if Path(output).suffix in (".png", ".svg", ".json", ".html"):
-            raise UsageError(f"--output of data is a directory, not {output!r}")
+    if output is not None and command.name in DIRECTORIES:
+        if Path(output).suffix in _OF_FILES:
+            raise UsageError(f"--output of {command.name} is a directory, not {output!r}")
     elif output is not None and Path(output).suffix not in endings:
         legal = " or ".join(endings)
         raise UsageError(f"--output takes a file that ends in {legal}, not {output!r}")

@@ -10,7 +10,7 @@ from cnn_jax import settings
 from cnn_jax.cli import console, presets
 from cnn_jax.cli import invocation as invocations
 from cnn_jax.cli.invocation import COMMANDS, SECTIONS, Command
-from cnn_jax.cli.run_flags import RUN_FLAGS
+from cnn_jax.cli.run_flags import FORMATS, RUN_FLAGS
 from cnn_jax.experiment import Experiment
 
 _FOOTNOTE = "A default is the value of a setting that neither preset nor flag gives."
@@ -89,9 +89,11 @@ class _Page:
                 continue
             if command is not None and command.name in flag.without_effect_on:
                 continue
-            kind = "|".join(flag.choices) or flag.kind
+            own = FORMATS.get(command.name) if command and flag.name == "format" else None
+            kind = "|".join(own or flag.choices) or flag.kind
             only = f" (only with {', '.join(flag.commands)})" if flag.commands else ""
             default = presets.DEFAULT_PRESET if flag.name == "config" else flag.default
+            default = own[0] if own and command and command.name != "export" else default
             legal = "may be repeated" if flag.repeated else ""
             self._flag(
                 _signature(flag.name, kind, None if flag.repeated else default, legal),

@@ -142,6 +142,13 @@ COMMANDS = (
         reads_run=True,
     ),
     Command(
+        "export",
+        "write the network for others: ONNX, StableHLO",
+        "export --workdir=runs/cifar10 --format=onnx --output=cifar10_onnx",
+        settings=("dataset.path", "dataset.data_dir", "dataset.root"),
+        reads_run=True,
+    ),
+    Command(
         "sweep",
         "search hyperparameters: grid, random or TPE, with early stopping, resumable",
         "sweep --config=digits_lenet --sweep.space='optimizer.learning_rate=log(1e-4,1e-1)'",
@@ -207,7 +214,7 @@ class Invocation:
         views: a value of `options.VIEWS`.
         operating_point: the rule of a threshold, such as "sensitivity:0.95", or None.
         worst: how many of the surest errors are named and drawn.
-        format: "table", "json", "markdown" or "csv".
+        format: one of `run_flags.FORMATS` of the command.
         profile: the first and the last step to trace; None: no trace.
         layers: whether every layer is printed, however many there are.
         json: whether the configuration is printed as JSON, and nothing else.

@@ -14,7 +14,7 @@ from cnn_jax.cli import console, findings, verdicts
 from cnn_jax.cli.given import load_run, read_files
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.data import named
-from cnn_jax.errors import RunError, UsageError
+from cnn_jax.errors import RunError
 from cnn_jax.reporting import tables
 from cnn_jax.runs import recorder
 from cnn_jax.runs.trained import Run
@@ -22,8 +22,6 @@ from cnn_jax.runs.trained import Run
 
 def run_command(invocation: Invocation) -> int:
     """Prints the classes of image files, or writes them to a file, and returns the exit code."""
-    if invocation.format == "markdown":
-        raise UsageError("--format=markdown: predict prints table, json or csv")
     # Here they say what to do with a file of the command line, not with one of the data set.
     overrides = dict(invocation.overrides)
     on_error = overrides.pop("dataset.on_error", "refuse")

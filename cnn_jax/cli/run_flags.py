@@ -31,12 +31,23 @@ class RunFlag(NamedTuple):
 
 _LISTS = ("models", "compare", "report")
 
+# The values of --format; the first is meant where it is not given, but for export.
+FORMATS = {
+    "predict": ("table", "json", "csv"),
+    "compare": ("table", "json", "markdown", "csv"),
+    "explain": ("table", "json"),
+    "export": ("stablehlo", "onnx"),
+}
+
 RUN_FLAGS = (
     RunFlag(
         "config",
         "preset",
         "a preset's name, its .py file, or a run's config.json",
-        without_effect_on=("evaluate", "predict", "explain", "page", "trust", *_LISTS),
+        without_effect_on=(
+            *("evaluate", "predict", "explain", "page", "trust", "export"),
+            *_LISTS,
+        ),
     ),
     RunFlag("workdir", "directory", "the run directory", without_effect_on=_LISTS),
     RunFlag(
@@ -78,7 +89,7 @@ RUN_FLAGS = (
         "best|last|STEP",
         "which checkpoint: best by validation, the newest, or that of a step",
         "best",
-        commands=("evaluate", "predict", "explain", "page", "trust"),
+        commands=("evaluate", "predict", "explain", "page", "trust", "export"),
     ),
     RunFlag(
         "split",
@@ -114,10 +125,10 @@ RUN_FLAGS = (
     RunFlag(
         "format",
         "str",
-        "how results are printed; predict has no markdown",
-        "table",
-        ("table", "json", "markdown", "csv"),
-        ("predict", "compare", "explain"),
+        "how results are printed; of export how the network is written",
+        None,
+        tuple(dict.fromkeys(each for formats in FORMATS.values() for each in formats)),
+        tuple(FORMATS),
     ),
     RunFlag(
         "where",
@@ -170,12 +181,13 @@ RUN_FLAGS = (
         "file",
         "where to save the picture of a network or of a comparison (.png, .svg; none: nowhere), or "
         "the report or page (.html; none: report.html or page.html in its directory), or the "
-        "predictions (.csv; none: they are printed); of data the directory to write to",
-        commands=("describe", "compare", "report", "predict", "page", "data"),
+        "predictions (.csv; none: they are printed); of data and export the directory to write to",
+        commands=("describe", "compare", "report", "predict", "page", "data", "export"),
     ),
 )
 
-# How the file of --output may end.
+# Commands whose --output is a directory; and how the file of the others' may end.
+DIRECTORIES = ("data", "export")
 ENDINGS = {
     "describe": (".png", ".svg"),
     "compare": (".png", ".svg"),

@@ -1,5 +1,6 @@
 """What a network makes of every example of a split: its features and its logits."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -43,7 +44,9 @@ def before_logits(
 
 def pooled(features: Any) -> Any:
     """Returns features [n, channels]: a map is averaged over height and width."""
-    return features.mean(axis=(1, 2)) if features.ndim == 4 else features.reshape(len(features), -1)
+    if features.ndim == 4:
+        return features.mean(axis=(1, 2))
+    return features.reshape(features.shape[0], math.prod(features.shape[1:]))
 
 
 def make_step(assembly: Assembly, mesh: Mesh, start: int = 0) -> Step:

@@ -15,6 +15,7 @@ from cnn_jax.patterns import matches
 from cnn_jax.pretrained import catalogue, layouts
 
 _LAST_BIAS = r"head/(logits|predictions)/bias"
+_CATALOGUED = "the catalogue's for "
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
 
 
@@ -121,7 +122,7 @@ def load_file(path: Path, model: str, entry: catalogue.Entry | None = None) -> W
         if not np.isfinite(array).all():
             raise RunError(f"{path} holds values that are not finite in {name}")
     if entry is not None:
-        reason = f"the catalogue's for {entry.name}"
+        reason = f"{_CATALOGUED}{entry.name}"
     else:
         library = "Keras Applications'" if project == "keras" else "torchvision's"
         reason = f"assumed: {library} for {model}"
@@ -134,6 +135,12 @@ def load_file(path: Path, model: str, entry: catalogue.Entry | None = None) -> W
         classes=head_outputs(arrays),
         options=dict(convention.options),
     )
+
+
+def catalogued(reason: str) -> catalogue.Entry | None:
+    """Returns the catalogue's entry of weights, by their `preprocessing_reason`; None: not its."""
+    name = reason.removeprefix(_CATALOGUED)
+    return next((e for e in catalogue.ENTRIES if e.name == name and name != reason), None)
 
 
 def head_outputs(arrays: Mapping[str, np.ndarray]) -> int | None:

@@ -1,0 +1,146 @@
+"""The record of an export: what a user of the file needs to know, as JSON has it."""
+
+import importlib.metadata
+import platform
+from typing import Any
+
+import jax
+
+from cnn_jax._version import __version__
+from cnn_jax.export import program
+from cnn_jax.pretrained import weights as pretrained
+from cnn_jax.runs import trusted as trust_file
+from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.runs.trained import Run
+
+_SCALING = {
+    "none": "x",
+    "unit": "x / 255",
+    "symmetric": "x / 127.5 - 1",
+    "caffe": "x with channels blue, green, red, minus (103.939, 116.779, 123.68)",
+    "torch": "(x / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)",
+}
+_PACKAGES = ("jax", "flax", "numpy")
+
+
+def of_run(run: Run, format: str, made: program.Program | None) -> dict[str, Any]:
+    """Returns the record of a run's export, without its files and how it was checked.
+
+    Args:
+        run: the run.
+        format: the name of the format.
+        made: the program, where the file is a graph; None: weights alone.
+    """
+    info, config = run.data_info, run.experiment
+    variables = run.variables["params"]
+    record: dict[str, Any] = {
+        "format": format,
+        "model": config.model.name,
+        "head": config.model.head,
+        "parameters": int(sum(x.size for x in jax.tree.leaves(variables))),
+        "classes": list(info.class_names),
+        "several_findings": info.multilabel,
+        "input": _input(run),
+        "preprocessing": {**preprocessing(run), "in_file": made is not None},
+        "outputs": None if made is None else outputs(made),
+        "precision": config.train.precision if made is None else made.precision,
+        "checkpoint": {
+            "which": run.checkpoint,
+            "step": run.step,
+            "sha256": trust_file.digest(run.variables, info, config),
+        },
+        "trust": _trust(run, made),
+        "pretrained": origin(run),
+        "data": {"name": info.name, "version": info.version, "sizes": dict(info.sizes)},
+        "versions": versions(),
+        "left_out": [] if made is None else list(made.left_out),
+    }
+    return record
+
+
+def _input(run: Run) -> dict[str, Any]:
+    info = run.data_info
+    height, width, channels = info.image_shape
+    order = {1: "grey", 3: "red, green, blue"}.get(channels, f"{channels} channels")
+    found = {
+        "name": "images",
+        "dtype": info.dtype,
+        "shape": ["batch", height, width, channels],
+        "axes": "batch, height, width, channels",
+        "channels": order,
+    }
+    if info.dtype == "uint8":
+        found |= {"range": [0, 255], "other_sizes": info.resize, "bit_depth": info.bit_depth}
+    return found
+
+
+def preprocessing(run: Run) -> dict[str, Any]:
+    """Returns how pixels are scaled, by name, as a formula, and with its numbers."""
+    name, info = run.assembly.normalize, run.data_info
+    found: dict[str, Any] = {"name": name, "formula": _SCALING.get(name)}
+    if name == "standardize":
+        x = "x / 255" if info.dtype == "uint8" else "x"
+        found["formula"] = f"({x} - mean) / std, where std is above 0"
+        found |= {"mean": list(info.mean), "std": list(info.std)}
+    return found
+
+
+def outputs(made: program.Program) -> list[dict[str, Any]]:
+    """Returns name, type, shape and meaning of each output."""
+    return [
+        {
+            "name": name,
+            "dtype": str(each.dtype),
+            "shape": ["batch", *each.shape[1:]],
+            "meaning": program.MEANING[name],
+        }
+        for name, each in made.outputs().items()
+    ]
+
+
+def _trust(run: Run, made: program.Program | None) -> dict[str, Any] | None:
+    if run.trusted is None:
+        return None
+    record = run.trusted.record
+    settings, gate = record["settings"], record["strangers"]
+    return {
+        "in_file": made is not None,
+        "calibration": record["calibration"]["scaling"],
+        "score": record["score"],
+        "thresholds": dict(zip(run.class_names, record["thresholds"], strict=True)),
+        "views": record["network"]["views"],
+        "max_error": settings["max_error"],
+        "confidence": settings["confidence"],
+        "false_alarms": gate["false_alarms"],
+        "strangers_judged": gate["judged"],
+        "sets": record["sets"]["made"],
+        "sentences": list(record["sentences"]),
+    }
+
+
+def origin(run: Run) -> dict[str, Any] | None:
+    """Returns source, sha256 and licence of the weights that a run started from; None: none."""
+    if run.experiment.transfer.weights is None:
+        return None
+    if run.directory is None:
+        return {"asked_for": run.experiment.transfer.weights, "licence": None, "source": None}
+    said = RunDirectory(run.directory).about_weights(run.experiment) or {}
+    entry = pretrained.catalogued(said.get("preprocessing_reason", ""))
+    return {
+        "asked_for": run.experiment.transfer.weights,
+        "file": None if entry is None else entry.name,
+        "sha256": said.get("sha256"),
+        "licence": None if entry is None else entry.licence,
+        "source": None if entry is None else entry.source,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what made the file."""
+    found = {"cnn_jax": __version__, "python": platform.python_version()}
+    for name in (*_PACKAGES, "jax2onnx", "onnxruntime", "keras"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,107 @@
+"""Verdicts of a network as operations of JAX, so that they are part of an exported graph.
+
+`trust.verdicts.Judge` computes the same in NumPy with 64 bits; here it is 32.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cnn_jax.trust import verdicts
+
+_BELOW_ONE = ("max_probability", "margin")
+# What cannot be in a graph, and why.
+NO_RAPS = (
+    "prediction sets are left out: RAPS takes numbers from a sha256 of the logits, which a graph "
+    "does not compute"
+)
+
+
+def judge(found: verdicts.Judge, logits: jax.Array, features: jax.Array) -> dict[str, jax.Array]:
+    """Judges images.
+
+    Args:
+        found: the judge.
+        logits: float32 [n, outputs].
+        features: float32 [n, channels], pooled.
+
+    Returns:
+        `probabilities` float32 [n, classes], calibrated; `answers` bool [n]; `p_values` float32
+        [n]; and, of LAC, `sets` bool [n, classes].
+    """
+    if logits.shape[1] == 1:
+        logits = jnp.concatenate([jnp.zeros_like(logits), logits], axis=1)
+    scaling = found.scaling
+    weights, offsets = (jnp.asarray(x, jnp.float32) for x in (scaling.weights, scaling.offsets))
+    logs: Any = jax.nn.log_softmax(logits * weights + offsets)
+    p = jnp.exp(logs)
+    own = found.score
+    limits = np.asarray(found.thresholds, np.float64) - (1 if own in _BELOW_ONE else 0)
+    needed = jnp.asarray(limits.astype(np.float32))[jnp.argmax(logs, axis=1)]
+    answers = score(own, logits, logs) >= needed
+    said = {"probabilities": p}
+    if found.bank is None or not len(found.held_out):
+        p_values = jnp.ones_like(logs[:, 0])
+    else:
+        above = _above(found, logits, features)
+        p_values = (1 + above).astype(jnp.float32) / (1 + len(found.held_out))
+        # The p-value of the fewest strange ones, counted: 32 bits may round the share itself.
+        most = np.floor(found.false_alarms * (1 + len(found.held_out)) + 1e-9) - 1
+        answers = answers & (above > int(most))
+    said |= {"answers": answers, "p_values": p_values}
+    if found.made.method == "lac":
+        said["sets"] = 1 - p <= jnp.asarray(found.made.quantiles, jnp.float32)
+    return said
+
+
+def _above(found: verdicts.Judge, logits: jax.Array, features: jax.Array) -> jax.Array:
+    """Returns how many of the held-out images are at least as strange, int32 [n]."""
+    if found.gate == "energy":
+        strange = -_logsumexp(logits)
+    else:
+        assert found.bank is not None
+        largest = jnp.max(jnp.abs(features), axis=1, keepdims=True)
+        features = features / jnp.maximum(largest, 1e-30)
+        length = jnp.sqrt(jnp.sum(features * features, axis=1, keepdims=True))
+        near = (features / jnp.maximum(length, 1e-30)) @ jnp.asarray(
+            found.bank.features.astype(np.float32).T
+        )
+        kth = jax.lax.top_k(near, found.bank.neighbours)[0][:, -1]
+        strange = jnp.sqrt(jnp.maximum(2 - 2 * kth, 0.0))
+    held = jnp.asarray(found.held_out, jnp.float32)
+    return jnp.sum((held[None, :] >= strange[:, None]).astype(jnp.int32), axis=1)
+
+
+def score(name: str, logits: jax.Array, logs: jax.Array) -> jax.Array:
+    """Returns a score of `trust.scores` by its name, float32 [n].
+
+    Of those that end at 1 it is the score minus 1: in 32 bits 1 - 1e-8 would be 1, and a network
+    that is that sure of everything would answer everything.
+    """
+    p = jnp.exp(logs)
+    rest = p @ (1 - jnp.eye(p.shape[1], dtype=p.dtype))  # 1 - p, to the last digit where p is 1
+    if name == "max_probability":
+        return -jnp.min(rest, axis=1)
+    if name == "margin":
+        return -jnp.min(rest, axis=1) - jax.lax.top_k(p, 2)[0][:, 1]
+    if name == "negative_entropy":
+        sure = jnp.log1p(-jnp.minimum(rest, 0.5))
+        return jnp.sum(p * jnp.where(rest < 0.5, sure, jnp.maximum(logs, -1e30)), axis=1)
+    if name == "gen":
+        return -jnp.sum((p * rest) ** 0.1, axis=1)
+    if name == "energy":
+        return _logsumexp(logits)
+    if name == "max_logit":
+        return jnp.max(logits, axis=1)
+    power = int(name.removeprefix("p_norm_"))
+    centred = logits - jnp.mean(logits, axis=1, keepdims=True)
+    centred = centred / jnp.maximum(jnp.max(jnp.abs(centred), axis=1, keepdims=True), 1e-30)
+    norms = jnp.sum(jnp.abs(centred) ** power, axis=1) ** (1 / power)
+    return jnp.max(centred, axis=1) / jnp.maximum(norms, 1e-30)
+
+
+def _logsumexp(logits: jax.Array) -> jax.Array:
+    largest = jnp.max(logits, axis=1)
+    return largest + jnp.log(jnp.sum(jnp.exp(logits - largest[:, None]), axis=1))
