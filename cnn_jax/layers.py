@@ -6,6 +6,7 @@ convolution, normalisation and pooling that are fast on a CPU, and the choice am
 Arrays are `[batch, height, width, channels]`; kernels `[height, width, in, out]`.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, Literal
@@ -18,7 +19,12 @@ from cnn_jax import cpu
 from cnn_jax.cpu import convolution, normalization, pools, sums
 from cnn_jax.cpu.convolution import Padding
 
-Activation = Literal["relu", "gelu"] | None
+Activation = Literal["relu", "gelu", "silu", "hard_swish"] | None  # gelu is the exact one
+_CURVES: Any = {  # several operations each, of which every one would round to bfloat16
+    "gelu": functools.partial(nn.gelu, approximate=False),
+    "silu": nn.silu,
+    "hard_swish": nn.hard_swish,
+}
 
 # Keras' defaults, which the study guides' figures come from.
 default_kernel_init = nn.initializers.glorot_uniform()
@@ -28,9 +34,9 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def _activate(x: jax.Array, activation: Activation) -> jax.Array:
-    if activation == "gelu":  # it has many operations, each of which would round to bfloat16
+    if activation in _CURVES:
         at_least_single = jnp.promote_types(x.dtype, jnp.float32)
-        return nn.gelu(x.astype(at_least_single), approximate=False).astype(x.dtype)
+        return _CURVES[activation](x.astype(at_least_single)).astype(x.dtype)
     return nn.relu(x) if activation == "relu" else x
 
 
@@ -47,8 +53,9 @@ class Conv(nn.Module):
         strides: (vertical, horizontal).
         padding: VALID, SAME, or ((top, bottom), (left, right)).
         use_bias: whether a bias is added.
-        activation: None, "relu" or "gelu" (the exact one).
+        activation: see `Activation`.
         pool: None, or the window of a max-pool with stride = window.
+        groups: how many parts the channels are in, each convolved with filters of its own.
         dtype: the type to compute in; parameters are float32.
     """
 
@@ -59,6 +66,7 @@ class Conv(nn.Module):
     use_bias: bool = True
     activation: Activation = None
     pool: tuple[int, int] | None = None
+    groups: int = 1
     dtype: Any = jnp.float32
     kernel_init: Callable[..., jax.Array] = default_kernel_init
     bias_init: Callable[..., jax.Array] = default_bias_init
@@ -66,7 +74,7 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps `[batch, height, width, in]` to `[batch, height', width', features]`."""
-        shape = (*self.kernel_size, x.shape[-1], self.features)
+        shape = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         x, padding = x.astype(self.dtype), self.padding
         bias = self.param("bias", self.bias_init, (self.features,)) if self.use_bias else None
@@ -96,7 +104,7 @@ class Dense(nn.Module):
     Attributes:
         features: the number of outputs.
         use_bias: whether a bias is added.
-        activation: None, "relu" or "gelu" (the exact one).
+        activation: see `Activation`.
         dtype: the type to compute in; parameters are float32.
     """
 
@@ -129,7 +137,7 @@ class BatchNorm(nn.Module):
         epsilon: added to the variance.
         momentum: the weight of the old statistics in the new running ones.
         use_scale: whether channels have a learned scale besides their bias.
-        activation: None, "relu" or "gelu" (the exact one).
+        activation: see `Activation`.
         dtype: the type of the result; statistics and parameters are float32.
         scale_init: draws the scale.
     """
@@ -180,7 +188,8 @@ class ConvBatchNorm(nn.Module):
             it again.
         use_scale: whether the normalisation has a learned scale.
         epsilon: added to the variance.
-        activation: None, "relu" or "gelu" (the exact one).
+        activation: see `Activation`.
+        groups: see `Conv`.
         dtype: the type to compute in; parameters are float32.
     """
 
@@ -192,6 +201,7 @@ class ConvBatchNorm(nn.Module):
     use_scale: bool = True
     epsilon: float = 1e-5
     activation: Activation = "relu"
+    groups: int = 1
     dtype: Any = jnp.float32
     kernel_init: Callable[..., jax.Array] = default_kernel_init
     scale_init: Callable[..., jax.Array] = nn.initializers.ones_init()
@@ -199,16 +209,9 @@ class ConvBatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps `[batch, height, width, in]` to `[batch, height', width', features]`."""
-        x = Conv(
-            self.features,
-            self.kernel_size,
-            self.strides,
-            self.padding,
-            use_bias=self.use_bias,
-            dtype=self.dtype,
-            kernel_init=self.kernel_init,
-            name="conv",
-        )(x)
+        window = (self.features, self.kernel_size, self.strides, self.padding, self.use_bias)
+        more: Any = {"groups": self.groups, "dtype": self.dtype, "kernel_init": self.kernel_init}
+        x = Conv(*window, **more, name="conv")(x)
         return BatchNorm(
             self.epsilon,
             use_scale=self.use_scale,

@@ -279,6 +279,11 @@ class Model:
         "the convolution of a ResNet's bottleneck that has the stride; none: what the weights "
         "were trained with, else 3x3 (v1.5)",
     )
+    padding: Literal["symmetric", "same"] | None = setting(
+        None,
+        "how EfficientNet and MobileNetV3 pad where they have a stride: as PyTorch does, or as "
+        "TensorFlow; none: what the weights were trained with, else symmetric",
+    )
     auxiliary: bool | None = setting(
         None,
         "GoogLeNet's auxiliary classifiers in training; none: on, unless --model.head is given",

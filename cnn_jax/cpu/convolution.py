@@ -5,7 +5,9 @@ other two, so they can be differentiated again and again. In a program for a CPU
 oneDNN (`cnn_jax.cpu.onednn`) or Winograd's algorithm (`cnn_jax.cpu.winograd`); in a program for a
 GPU or TPU it is the operation of `jax.lax`.
 
-Images are `[batch, height, width, channels]`, kernels `[height, width, in, out]`.
+Images are `[batch, height, width, channels]`, kernels `[height, width, in, out]`. Where a
+kernel has fewer inputs than the images have channels, the convolution is grouped: each group of
+channels has its share of the outputs.
 """
 
 import functools
@@ -117,7 +119,12 @@ def by_xla(
 ) -> jax.Array:
     """Convolves as `by_onednn` does, with XLA on every platform; kernel and bias of any type."""
     y = jax.lax.conv_general_dilated(
-        x, kernel.astype(x.dtype), strides, pads, dimension_numbers=_DIMENSIONS
+        x,
+        kernel.astype(x.dtype),
+        strides,
+        pads,
+        dimension_numbers=_DIMENSIONS,
+        feature_group_count=x.shape[-1] // kernel.shape[2],
     )
     y = y if bias is None else y + bias.astype(x.dtype)
     return jnp.maximum(y, 0) if relu else y

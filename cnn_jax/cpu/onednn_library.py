@@ -84,16 +84,16 @@ class Library:
     def description(
         self, shape: tuple[int, ...], order: str, bfloat16: bool, plain: bool = True
     ) -> c_void_p:
-        """Returns oneDNN's description of an array, whose axes it counts as NCHW or OIHW.
+        """Returns oneDNN's description of an array, whose axes it counts as NCHW or (G)OIHW.
 
         Args:
             shape: the array's shape.
-            order: the array's axes: NHWC, HWIO or O.
+            order: the array's axes: NHWC, HWIO, HWIGO with groups, or O.
             bfloat16: whether the array is bfloat16, else float32.
             plain: whether it lies in memory in the order of its axes; False leaves the format to
                 oneDNN.
         """
-        theirs = "NCHW" if "N" in order else "OIHW"
+        theirs = "NCHW" if "N" in order else "GOIHW"
         axes = [order.index(axis) for axis in theirs if axis in order]
         kind = BFLOAT16 if bfloat16 else FLOAT32
         sizes = lengths(shape[axis] for axis in axes)

@@ -74,7 +74,7 @@ class Convolution(Call):
         kind, half = geometry.kind, geometry.bfloat16
         x = library.description(geometry.x, "NHWC", half)
         y = library.description(geometry.y, "NHWC", half)
-        ours = library.description(geometry.kernel, "HWIO", False)
+        ours = self._kernel(geometry, False)
         bias = library.description(geometry.kernel[-1:], "O", False) if geometry.bias else None
         description = self._describe(geometry, x, y, bias)
         role = lib.DW if kind == Kind.KERNEL_GRADIENT else lib.W
@@ -95,12 +95,19 @@ class Convolution(Call):
             else:
                 self.executions.insert(0, library.reorder(ours, outside, theirs, inside))
 
+    def _kernel(self, geometry: Geometry, bfloat16: bool, plain: bool = True) -> c_void_p:
+        """Returns the description of the kernel, with an axis more where there are groups."""
+        shape, order, groups = geometry.kernel, "HWIO", geometry.groups
+        if groups > 1:
+            shape, order = (*shape[:3], groups, shape[3] // groups), "HWIGO"
+        return self._library.description(shape, order, bfloat16, plain)
+
     def _describe(
         self, geometry: Geometry, x: c_void_p, y: c_void_p, bias: c_void_p | None
     ) -> c_void_p:
         """Returns oneDNN's description of the primitive."""
         library, (top, bottom), (left, right) = self._library, *geometry.pads
-        kernel = library.description(geometry.kernel, "HWIO", geometry.bfloat16, plain=False)
+        kernel = self._kernel(geometry, geometry.bfloat16, plain=False)
         window = (
             *(lib.lengths(geometry.strides), lib.lengths((0, 0))),
             *(lib.lengths((top, left)), lib.lengths((bottom, right))),
@@ -118,7 +125,7 @@ class Convolution(Call):
                 "convolution_backward_data_primitive_desc_create",
                 *(library.engine, _DIRECT, x, kernel, y, *window, forward, None),
             )
-        kernel = library.description(geometry.kernel, "HWIO", False, plain=False)
+        kernel = self._kernel(geometry, False, plain=False)
         return library.new(
             "convolution_backward_weights_primitive_desc_create",
             *(library.engine, _DIRECT, x, kernel, bias, y, *window, forward, None),

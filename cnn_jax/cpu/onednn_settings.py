@@ -37,7 +37,7 @@ class Geometry(NamedTuple):
         bias: whether a bias is added; for KERNEL_GRADIENT, whether dL/dbias is computed.
         relu: whether negative results become zero.
         x: `[batch, height, width, in]`.
-        kernel: `[height, width, in, out]`.
+        kernel: `[height, width, in, out]`, with the inputs of one group.
         y: `[batch, height', width', out]`.
         strides: (vertical, horizontal).
         pads: ((top, bottom), (left, right)) pixels of zeros.
@@ -52,6 +52,11 @@ class Geometry(NamedTuple):
     y: tuple[int, ...]
     strides: Pair
     pads: Pads
+
+    @property
+    def groups(self) -> int:
+        """How many groups of channels have filters of their own."""
+        return self.x[-1] // self.kernel[2]
 
     def pack(self) -> np.ndarray:
         """Returns the attribute of a call, int64 [22]."""

@@ -104,6 +104,8 @@ def pays(geometry: Geometry) -> bool:
     outputs = geometry.x if geometry.kind == Kind.IMAGES_GRADIENT else geometry.y
     if geometry.bfloat16 or geometry.strides != (1, 1) or max(taps) >= _MAX_ALPHA:
         return False
+    if geometry.groups > 1:
+        return False
     axes = cut_axes(outputs[1:3], taps)
     pairs = math.prod(axis.alpha for axis in axes)
     tiles = outputs[0] * math.prod(axis.tiles for axis in axes)

@@ -25,7 +25,7 @@ class Entry:
             two; outputs of a convolution that a pool behind it leaves out are not computed and
             not counted. 0: not known.
         options: the options that `create` accepts for the model besides the head, with their
-            defaults: of our models `dropout_rate`, `bottleneck_stride`, `auxiliary`,
+            defaults: of our models `dropout_rate`, `bottleneck_stride`, `padding`, `auxiliary`,
             `local_response_norm` and `width`.
         published: the accuracy in the paper and the data set that it was measured on; "" where
             the paper has none.

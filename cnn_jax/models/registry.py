@@ -13,13 +13,16 @@ from cnn_jax.errors import UsageError
 from cnn_jax.models import (
     airbench,
     alexnet,
+    convnext,
     densenet,
+    efficientnet,
     googlenet,
     heads,
     inception_v3,
     lenet,
     mlp,
     mnist_cnn,
+    mobilenet_v3,
     own,
     resnet,
     study_cnn,
@@ -44,6 +47,9 @@ REGISTRY: dict[str, Entry] = {
     **resnet.ENTRIES,
     **wide_resnet.ENTRIES,
     **densenet.ENTRIES,
+    **efficientnet.ENTRIES,
+    **mobilenet_v3.ENTRIES,
+    **convnext.ENTRIES,
 }
 
 

@@ -100,7 +100,7 @@ def from_run(path: Path, model: str) -> Weights:
     options = {
         name: value
         for name, value in (entry.options if entry else {}).items()
-        if name in ("bottleneck_stride", "local_response_norm")
+        if name in ("bottleneck_stride", "padding", "local_response_norm")
     }
     given = trained.model.options()
     for name in options:

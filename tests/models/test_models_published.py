@@ -42,6 +42,14 @@ PARAMETERS = {
     "densenet121": (7_978_856, TORCHVISION),
     "densenet169": (14_149_480, TORCHVISION),
     "densenet201": (20_013_928, TORCHVISION),
+    "efficientnet_b0": (5_288_548, TORCHVISION),
+    "efficientnet_b1": (7_794_184, TORCHVISION),
+    "efficientnet_b2": (9_109_994, TORCHVISION),
+    "efficientnet_b3": (12_233_232, TORCHVISION),
+    "mobilenet_v3_large": (5_483_032, TORCHVISION),
+    "mobilenet_v3_small": (2_542_856, TORCHVISION),
+    "convnext_tiny": (28_589_128, TORCHVISION),
+    "convnext_small": (50_223_688, TORCHVISION),
     "densenet_bc100_12": (769_162, "0.8 M in table 2 of Huang et al. 2016"),
 }
 
@@ -62,6 +70,26 @@ GIGA_MULTIPLY_ADDS = {
     "densenet121": 2.83,
     "densenet169": 3.36,
     "densenet201": 4.29,
+    "efficientnet_b0": 0.386,
+    "efficientnet_b1": 0.687,
+    "efficientnet_b3": 1.827,  # of b2 torchvision has 1.09 at 288 x 288
+    "mobilenet_v3_large": 0.217,
+    "mobilenet_v3_small": 0.057,
+    "convnext_tiny": 4.456,
+    "convnext_small": 8.684,
+}
+
+# Counted by hooks on the convolutions and dense layers of torchvision 0.29's networks and timm
+# 1.0.31's, which agree, at the registry's input size.
+MULTIPLY_ADDS = {
+    "efficientnet_b0": 385_814_752,
+    "efficientnet_b1": 686_802_832,
+    "efficientnet_b2": 993_561_872,
+    "efficientnet_b3": 1_827_141_392,
+    "mobilenet_v3_large": 216_589_760,
+    "mobilenet_v3_small": 56_510_400,
+    "convnext_tiny": 4_455_531_264,
+    "convnext_small": 8_683_712_256,
 }
 
 # "Params" of Keras' tables: with moving statistics, and with the biases that Keras' ResNet has in
@@ -76,6 +104,11 @@ KERAS = {
     "densenet121": (8_062_504, 0),
     "densenet169": (14_307_880, 0),
     "densenet201": (20_242_984, 0),
+    # Without the 7 numbers of the layer that scales EfficientNet's pixels.
+    "efficientnet_b0": (5_330_571 - 7, 0),
+    "efficientnet_b1": (7_856_239 - 7, 0),
+    "efficientnet_b2": (9_177_569 - 7, 0),
+    "efficientnet_b3": (12_320_535 - 7, 0),
 }
 
 
@@ -92,6 +125,11 @@ def test_only_the_dense_baseline_is_published_nowhere():
 @pytest.mark.parametrize("name", GIGA_MULTIPLY_ADDS)
 def test_multiply_adds(name):
     assert models.REGISTRY[name].flops / 2e9 == pytest.approx(GIGA_MULTIPLY_ADDS[name], abs=0.006)
+
+
+@pytest.mark.parametrize("name", MULTIPLY_ADDS)
+def test_exact_multiply_adds(name):
+    assert models.REGISTRY[name].flops == 2 * MULTIPLY_ADDS[name]
 
 
 @pytest.mark.parametrize("name", models.REGISTRY)

@@ -23,6 +23,8 @@ SLOW = {
     *("densenet121", "densenet169", "densenet201", "densenet_bc100_12"),
     # Their blocks are held against Keras' in tests/pretrained, or are another's here.
     *("inception_v3", "resnet50", "resnet18_cifar", "wide_resnet28_10", "vgg16_bn_cifar"),
+    *("efficientnet_b0", "efficientnet_b1", "efficientnet_b2", "efficientnet_b3"),
+    *("mobilenet_v3_large", "mobilenet_v3_small", "convnext_tiny", "convnext_small"),
 }
 run_model = pytest.mark.parametrize(
     "name",
