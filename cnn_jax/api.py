@@ -1,6 +1,7 @@
 """The public door: what `import cnn_jax` offers. Everything else is private to the package."""
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,7 +12,8 @@ import optax
 from cnn_jax import distributed, models, runtime
 from cnn_jax.cli import presets
 from cnn_jax.data import Data, Split, from_arrays, register_dataset
-from cnn_jax.data.batches import Batch, Feed, Picked, steps_per_epoch, train_batches
+from cnn_jax.data.batches import Batch, Picked, TrainBatches, steps_per_epoch
+from cnn_jax.data.feeding import Feed
 from cnn_jax.data.reading import read_images
 from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Dataset, Experiment
@@ -237,9 +239,8 @@ def batches(
     distributed.check_batch_size("batch_size", batch_size, mesh)
     count = epochs * steps_per_epoch(len(split), batch_size) - start
     labels = split.labels if balanced else None
-    indices = train_batches(seed, len(split), batch_size, start, balance=labels)
-    feed = Feed(split, mesh, _RESIDENT_LIMIT)
-    return feed.batches(index for index, _ in zip(indices, range(count), strict=False))
+    order = TrainBatches(seed, len(split), batch_size, start, balance=labels)
+    return itertools.islice(Feed(split, mesh, _RESIDENT_LIMIT).batches(order), max(0, count))
 
 
 def create(

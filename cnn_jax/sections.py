@@ -205,6 +205,12 @@ class Dataset:
     follow_links: bool = setting(
         True, "whether links may lead out of the folder of images", resumable=True
     )
+    verify: Literal["full", "quick"] = setting(
+        "full",
+        "how decoded images in the cache are checked at each start: full: all are read; quick: "
+        "size, time and a sample of them, in no time, for data sets of many gigabytes",
+        resumable=True,
+    )
     max_megapixels: int = setting(
         100,
         "images are refused of which more than this many million pixels would be decoded; of large "

@@ -132,6 +132,7 @@ import numpy as np
 from cnn_jax import data, distributed, experiment
 from cnn_jax.assembly import assemble
 from cnn_jax.data import batches
+from cnn_jax.data.feeding import Feed
 from cnn_jax.evaluation.evaluator import Evaluator
 from cnn_jax.runs import leaves
 from cnn_jax.training import steps
@@ -156,7 +157,7 @@ plan = make_plan(config, assembly, 20)
 state = initial_state(plan, config.seed, whole)
 step = jax.jit(steps.make_train_step(plan), out_shardings=whole)
 hyper = distributed.put(jax.tree.map(np.asarray, steps.Hyperparameters.of(config)), whole)
-feed = batches.Feed(split, mesh, 1.0)
+feed = Feed(split, mesh, 1.0)
 order = batches.epoch_order(0, 0, 20)
 for batch in feed.batches(iter([batches.take_batch(order, 8, i) for i in range(3)])):
     state = step(state, batch, hyper)

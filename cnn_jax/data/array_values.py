@@ -1,11 +1,12 @@
 """What a user's arrays of images and labels may be, and the one line for what they may not."""
 
 import numbers
-from typing import Any
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
 
+from cnn_jax.data.indexed import Lazy
 from cnn_jax.errors import UsageError
 
 
@@ -18,6 +19,8 @@ def _array(values: Any, what: str) -> np.ndarray:
 
 def as_images(values: Any, prefix: str) -> np.ndarray:
     """Returns images as uint8 or float32 [n, height, width, channels]."""
+    if isinstance(values, Lazy):  # of a split of ours: as it should be, and not to be read here
+        return cast(np.ndarray, values)
     images = _array(values, f"{prefix}images")
     kinds = "uint8, or floats, which are taken as they are"
     if np.ma.is_masked(values):

@@ -1,32 +1,17 @@
-"""Says which examples form which batch, and hands them to a jitted step.
-
-The order is a pure function of (seed, epoch, step), computed on the host. The images wait on the
-devices, or are streamed from disk if they are too many.
-"""
+"""Says which examples form which batch: a pure function of (seed, epoch, step), on the host."""
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from jax.sharding import Mesh
 
-from cnn_jax import distributed
 from cnn_jax.data import sampling
-from cnn_jax.data.ahead import ahead
-from cnn_jax.data.splits import Split
 
 
-def train_batches(
-    seed: int | None,
-    num_examples: int,
-    batch_size: int,
-    start: int = 0,
-    views: int = 0,
-    balance: np.ndarray | None = None,
-) -> Iterator["BatchIndices"]:
-    """Yields the batches of training from a step on, epoch after epoch, without end.
+class TrainBatches:
+    """The batches of training, which iterating yields from a step on, epoch after epoch.
 
     Args:
         seed: the seed of the order; None keeps the order of the split.
@@ -38,18 +23,49 @@ def train_batches(
         balance: the labels, int [num_examples], of classes that an epoch draws equally often;
             None: it takes every example once.
     """
-    per_epoch = steps_per_epoch(num_examples, batch_size)
-    for epoch in itertools.count(start // per_epoch):
-        if seed is None:
-            order = np.arange(num_examples, dtype=np.int32)
-        elif balance is not None:
-            order = sampling.balanced_order(seed, epoch, balance)
+
+    def __init__(
+        self,
+        seed: int | None,
+        num_examples: int,
+        batch_size: int,
+        start: int = 0,
+        views: int = 0,
+        balance: np.ndarray | None = None,
+    ):
+        self.seed, self.batch_size, self.start = seed, batch_size, start
+        self._examples, self._views, self._balance = num_examples, views, balance
+        self._order: tuple[int, np.ndarray] | None = None  # of the epoch asked for last
+
+    def __iter__(self) -> Iterator["BatchIndices"]:
+        return map(self.at, itertools.count(self.start))
+
+    @property
+    def repeats(self) -> bool:
+        """Whether an epoch may take an example several times."""
+        return self._balance is not None
+
+    def place(self, step: int) -> tuple[int, int]:
+        """Returns (epoch, the number of examples that come before in it) of a step."""
+        epoch, batch = divmod(step, steps_per_epoch(self._examples, self.batch_size))
+        return epoch, batch * self.batch_size
+
+    def at(self, step: int) -> "BatchIndices":
+        """Returns the batch of a step, a pure function of it."""
+        epoch, before = self.place(step)
+        order = self._order
+        if order is None or order[0] != epoch:
+            self._order = order = (epoch, self._epoch(epoch))
+        return take_batch(order[1], self.batch_size, before // self.batch_size)
+
+    def _epoch(self, epoch: int) -> np.ndarray:
+        if self.seed is None:
+            order = np.arange(self._examples, dtype=np.int32)
+        elif self._balance is not None:
+            order = sampling.balanced_order(self.seed, epoch, self._balance)
         else:
-            order = epoch_order(seed, epoch, num_examples)
-        if views:
-            order = order + np.int32(epoch % views * num_examples)
-        for step in range(max(0, start - epoch * per_epoch), per_epoch):
-            yield take_batch(order, batch_size, step)
+            order = epoch_order(self.seed, epoch, self._examples)
+        return order + np.int32(epoch % self._views * self._examples) if self._views else order
 
 
 class BatchIndices(NamedTuple):
@@ -143,44 +159,3 @@ def fetch(batch: Batch | Picked) -> Batch:
     if isinstance(batch, Picked):
         return Batch(batch.images, batch.labels, batch.weights, batch.positions)
     return batch
-
-
-class Feed:
-    """Hands batches of one split to a jitted step: from the devices, or streamed from disk.
-
-    A split of up to `resident_limit` GiB is put on the devices once, and a batch is `Picked`. A
-    larger one is read batch by batch on a thread of its own, ahead of the step.
-
-    Args:
-        split: the examples.
-        mesh: the devices.
-        resident_limit: in GiB.
-    """
-
-    def __init__(self, split: Split, mesh: Mesh, resident_limit: float):
-        self._split = split
-        self._sharding = distributed.over_batch(mesh)
-        self._resident: Any = None
-        if split.images.nbytes <= resident_limit * 2**30:
-            self._resident = distributed.put(
-                (split.images, split.labels), distributed.replicated(mesh)
-            )
-
-    def __len__(self) -> int:
-        return len(self._split.labels)
-
-    def batches(self, indices: Iterable[BatchIndices]) -> Iterator[Batch | Picked]:
-        """Yields the batches on the devices, as `fetch` takes them."""
-        if self._resident is None:
-            yield from ahead(map(self._read, indices))
-            return
-        for batch in indices:
-            yield Picked(*self._resident, *distributed.put(tuple(batch), self._sharding))
-
-    def _read(self, batch: BatchIndices) -> Batch:
-        order = np.argsort(batch.positions)  # a memory map reads faster in order
-        stored = self._split.images
-        images = np.empty((len(order), *stored.shape[1:]), stored.dtype)
-        images[order] = stored[batch.positions[order]]
-        host = Batch(images, self._split.labels[batch.positions], batch.weights, batch.positions)
-        return distributed.put(host, self._sharding)

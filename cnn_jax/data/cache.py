@@ -1,4 +1,4 @@
-"""Decoded images on disk: written once, verified whenever they are opened.
+"""Decoded images on disk: written once, verified whenever they are opened (`sums`).
 
 In the folder `arrays` of `runtime.cache_dir()`, each split of each data set at each size has a
 directory: images.npy, labels.npy, examples.json (ids, and what was skipped) and meta.json (the key,
@@ -23,13 +23,12 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from cnn_jax import files, locks, progress, runtime
-from cnn_jax.data import array_file, images
+from cnn_jax import locks, progress, runtime
+from cnn_jax.data import array_file, images, sums
 from cnn_jax.data.images import DECODER, ImageError
 from cnn_jax.data.splits import Split
-from cnn_jax.errors import ContentError, RunError, plain_reason
+from cnn_jax.errors import RunError, plain_reason
 
-_FILES = ("images.npy", "labels.npy", "examples.json")
 _TASK = 32  # images a thread takes at a time: small ones decode faster than they are handed over
 _FORMAT = 2  # raise it by one whenever the same encoded images give other arrays
 _MAKING, _LOCK = ".making-", ".lock"
@@ -72,6 +71,7 @@ def open_or_decode(
     on_error: str,
     quiet: bool = False,
     notes: list[str] | None = None,
+    verify: str = "full",
 ) -> tuple[Split, list[str]]:
     """Returns a split's arrays from the cache, and decodes them into it first if it has none.
 
@@ -81,6 +81,7 @@ def open_or_decode(
         on_error: `refuse` or `skip` images that cannot be read.
         quiet: whether to show no progress.
         notes: receives a note on images whose EXIF data or texts cannot be read.
+        verify: `full` reads all that is in the cache; `quick` a sample of it.
 
     Returns:
         The split, its images a read-only memory map, and "path: reason" of each image skipped.
@@ -111,7 +112,7 @@ def open_or_decode(
         for _ in range(3):  # again if the cache is damaged, or another process interferes
             if path.exists():
                 try:
-                    split, skipped, unsound = _open(path, text)
+                    split, skipped, unsound = _open(path, text, verify)
                     if unsound and notes is not None:
                         notes.append(_note(encoded.split, unsound))
                     return split, skipped
@@ -121,7 +122,8 @@ def open_or_decode(
                     problem, why = error, plain_reason(error)
                     logging.warning("the cache %s is damaged (%s); making it again", path, why)
                     _discard(path)
-            _make(path, text, encoded, decode, on_error, quiet)
+            if _make(path, text, encoded, decode, on_error, quiet):
+                verify = "made"
     except OSError as error:
         problem = error
     raise RunError(
@@ -137,21 +139,21 @@ def _make(
     decode: Callable[..., images.Decoded],
     on_error: str,
     quiet: bool,
-) -> None:
-    """Fills a cache beside its place and moves it there whole."""
+) -> bool:
+    """Fills a cache beside its place and moves it there whole; returns whether it is this one."""
     runtime.make_cache_folder("arrays")
     _remove_abandoned(path.parent)
     with _workplace(path.parent) as making:
         _decode(encoded, decode, on_error, making, quiet)
-        sums = {name: files.sha256(making / name) for name in _FILES}
-        (making / "meta.json").write_text(json.dumps({"key": key, "sha256": sums}))
+        sums.write(making, key)
         (making / _LOCK).unlink()
         try:
             making.rename(path)
         except OSError:
             if not path.exists():
                 raise
-            # Another process has written the same cache in the meantime: it serves both.
+            return False  # another process has written the same cache in the meantime
+        return True
 
 
 @contextlib.contextmanager
@@ -194,18 +196,13 @@ def _is_abandoned(folder: Path) -> bool:
         return False
 
 
-def _open(path: Path, key: str) -> tuple[Split, list[str], list[str]]:
+def _open(path: Path, key: str, verify: str) -> tuple[Split, list[str], list[str]]:
     """Opens a cache and raises ValueError (or KeyError, TypeError, OSError) if it is damaged."""
-    meta = json.loads((path / "meta.json").read_text())
-    if meta["key"] != key:
-        raise ContentError("meta.json is of another data set")
-    for name in _FILES:
-        if files.sha256(path / name) != meta["sha256"][name]:
-            raise ContentError(f"{name} does not have its checksum")
+    identity = sums.check(path, key, verify)
     examples = json.loads((path / "examples.json").read_text())
     pixels = np.load(path / "images.npy", mmap_mode="r", allow_pickle=False)
     labels = np.load(path / "labels.npy", allow_pickle=False)
-    split = Split(pixels, labels, examples["ids"])
+    split = Split(pixels, labels, examples["ids"], identity=identity)
     return split, examples["skipped"], examples.get("unsound", [])
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 
-from cnn_jax.data import channels, groups, splits
+from cnn_jax.data import groups, kept, splits
 from cnn_jax.data.splits import Data, DataInfo, Split
 from cnn_jax.errors import RunError, UsageError
 
@@ -34,8 +34,8 @@ def hold_out(
         every_class: whether that is so; else a rare class may be left out.
 
     Returns:
-        "train" (a copy of the examples that stay; the same object if nothing is held out) and the
-        splits of `shares`.
+        "train" (the examples that stay; the same object if nothing is held out) and the splits of
+        `shares`.
 
     Raises:
         UsageError: nothing would be left to train on.
@@ -162,10 +162,10 @@ def describe(
     bit_depth: int = 16,
     resize: str = "squash",
 ) -> Data:
-    """Returns the splits with their description; reads every pixel of "train" and "validation"."""
+    """Returns the splits with their description, of every pixel of "train" and "validation"."""
     order = ("train", "validation", "test", "calibration")
     ordered = {split: parts[split] for split in order if split in parts}
-    mean, std = channels.channel_statistics(ordered["train"].images)
+    mean, std = kept.statistics(ordered["train"])
     info = DataInfo(
         name=name,
         version=version,
@@ -179,7 +179,7 @@ def describe(
             for split, part in ordered.items()
         },
         notes=tuple(notes),
-        digest=splits.digest({split: ordered[split] for split in ("train", "validation")}),
+        digest=kept.digest({split: ordered[split] for split in ("train", "validation")}),
         dtype=str(ordered["train"].images.dtype),
         bit_depth=bit_depth,
         resize=resize,

@@ -11,6 +11,7 @@ import numpy as np
 from absl import logging
 
 from cnn_jax import files, text
+from cnn_jax.data import kept
 from cnn_jax.data.splits import Split
 from cnn_jax.errors import RunError
 
@@ -43,6 +44,16 @@ def find(parts: dict[str, Split]) -> list[list[Member]]:
     Args:
         parts: {name: split}; a split that stands under two names counts once.
     """
+
+    def look() -> list[list[tuple[str, int, str]]]:
+        return [[dataclasses.astuple(each) for each in group] for group in _look(parts)]
+
+    found = kept.of_splits("equal", parts, look, ids=True)
+    return [[Member(*each) for each in group] for group in found]
+
+
+def _look(parts: dict[str, Split]) -> list[list[Member]]:
+    """Reads the images of all splits and returns the groups."""
     unique = {id(split): (name, split) for name, split in reversed(parts.items())}
     prints: list[np.ndarray] = []
     places: list[tuple[str, int]] = []

@@ -1,30 +1,45 @@
-"""What a look at all files of a data set found, kept in the cache under names, times and sizes."""
+"""What a look at all images of a data set found, kept in the cache.
+
+Files are told by names, times and sizes, arrays of decoded images by their checksums.
+"""
 
 import contextlib
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cnn_jax import files, runtime
+from cnn_jax.data import channels, splits
 from cnn_jax.data.cache import Encoded
+from cnn_jax.data.splits import Split
 from cnn_jax.errors import RunError
 
 
-def kept(kind: str, splits: Sequence[Encoded], settings: Any, look: Callable[[], Any]) -> Any:
+def kept(kind: str, encoded: Sequence[Encoded], settings: Any, look: Callable[[], Any]) -> Any:
     """Returns what `look` returns, of an earlier call where the files are the same.
 
     Args:
         kind: what is looked for; the name of the file begins with it.
-        splits: whose files are looked at.
+        encoded: the splits whose files are looked at.
         settings: what the result depends on beside them, ready for JSON.
         look: returns something of what JSON has.
 
     Raises:
         RunError: the cache cannot be written.
     """
-    seen = [[[each.split, each.content] for each in splits], settings]
+    return by([[[each.split, each.content] for each in encoded], settings], kind, look)
+
+
+def by(seen: Any, kind: str, look: Callable[[], Any]) -> Any:
+    """Returns what `look` returns, of an earlier call where the values of `seen` are the same.
+
+    The arguments and errors are otherwise those of `kept`.
+    """
     key = json.dumps(seen, sort_keys=True)
     name = f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     path = runtime.cache_dir() / "arrays" / name
@@ -45,9 +60,45 @@ def kept(kind: str, splits: Sequence[Encoded], settings: Any, look: Callable[[],
     return found
 
 
-def sources(splits: Sequence[Encoded]) -> list[Path | bytes]:
+def of_splits(
+    kind: str, parts: dict[str, Split], look: Callable[[], Any], ids: bool = False
+) -> Any:
+    """Returns what `look` finds in the pixels of splits, of an earlier call if they are the same.
+
+    Of images in memory, and of others that nothing tells apart, it looks each time.
+
+    Args:
+        kind: what is looked for.
+        parts: {name: split}.
+        look: as of `kept`.
+        ids: whether the result depends on the ids too.
+    """
+    if any(split.identity is None for split in parts.values()):
+        return look()
+    seen = []
+    for name, split in parts.items():
+        sha = hashlib.sha256(np.ascontiguousarray(split.labels).data)
+        if ids:
+            sha.update("\0".join(split.ids).encode(errors="surrogateescape"))
+        seen.append([name, split.identity, sha.hexdigest()])
+    return by(seen, kind, look)
+
+
+def digest(parts: dict[str, Split]) -> str:
+    """Returns `splits.digest`; the pixels are read once, and not at later starts."""
+    return of_splits("digest", parts, lambda: splits.digest(parts))
+
+
+def statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns (mean, standard deviation) of each channel, likewise; see `channels`."""
+    look = functools.partial(channels.channel_statistics, split.images)
+    mean, std = of_splits("statistics", {"": split}, look)
+    return tuple(mean), tuple(std)
+
+
+def sources(encoded: Sequence[Encoded]) -> list[Path | bytes]:
     """Returns the images of splits: their files, or the bytes that a table holds."""
-    return [source for each in splits for _, _, block in each.blocks() for source in block]
+    return [source for each in encoded for _, _, block in each.blocks() for source in block]
 
 
 def _sum(values: Any) -> str:

@@ -203,7 +203,9 @@ def open_split(
     else:
         stored = dataclasses.replace(stored, channels=channels or stored.channels)
         how = _decoding(config, bits)
-        opened, skipped = cache.open_or_decode(stored, how, config.on_error, quiet, notes)
+        opened, skipped = cache.open_or_decode(
+            stored, how, config.on_error, quiet, notes, config.verify
+        )
         if skipped:
             notes.append(f"{name}: skipped {len(skipped)} images that cannot be read")
             notes += [f"skipped {line}" for line in skipped]

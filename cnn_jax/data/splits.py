@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cnn_jax.data.indexed import Indexed, Lazy
 from cnn_jax.errors import UsageError
 
 
@@ -19,19 +20,22 @@ class Split:
     """Examples in a fixed order.
 
     Attributes:
-        images: uint8 [n, height, width, channels], 0..255, possibly a read-only memory map; or
-            float32 of that shape, in whatever units their owner gave them.
+        images: uint8 [n, height, width, channels], 0..255, possibly a read-only memory map or
+            `Lazy`; or float32 of that shape, in whatever units their owner gave them.
         labels: int32 [n], indices into `DataInfo.class_names`; or, where an image may have several
             findings, uint8 [n, classes], 1 for each that it has.
         ids: n names of examples: the data set's own id or file name, a path in the folder, or the
             position in the user's array.
         groups: n names of groups, none of which is in two splits; None: there are none.
+        identity: tells the images from all others, so that what was seen in them need not be
+            looked for again; None: nothing is known that does.
     """
 
     images: np.ndarray
     labels: np.ndarray
     ids: Sequence[str]
     groups: Sequence[str] | None = None
+    identity: str | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -197,10 +201,19 @@ def subset(labels: np.ndarray, ids: Sequence[str], n: int) -> np.ndarray:
 
 
 def take(split: Split, indices: np.ndarray) -> Split:
-    """Returns the examples at the indices (a copy in memory)."""
+    """Returns the examples at the indices: images in memory are copied, others read when used."""
     ids = [split.ids[int(i)] for i in indices]
     groups = None if split.groups is None else [split.groups[int(i)] for i in indices]
-    return Split(split.images[indices], split.labels[indices], ids, groups)
+    images: Any = split.images
+    if isinstance(images, Lazy):
+        images = images.rows(indices)
+    else:
+        images = Indexed(images, indices) if isinstance(images, np.memmap) else images[indices]
+    identity = split.identity
+    if identity is not None:
+        places = np.ascontiguousarray(indices, np.int64).tobytes()
+        identity = hashlib.sha256(identity.encode() + places).hexdigest()
+    return Split(images, split.labels[indices], ids, groups, identity)
 
 
 def digest(splits: dict[str, Split]) -> str:
@@ -208,6 +221,7 @@ def digest(splits: dict[str, Split]) -> str:
     sha = hashlib.sha256()
     for name, split in sorted(splits.items()):
         sha.update(f"{name} {split.images.shape}\n".encode())
-        sha.update(np.ascontiguousarray(split.images).data)
+        for start in range(0, len(split), 256):
+            sha.update(np.ascontiguousarray(split.images[start : start + 256]).data)
         sha.update(np.ascontiguousarray(split.labels).data)
     return sha.hexdigest()

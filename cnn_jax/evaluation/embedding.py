@@ -11,7 +11,8 @@ from jax.sharding import Mesh
 
 from cnn_jax.assembly import Assembly
 from cnn_jax.data import Split, augment, batches
-from cnn_jax.data.batches import Feed, fetch
+from cnn_jax.data.batches import fetch
+from cnn_jax.data.feeding import Feed
 from cnn_jax.evaluation import evaluator
 from cnn_jax.models import capture
 

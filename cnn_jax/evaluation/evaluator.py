@@ -12,7 +12,8 @@ from jax.sharding import Mesh
 from cnn_jax import cpu, distributed, losses
 from cnn_jax.assembly import Assembly
 from cnn_jax.data import augment, batches
-from cnn_jax.data.batches import Batch, BatchIndices, Feed, Picked, fetch
+from cnn_jax.data.batches import Batch, BatchIndices, Picked, fetch
+from cnn_jax.data.feeding import Feed
 from cnn_jax.evaluation import intervals, metrics
 from cnn_jax.evaluation.metrics import Sums
 

@@ -180,6 +180,7 @@ def as_pixels(images: np.ndarray) -> np.ndarray:
     Floats are scaled so that their smallest value is black and their largest white. Of images with
     another number of channels the first one is drawn, in grey.
     """
+    images = np.asarray(images)
     if images.shape[-1] not in (1, 3):
         images = images[..., :1]
     if images.dtype == np.uint8:

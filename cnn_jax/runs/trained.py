@@ -13,7 +13,7 @@ import numpy as np
 from cnn_jax import cpu, distributed, text
 from cnn_jax.assembly import Assembly
 from cnn_jax.data import Data, DataInfo, Split, arrays
-from cnn_jax.data.batches import Feed
+from cnn_jax.data.feeding import Feed
 from cnn_jax.errors import UsageError
 from cnn_jax.evaluation import findings, metrics
 from cnn_jax.evaluation.evaluator import Evaluation, Evaluator

@@ -16,7 +16,7 @@ import numpy as np
 
 from cnn_jax import text
 from cnn_jax.data import Split, batches
-from cnn_jax.data.batches import Feed
+from cnn_jax.data.feeding import Feed
 from cnn_jax.errors import UsageError
 from cnn_jax.evaluation.evaluator import Evaluator
 from cnn_jax.reporting import tables
@@ -120,7 +120,7 @@ def measure(study: Study) -> dict[str, Speed]:
         plan = parts.plan
         split = _first_images(parts, plan.batch_size)
         feed = Feed(split, parts.mesh, parts.config.dataset.resident_limit)
-        order = batches.train_batches(0, plan.batch_size, plan.batch_size, 0, 0)
+        order = batches.TrainBatches(0, plan.batch_size, plan.batch_size, 0, 0)
         given, step = feed.batches(order), loop.jit_step(make_train_step(plan), parts.mesh)
         hyper = parts.hyperparameters()
         state = jax.block_until_ready(step(state, next(given), hyper))

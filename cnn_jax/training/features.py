@@ -21,7 +21,7 @@ import numpy as np
 from absl import logging
 
 from cnn_jax import cpu, experiment, files, locks, progress, runtime
-from cnn_jax.data import Data, DataInfo, Split, array_file, augmentation, splits
+from cnn_jax.data import Data, DataInfo, Split, array_file, augmentation, kept
 from cnn_jax.errors import ContentError, RunError, plain_reason
 from cnn_jax.runs import leaves
 from cnn_jax.training.plan import Plan
@@ -105,7 +105,7 @@ def cache_splits(
         if on_disk:
             key = cache_key(
                 **common,
-                data=splits.digest({name: split}),
+                data=kept.digest({name: split}),
                 views=views,
                 augmentation=views and list(augmentation),
             )

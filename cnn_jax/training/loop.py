@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from cnn_jax import cpu, distributed, progress
 from cnn_jax.data import Split, batches
-from cnn_jax.data.batches import Feed
+from cnn_jax.data.feeding import Feed
 from cnn_jax.errors import RunError
 from cnn_jax.evaluation import evaluator, metrics, selection, shares, validation
 from cnn_jax.runs.recorder import Recorder
@@ -101,7 +101,7 @@ def train(
     began, seconds_before = time.monotonic(), meta["seconds"]
     step = last_good = int(state.step)
     last_point = (began, step)
-    order = batches.train_batches(
+    order = batches.TrainBatches(
         seed,
         plan.num_examples,
         plan.batch_size,

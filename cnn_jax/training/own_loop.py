@@ -5,7 +5,8 @@ from typing import Any
 import jax
 
 from cnn_jax.data import Split
-from cnn_jax.data.batches import Batch, Feed, Picked
+from cnn_jax.data.batches import Batch, Picked
+from cnn_jax.data.feeding import Feed
 from cnn_jax.describe import layer_table
 from cnn_jax.errors import UsageError
 from cnn_jax.evaluation.evaluator import Evaluation

@@ -27,9 +27,6 @@ from cnn_jax.training.steps import Hyperparameters
 
 Say = Callable[[str], None]
 
-# Training images that parameters may start from.
-_SAMPLE = 5000
-
 
 class Parts(NamedTuple):
     """All that a run needs before its first state.
@@ -52,9 +49,9 @@ class Parts(NamedTuple):
 
     def first_state(self) -> TrainState:
         """Returns the state before the first step, on the devices."""
-        sample = self.data.splits["train"].images[:_SAMPLE]
+        images = self.data.splits["train"].images
         whole, include = distributed.replicated(self.mesh), self.config.transfer.include
-        return initial_state(self.plan, self.config.seed, whole, self.weights, include, sample)
+        return initial_state(self.plan, self.config.seed, whole, self.weights, include, images)
 
     def hyperparameters(self) -> Hyperparameters:
         """Returns the numbers of every step, on the devices."""

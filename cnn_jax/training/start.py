@@ -14,7 +14,7 @@ from absl import logging
 from cnn_jax import distributed, experiment, progress
 from cnn_jax.data import Data, Split
 from cnn_jax.data import splits as data_splits
-from cnn_jax.data.batches import Feed
+from cnn_jax.data.feeding import Feed
 from cnn_jax.evaluation import embedding, metrics, probe
 from cnn_jax.experiment import Experiment
 from cnn_jax.losses import Loss

@@ -21,6 +21,9 @@ from cnn_jax.trees import flatten, unflatten
 
 Tree = Any
 
+# Training images that parameters may start from.
+_SAMPLE = 5000
+
 
 class TrainState(flax.struct.PyTreeNode):
     """Everything that a checkpoint holds, so that a resumed run goes on to the same bits.
@@ -135,15 +138,16 @@ def initial_state(
         sharding: where the state goes.
         weights: pretrained weights to start from.
         include: the pattern that selects among them; None: the backbone.
-        images: `[n, height, width, channels]` as stored, some of the training images, for
-            parameters that start from data; None: they start as others do.
+        images: `[n, height, width, channels]` as stored, the training images, for parameters that
+            start from the first of them; None: they start as others do.
     """
     assembly = plan.assembly
     init_key, run_key = jax.random.split(jax.random.key(seed))
     loaded: dict[str, Any] = {}
     backbone = getattr(assembly.model, "backbone", None)
-    if images is not None and isinstance(backbone, Stages):
-        scaled = np.asarray(assembly.preprocess(jnp.asarray(images), None), np.float32)
+    own = getattr(type(backbone), "initial_values", Stages.initial_values)
+    if images is not None and isinstance(backbone, Stages) and own is not Stages.initial_values:
+        scaled = np.asarray(assembly.preprocess(jnp.asarray(images[:_SAMPLE]), None), np.float32)
         values = backbone.initial_values(scaled)
         loaded = {f"params/backbone/{path}": value for path, value in values.items()}
     if weights is not None:

@@ -4,6 +4,7 @@ import pytest
 
 from cnn_jax import distributed
 from cnn_jax.data import Split, batches
+from cnn_jax.data.feeding import Feed
 
 
 def test_order_depends_on_seed_and_epoch_alone():
@@ -37,7 +38,7 @@ def test_streamed_batches_are_the_resident_ones(dtype):
     order = batches.epoch_order(0, 0, 23)
 
     def all_batches(limit):
-        feed = batches.Feed(split, mesh, limit)
+        feed = Feed(split, mesh, limit)
         indices = (batches.take_batch(order, 5, step) for step in range(5))
         fetch = jax.jit(batches.fetch)
         given = list(feed.batches(indices))
@@ -54,7 +55,7 @@ def test_streamed_batches_are_the_resident_ones(dtype):
 
 
 def test_an_error_of_the_reading_thread_reaches_the_loop():
-    feed = batches.Feed(make_split(), distributed.make_mesh(), 0.0)
+    feed = Feed(make_split(), distributed.make_mesh(), 0.0)
     bad = batches.BatchIndices(np.array([99]), np.ones(1, np.float32))
     with pytest.raises(IndexError):
         list(feed.batches(iter([bad])))

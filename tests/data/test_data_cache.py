@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import multiprocessing
 import os
 import time
@@ -11,8 +12,8 @@ import pytest
 from absl import logging
 from PIL import Image
 
-from cnn_jax import locks
-from cnn_jax.data import array_file, cache
+from cnn_jax import files, locks
+from cnn_jax.data import array_file, cache, sums
 from cnn_jax.data.cache import Encoded
 from cnn_jax.data.images import Decoding
 from cnn_jax.errors import RunError
@@ -244,7 +245,7 @@ def test_a_cache_that_may_not_be_read_is_not_damaged(tmp_path, monkeypatch):
     def refuse(path):
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
-    monkeypatch.setattr(cache.files, "sha256", refuse)
+    monkeypatch.setattr(files, "sha256", refuse)
     with pytest.raises(RunError, match="Permission denied; free some space, or set CNN_JAX_CACHE"):
         cache.open_or_decode(source, Decoding(), "refuse")
     assert len(list((tmp_path / "cache" / "arrays").iterdir())) == 1
@@ -291,3 +292,31 @@ def test_processes_at_once(tmp_path):
         assert process.exitcode == 0
     assert sums == {sum(i % 256 for i in range(600)) * 8 * 8 * 3}
     assert len(list((tmp_path / "cache" / "arrays").iterdir())) == 1
+
+
+def test_quick_verification_reads_a_sample_and_falls_back_to_all(tmp_path, monkeypatch):
+    whole = [png(i, (40, 30)) for i in range(100)]
+    source, counted = encoded(whole)
+    cache.open_or_decode(source, Decoding(), "refuse")
+    [folder] = (tmp_path / "cache" / "arrays").iterdir()
+    read = []
+    real = files.sha256
+    monkeypatch.setattr(files, "sha256", lambda path: read.append(path.name) or real(path))
+    monkeypatch.setattr(sums, "_PIECE", 64)  # the sample leaves gaps in so small a file
+    sums.write(folder, json.loads((folder / "meta.json").read_text())["key"])
+
+    def names(verify):
+        read.clear()
+        cache.open_or_decode(source, Decoding(), "refuse", verify=verify)
+        return list(read)
+
+    assert names("full") == list(sums.FILES)
+    assert names("quick") == list(sums.FILES[1:])
+    os.utime(folder / "images.npy")  # another time: all is read, and it is sound
+    assert names("quick") == list(sums.FILES)
+    assert counted.reads == 1
+    with (folder / "images.npy").open("r+b") as file:
+        file.truncate(5000)
+    monkeypatch.setattr(logging, "warning", lambda *args: None)
+    names("quick")
+    assert counted.reads == 2

@@ -46,7 +46,7 @@ def test_balanced_batches_go_on_where_a_run_resumes(views):
     """Also with cached views of each image, where the copy of an epoch is taken."""
 
     def some(first: int, last: int):
-        found = batches.train_batches(9, len(LABELS), 16, first, views, LABELS)
+        found = batches.TrainBatches(9, len(LABELS), 16, first, views, LABELS)
         return list(itertools.islice(found, last - first))
 
     whole = some(0, 21)

@@ -18,6 +18,7 @@ import cnn_jax
 from cnn_jax import data, distributed, experiment, losses
 from cnn_jax.assembly import assemble
 from cnn_jax.data import batches
+from cnn_jax.data.feeding import Feed
 from cnn_jax.errors import UsageError
 from cnn_jax.evaluation import metrics, two_classes
 from cnn_jax.evaluation.embedding import before_logits, embed, make_step
@@ -110,7 +111,7 @@ def test_every_example_counts_once_whatever_the_batches(digits, size, limit):
     split = digits.splits["test"]
     config, assembly, variables, mesh = prepare(digits.info, dataset__eval_batch_size=size)
     evaluate = Evaluator(assembly, config.dataset.eval_batch_size, mesh)
-    found = evaluate(variables, batches.Feed(split, mesh, limit))
+    found = evaluate(variables, Feed(split, mesh, limit))
     logits = assembly.model.apply(variables, assembly.preprocess(jnp.asarray(split.images), None))
     logits = np.asarray(logits)
     predicted = logits.argmax(axis=1)
@@ -134,7 +135,7 @@ def test_two_classes_from_one_logit(digits):
         info, train__loss="binary_cross_entropy", dataset__eval_batch_size=50
     )
     evaluate = Evaluator(assembly, config.dataset.eval_batch_size, mesh)
-    found = evaluate(variables, batches.Feed(two, mesh, 1.0))
+    found = evaluate(variables, Feed(two, mesh, 1.0))
     assert found.examples == len(keep)
     assert found.confusion.shape == (2, 2)
     assert found.probabilities.shape == (len(keep), 2)

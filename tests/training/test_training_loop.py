@@ -168,9 +168,9 @@ def test_a_batch_that_the_devices_cannot_share_is_refused(digits, tmp_path, monk
 
 
 def test_the_order_of_examples_goes_on_where_a_run_resumes():
-    whole = list(itertools.islice(batches.train_batches(9, 316, 32), 25))
+    whole = list(itertools.islice(batches.TrainBatches(9, 316, 32), 25))
     for first in (1, 10, 17):
-        part = list(itertools.islice(batches.train_batches(9, 316, 32, first), 25 - first))
+        part = list(itertools.islice(batches.TrainBatches(9, 316, 32, first), 25 - first))
         for a, b in zip(part, whole[first:], strict=True):
             assert (a.positions == b.positions).all()
             assert (a.weights == b.weights).all()
