@@ -53,7 +53,7 @@ def run_command(invocation: Invocation) -> int:
     with stop_signals() as received:
         try:
             machine = invocation.machine_flags
-            left = team.work(study, base, say, lambda: received() is not None, machine)
+            left = team.work(study, base, say, received, machine)
         except Stopped:
             stopped_by = received() or signal.SIGINT
             print("stopped; what was being trained is saved")

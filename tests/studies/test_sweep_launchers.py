@@ -1,8 +1,12 @@
 """Workers by submitit and Ray, with stand-ins for both that start processes here."""
 
+import os
+import pathlib
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 import types
 from typing import Any, ClassVar
@@ -13,10 +17,16 @@ from cnn_jax.cli import sweep
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.options import Sweep
-from cnn_jax.studies.sweep import launchers, processes, team, worker
+from cnn_jax.studies.sweep import clusters, launchers, processes, team, worker
 
 WORK = [sys.executable, "-c", "open('done', 'a').write('x')"]
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+# Does what a run does: the same signal a second time ends it at once, another one after a moment.
+PATIENT = (
+    "trap 'trap - TERM; again=1' TERM; trap 'sleep 0.2; echo saved >>log; exit 130' INT; "
+    "trap 'sleep 0.2; echo saved >>log; exit 140' USR2; echo on >>log; "
+    "while :; do sleep 0.05; done"
+)
 
 
 class Job:
@@ -35,14 +45,16 @@ class Executor:
 
     made: ClassVar[list["Executor"]] = []
 
-    def __init__(self, folder, cluster):
+    def __init__(self, folder, cluster, slurm_max_num_timeout):
+        assert slurm_max_num_timeout > 3  # submitit's own, after which a long sweep would stop
         if cluster != "slurm":
             raise RuntimeError("Could not detect srun")
-        self.folder, self.parameters = folder, {}
+        self.folder, self.parameters, self.jobs = folder, {}, []
         Executor.made.append(self)
 
     def update_parameters(self, **parameters):
-        if wrong := set(parameters) - {"timeout_min", "gpus_per_node", "slurm_partition"}:
+        known = {"timeout_min", "gpus_per_node", "slurm_partition", "slurm_setup"}
+        if wrong := set(parameters) - known:
             raise NameError(f"Unknown argument(s): {wrong}")
         self.parameters |= parameters
 
@@ -55,10 +67,23 @@ class Executor:
     def __exit__(self, *_):
         pass
 
-    def submit(self, function, command, check):
-        assert function is subprocess.run
-        assert not check
-        return Job(command)
+    def submit(self, function):
+        job: Any = Job(function._command)
+        job.job_id = f"7_{len(self.jobs)}"
+        self.jobs.append(job)
+        return job
+
+    @classmethod
+    def slurm(cls, *command):
+        """Does what the programs `squeue` and `scancel` do, for the jobs of the last executor."""
+        jobs = {job.job_id: job for job in cls.made[-1].jobs if not job.done()}
+        if command[0] == "scancel":
+            for name in jobs.keys() & set(command):
+                jobs[name].cancel()
+        if not jobs:
+            error = "slurm_load_jobs error: Invalid job id specified"
+            return subprocess.CompletedProcess(command, 1, "", error)
+        return subprocess.CompletedProcess(command, 0, "\n".join(jobs), "")
 
 
 class Ray(types.ModuleType):
@@ -67,12 +92,14 @@ class Ray(types.ModuleType):
     def __init__(self):
         super().__init__("ray")
         self.given: dict = {}
+        self.exceptions = types.SimpleNamespace(RayError=ZeroDivisionError)
 
     def init(self, **_):
-        pass
+        # Ray's own handler, in C++, is one that Python does not see.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def remote(self, function):
-        assert function is launchers._call
+        assert function is clusters.run_under_ray
         return self
 
     def options(self, **given):
@@ -83,7 +110,9 @@ class Ray(types.ModuleType):
 
     def wait(self, tasks, num_returns, timeout):
         assert num_returns == len(tasks)
-        assert timeout == 0
+        end = time.monotonic() + timeout
+        while time.monotonic() < end and not all(t.done() for t in tasks):
+            time.sleep(0.02)
         return [t for t in tasks if t.done()], [t for t in tasks if not t.done()]
 
     def cancel(self, task):
@@ -91,7 +120,7 @@ class Ray(types.ModuleType):
 
 
 @pytest.fixture
-def clusters(monkeypatch, tmp_path):
+def engines(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     submitit, ray = types.ModuleType("submitit"), Ray()
     failed = types.SimpleNamespace(FailedJobError=OSError)
@@ -99,6 +128,8 @@ def clusters(monkeypatch, tmp_path):
     submitit.core = types.SimpleNamespace(utils=failed)  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setitem(sys.modules, "submitit", submitit)
     monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr(clusters, "_slurm", Executor.slurm)
+    monkeypatch.setattr(clusters, "_ASK_SECONDS", 0.0)
     return ray
 
 
@@ -111,22 +142,107 @@ def ended(workers):
 
 
 @pytest.mark.parametrize("launcher", ["local", "slurm", "ray"])
-def test_workers_are_started_counted_and_stopped(clusters, launcher, tmp_path):
+def test_workers_are_started_counted_and_stopped(engines, launcher, tmp_path):
     assert ended(launchers.start(launcher, WORK, 2, None, tmp_path / "logs"))
     assert (tmp_path / "done").read_text() == "xx"
     sleeping = launchers.start(launcher, SLEEP, 2, None, tmp_path / "logs")
     assert sleeping.alive() == 2
-    sleeping.stop()
-    assert ended(sleeping)
+    handler = signal.getsignal(signal.SIGTERM)
+    sleeping.stop(signal.SIGTERM)
+    assert sleeping.alive() == 0  # `stop` waits for them
+    assert signal.getsignal(signal.SIGTERM) is handler
 
 
-def test_resources_reach_the_cluster(clusters, tmp_path):
+def patient(tmp_path, start):
+    """Starts PATIENT and waits until it handles signals."""
+    started = start(["bash", "-c", PATIENT])
+    end = time.monotonic() + 30
+    while not (tmp_path / "log").exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return started
+
+
+def test_a_run_that_the_scheduler_told_as_well_is_not_told_the_same_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    process = patient(tmp_path, processes.start)
+    process.send_signal(signal.SIGTERM)  # as Slurm does to all processes of a job
+    processes.ask_to_stop(process, signal.SIGTERM)
+    assert process.wait(30) == 130
+    assert (tmp_path / "log").read_text() == "on\nsaved\n"
+
+
+@pytest.mark.parametrize("code", [0, 1, 140])
+def test_a_job_near_its_time_limit_waits_for_its_worker_and_is_queued_again(
+    tmp_path, monkeypatch, code
+):
+    monkeypatch.chdir(tmp_path)
+    submitit = types.ModuleType("submitit")
+    helpers = types.SimpleNamespace(DelayedSubmission=lambda function: function)
+    submitit.helpers = helpers  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "submitit", submitit)
+    script = PATIENT.replace("exit 140", f"exit {code}").replace("again=1", ":")
+    job, again = clusters.SlurmWorker(["bash", "-c", script]), []
+    before = signal.signal(signal.SIGUSR2, lambda *_: again.append(job.checkpoint()))
+
+    def announce():
+        end = time.monotonic() + 30
+        while not (tmp_path / "log").exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        assert job._process is not None
+        job._process.send_signal(signal.SIGUSR2)
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+    thread = threading.Thread(target=announce)
+    thread.start()
+    try:
+        assert job() == code
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+        thread.join()
+    assert (tmp_path / "log").read_text() == "on\nsaved\n"
+    # Where nothing is left to do, or the worker has failed, there is no reason to run again.
+    assert [type(one) for one in again] == [clusters.SlurmWorker if code == 140 else type(None)]
+
+
+def test_a_cancelled_task_of_ray_waits_for_its_worker(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    script = PATIENT.replace("trap - TERM; again=1", "echo saved >>log; exit 143")
+
+    def cancel():
+        end = time.monotonic() + 30
+        while not pathlib.Path("log").exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        signal.raise_signal(signal.SIGINT)
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        clusters.run_under_ray(["bash", "-c", script])
+    thread.join()
+    assert pathlib.Path("log").read_text() == "on\nsaved\n"
+
+
+def test_a_controller_that_does_not_answer_ends_no_job(engines, monkeypatch, tmp_path):
+    workers = launchers.start("slurm", SLEEP, 2, None, tmp_path / "logs")
+    answer = subprocess.CompletedProcess(
+        [], 1, "", "slurm_load_jobs error: Unable to contact slurm"
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(clusters, "_slurm", lambda *_: answer)
+        assert workers.alive() == 2
+    workers.stop()
+    assert workers.alive() == 0
+
+
+def test_resources_reach_the_cluster(engines, tmp_path):
     text = "slurm_partition=gpu, gpus_per_node=2"
     assert ended(launchers.start("slurm", WORK, 1, text, tmp_path))
-    wanted = {"timeout_min": 1440, "slurm_partition": "gpu", "gpus_per_node": 2}
-    assert Executor.made[-1].parameters == wanted
+    given = Executor.made[-1].parameters
+    assert re.match(r"export '?PYTHONPATH=", given.pop("slurm_setup")[0])
+    assert given == {"timeout_min": 1440, "slurm_partition": "gpu", "gpus_per_node": 2}
     assert ended(launchers.start("ray", WORK, 1, "num_gpus=0.5", tmp_path))
-    assert clusters.given == {"max_retries": 0, "num_gpus": 0.5}
+    assert engines.given == {"max_retries": 3, "num_gpus": 0.5}
     with pytest.raises(UsageError, match=r"submitit says Unknown argument.*gpus_per_machine"):
         launchers.start("slurm", WORK, 1, "gpus_per_machine=1", tmp_path)
     with pytest.raises(UsageError, match="Ray says Invalid option keyword num_wheels"):
@@ -137,8 +253,8 @@ def test_resources_reach_the_cluster(clusters, tmp_path):
         Sweep(resources="num_gpus=1")
 
 
-def test_what_is_missing_is_said(monkeypatch, clusters, tmp_path):
-    monkeypatch.setattr(launchers, "_CLUSTER", "other")
+def test_what_is_missing_is_said(monkeypatch, engines, tmp_path):
+    monkeypatch.setattr(clusters, "_CLUSTER", "other")
     with pytest.raises(RunError, match="there is no Slurm here: Could not detect srun"):
         launchers.start("slurm", WORK, 1, None, tmp_path)
     for launcher, module, extra in (("slurm", "submitit", "slurm"), ("ray", "ray", "ray")):

@@ -81,7 +81,7 @@ def study(directory, text=SPACE, **options):
     return Study(directory, made, dimensions, BASE, space.planned(made, dimensions, BASE))
 
 
-def work(found, stop=lambda: False):
+def work(found, stop=lambda: None):
     said: list[str] = []
     program = [sys.executable, str(found.directory.parent / "training.py")]
     worker.Worker(found, BASE, said.append, stop, program).work()
@@ -416,6 +416,21 @@ def test_giving_back_is_no_failure(directory):
         trial.release()
     work(found)
     assert [r["state"] for r in found.records()] == ["complete"]
+
+
+def test_a_setting_that_waits_to_be_taken_again_is_shown_with_its_values(directory):
+    found = study(directory)
+    taken = found.take()
+    assert taken is not None
+    taken.release()
+    other = found.take()  # the one that was given back waits behind it
+    assert other is not None
+    assert other.place == "0001"
+    records = results.write(found, BASE).records
+    assert [(r["place"], r["setting"], r["state"]) for r in records] == [
+        ("0000", {"optimizer.learning_rate": 0.1}, "waiting"),
+        ("0001", {"optimizer.learning_rate": 0.2}, "running"),
+    ]
 
 
 def test_a_run_that_outlived_its_worker_is_waited_for(directory):

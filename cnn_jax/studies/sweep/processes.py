@@ -24,8 +24,13 @@ def program() -> list[str]:
     The process finds modules where this one does, in any working directory, so it runs the same
     package, installed or not.
     """
+    return ["env", module_path(), sys.executable, "-P", "-m", "cnn_jax"]
+
+
+def module_path() -> str:
+    """Returns PYTHONPATH=... with the folders in which this process finds modules."""
     paths = dict.fromkeys(os.path.abspath(path) for path in sys.path)
-    return ["env", f"PYTHONPATH={os.pathsep.join(paths)}", sys.executable, "-P", "-m", "cnn_jax"]
+    return f"PYTHONPATH={os.pathsep.join(paths)}"
 
 
 def start(command: Sequence[str], log: pathlib.Path | None = None) -> subprocess.Popen:
@@ -53,7 +58,7 @@ def run(
     command: Sequence[str],
     log: pathlib.Path,
     enough: Callable[[], bool],
-    stop: Callable[[], bool],
+    stop: Callable[[], int | None],
     beat: Callable[[], None],
 ) -> int | None:
     """Runs a program until it ends, or until its work so far is enough.
@@ -62,7 +67,7 @@ def run(
         command: the program and its arguments.
         log: the file that its output is added to.
         enough: returns whether to end the program now.
-        stop: returns whether this worker is to leave.
+        stop: returns the signal that asked this worker to leave, or None.
         beat: called again and again, to say that this worker is alive.
 
     Returns:
@@ -84,18 +89,20 @@ def run(
         wait_until(over, stop, beat)
     finally:
         if process.poll() is None:
-            _end(process)
+            _end(process, stop())
     return None if was_enough else process.returncode
 
 
 def wait_until(
-    over: Callable[[], bool], stop: Callable[[], bool], beat: Callable[[], None] = lambda: None
+    over: Callable[[], bool],
+    stop: Callable[[], int | None],
+    beat: Callable[[], None] = lambda: None,
 ) -> None:
     """Waits until something is over.
 
     Args:
         over: returns whether it is.
-        stop: returns whether to wait no longer.
+        stop: returns the signal that asked to wait no longer, or None.
         beat: called before every pause.
 
     Raises:
@@ -108,7 +115,7 @@ def wait_until(
         time.sleep(_POLL_SECONDS)
 
 
-def pause(seconds: float, stop: Callable[[], bool]) -> None:
+def pause(seconds: float, stop: Callable[[], int | None]) -> None:
     """Waits for some seconds.
 
     Raises:
@@ -118,9 +125,22 @@ def pause(seconds: float, stop: Callable[[], bool]) -> None:
     wait_until(lambda: time.monotonic() >= end, stop)
 
 
-def _end(process: subprocess.Popen) -> None:
-    """Asks a run to save its state and end, and waits for it."""
-    process.send_signal(signal.SIGTERM)
+def ask_to_stop(process: subprocess.Popen, asked_by: int | None) -> None:
+    """Asks a program to save its state and end.
+
+    A scheduler may have sent the signal that asked this process to all others of a job as well,
+    and the same a second time ends them at once; so they are sent another one.
+
+    Args:
+        process: the program.
+        asked_by: the signal that asked this process, or None.
+    """
+    process.send_signal(signal.SIGINT if asked_by == signal.SIGTERM else signal.SIGTERM)
+
+
+def _end(process: subprocess.Popen, asked_by: int | None) -> None:
+    """Asks a program to save its state and end, and waits for it."""
+    ask_to_stop(process, asked_by)
     try:
         process.wait(timeout=_PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:

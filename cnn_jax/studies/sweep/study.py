@@ -190,7 +190,7 @@ class Study:
                 state = COLLAPSED
             records[place] = {
                 "place": place,
-                "setting": dict(trial.params),
+                "setting": trial.params or dict(trial.system_attrs["fixed_params"]),
                 "state": state,
                 "value": None if diverged or trial.value is None else sign * trial.value,
                 "std": trial.user_attrs.get("std"),

@@ -12,7 +12,7 @@ def work(
     study: Study,
     base: Experiment,
     say: Callable[[str], None],
-    stop: Callable[[], bool],
+    stop: Callable[[], int | None],
     machine_flags: Sequence[str] = (),
     program: Sequence[str] | None = None,
 ) -> int:
@@ -22,7 +22,7 @@ def work(
         study: the study; its options say who starts how many workers.
         base: the experiment that all settings vary.
         say: shows a line.
-        stop: returns whether to give back what is being trained, and leave.
+        stop: returns the signal that asked to give back what is being trained, and leave, or None.
         machine_flags: flags for every process: where and how to compute, and which code to load.
         program: the words that start the command line; None: those of `processes.program`.
 
@@ -52,9 +52,9 @@ def work(
             others.stop()  # those that wait for a machine; the others are about to end
         while others.alive():  # nothing is left for them, so they end by themselves
             if stop():
-                others.stop()
+                others.stop(stop())
             time.sleep(0.1)
     except BaseException:
-        others.stop()
+        others.stop(stop())
         raise
     return left

@@ -36,7 +36,7 @@ class Worker:
         study: the study that settings are taken from.
         base: the experiment that all settings vary.
         say: takes each line to show.
-        stop: returns whether to give the setting back and leave.
+        stop: returns the signal that asked to give the setting back and leave, or None.
         program: the words that start the command line; see `processes.program`.
         machine_flags: flags for every run: where and how to compute, and which code to load.
     """
@@ -44,7 +44,7 @@ class Worker:
     study: Study
     base: Experiment
     say: Callable[[str], None]
-    stop: Callable[[], bool]
+    stop: Callable[[], int | None]
     program: Sequence[str]
     machine_flags: Sequence[str] = ()
 
@@ -177,13 +177,13 @@ def repetitions(options: Sweep, base: Experiment) -> dict[str, dict[str, Any]]:
     }
 
 
-def wait(study: Study, alive: Callable[[], int], stop: Callable[[], bool]) -> int:
+def wait(study: Study, alive: Callable[[], int], stop: Callable[[], int | None]) -> int:
     """Waits until other workers have tried all settings, or have all ended.
 
     Args:
         study: the study that they take settings from.
         alive: returns how many of them there are.
-        stop: returns whether to wait no longer.
+        stop: returns the signal that asked to wait no longer, or None.
 
     Returns:
         The number of settings that are left.
