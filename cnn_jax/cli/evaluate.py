@@ -74,6 +74,8 @@ def run_command(invocation: Invocation) -> int:
         print(text.one_line(line))
     if calibrated is not None:
         print(evaluations.calibrated_line(calibrated))
+    elif (why := trusting.why_not_calibrated(run, invocation.views)) is not None:
+        print(f"calibrated no: {why}")
     print(evaluations.table(record, order.shown(run.class_names)))
     if positive is not None:
         rates = evaluations.named(record, two_classes.RATES, record["rate_intervals"])

@@ -77,7 +77,7 @@ def of_run(run: Run, precision: str | None = None) -> Program:
             logits: Any = assembly.model.apply(variables, inputs)
             p = metrics.probabilities(logits, assembly.multilabel)
             return {"logits": logits, "probabilities": p}
-        features, logits = embedding.features_and_logits(assembly, variables, inputs, views=views)
+        features, logits = embedding.before_logits(assembly, variables, inputs, views)
         return {"logits": logits, **judging.judge(judge, logits, features)}
 
     info = run.data_info

@@ -1,5 +1,6 @@
 """Which images of a run serve to tune, certify and report, and what the network says of them."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -60,6 +61,29 @@ def of_run(run: Any, network: Network, fresh: Split | None, source: str, say: Sa
         say(f"{text.plural(len(fresh), 'fresh image')}: a quarter to tune, half to certify")
         return _divided(network(fresh), source, 1, notes)
     own = run.data.splits
+    given = _of_own(run, network, own, say)
+    return dataclasses.replace(given, notes=(*given.notes, *_sizes(given.certify, own)))
+
+
+def _sizes(certify: Outputs, own: dict[str, Split]) -> tuple[str, ...]:
+    """Returns a note where the groups that certify are not as large as those of all the data.
+
+    Splits of groups take the large ones first, and so hold other groups where sizes differ.
+    """
+    if certify.groups is None:
+        return ()
+    every = [name for split in own.values() for name in split.groups or ()]
+    here, all_ = len(certify) / certify.units, len(every) / len(set(every))
+    if 1 / 1.5 < here / all_ < 1.5:
+        return ()
+    return (
+        f"A group that certifies has {here:.1f} images in the mean, and one of all the data "
+        f"{all_:.1f}: what is promised is of groups like the former.",
+    )
+
+
+def _of_own(run: Any, network: Network, own: dict[str, Split], say: Say) -> Roles:
+    """Returns what the network says of its own data in each role."""
     test, calibration = own.get("test"), own.get("calibration")
     if test is not None and _same(test, own["validation"]):
         test = None

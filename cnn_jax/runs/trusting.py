@@ -257,3 +257,20 @@ def recalibrated(
     }
     calibrated = np.exp(logs).astype(np.float32)
     return dataclasses.replace(found, probabilities=calibrated), gained
+
+
+def why_not_calibrated(run: Any, views: str) -> str | None:
+    """Returns why `recalibrated` leaves the probabilities as they are, although there is a promise.
+
+    Args:
+        run: a `trained.Run`.
+        views: the views that an evaluation averages.
+    """
+    known = run.trusted
+    if known is None:
+        return None
+    if known.views != views:
+        return f"trust.json is of other views: --views={known.views}"
+    if known.judge.scaling.kind != "temperature":
+        return "trust.json scales each class by itself, which can change an answer"
+    return None

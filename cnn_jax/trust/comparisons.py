@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from cnn_jax import text
 from cnn_jax.options import Trust
 from cnn_jax.trust import calibration, drift, ensembles, reliability, scores, study
 from cnn_jax.trust.outputs import Outputs
 from cnn_jax.trust.sentences import percent
 from cnn_jax.trust.study import Roles
 from cnn_jax.trust.verdicts import Judge
+
+_FEW = 100  # new images, with which the tests find little
 
 
 def shifted(judge: Judge, outputs: Outputs, name: str, strength: int = 0) -> dict[str, Any]:
@@ -110,11 +113,16 @@ def compared(
 def drift_sentence(found: Mapping[str, Any]) -> str:
     """Returns what `compared` found, in words."""
     changed = [name for name, test in found["tests"].items() if test["rejects"]]
-    told = f"by {', '.join(changed)}" if changed else "by none of the tests"
-    said = "are told from those of before" if changed else "are not told from those of before"
+    count = text.plural(found["images"], "new image")
+    tests = f"{len(found['tests'])} tests, corrected for their number, at 5 %"
+    if changed:
+        told = f"The {count} can be told from those of before, by {', '.join(changed)} ({tests})."
+    else:
+        told = f"No difference is found between the {count} and those of before ({tests})."
+        if found["images"] < _FEW:
+            told = f"{told[:-1]}; with so few only a large one would be."
     return (
-        f"The {found['images']:,} new images {said}, {told} (corrected for "
-        f"{len(found['tests'])}, at 5 %). It would answer {percent(found['answered'])} of them, "
+        f"{told} It would answer {percent(found['answered'])} of them, "
         f"{percent(found['strange'])} are unlike the training images. Its accuracy, "
         f"{percent(found['accuracy_before'])} before, is estimated at "
         f"{percent(found['expected_accuracy'])} (average thresholded confidence): no guarantee, "

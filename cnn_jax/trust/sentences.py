@@ -143,7 +143,7 @@ def _refusal(claim: Mapping[str, Any], confidence: float) -> str:
             f"does not prove a maximal error of {percent(most)}; it takes {right}"
         )
         more = claim["answers_needed"]
-        said += f", or about {more:,} with errors as rare as here." if more else "."
+        said += f", or about {more:,} with errors as rare as in these images." if more else "."
     if answered and claim["bound"] < 1:
         said += (
             f" Provable now: {percent(claim['bound'])}, with {percent(confidence)} confidence, "

@@ -204,7 +204,9 @@ def _limit(found: Certificate) -> float:
 
 def _claim(found: Certificate, label: int | None) -> dict[str, Any]:
     """Returns a claim for JSON, of the images called a class; None: of all."""
-    answers = certificate.answers_needed(found.max_error, found.level, found.expected)
+    seen = found.errors / found.answered if found.answered else 0.0
+    expected = max(found.expected, seen)
+    answers = certificate.answers_needed(found.max_error, found.level, expected)
     return {"class": label, "answers_needed": answers, **found.to_dict()}
 
 

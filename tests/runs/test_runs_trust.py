@@ -86,11 +86,13 @@ def test_shift_new_images_and_members_are_compared(
     assert main("trust", f"--workdir={finished}", "--trust.max_error=0.3", *more) == 0
     said = capsys.readouterr().out
     assert "Under 6 shifts it answers" in said
-    assert "The 40 new images are told from those of before" in said
+    assert "The 40 new images can be told from those of before" in said
     assert "Averaged with 1 more network (2 in all)" in said
     record = json.loads((finished / "trust.json").read_text())
     assert [row["strength"] for row in record["shift"]] == [0, 1, 2, 3, 4, 5]
     assert "Over the views mirror, the error goes from" in said
+    assert main("evaluate", f"--workdir={finished}") == 0
+    assert "calibrated no: trust.json is of other views: --views=mirror" in capsys.readouterr().out
     one, mirror = record["views"]
     plain = cnn_jax.load(finished).trust(max_error=0.3)
     assert one["nll"] == plain.record["calibration"]["after"]["nll"]
