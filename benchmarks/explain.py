@@ -3,15 +3,20 @@ r"""What are the maps of `explain` worth?
     python launch.py --config=cats_vs_dogs_vgg16 --dataset.name=folder --dataset.path=PHOTOS \\
         --workdir=CATS
     python benchmarks/explain.py --cats=CATS --photos=PHOTOS --runs=RUN,RUN
+    python benchmarks/explain.py --parts=families
 
 - A planted cause: a network is trained on noise in which a square of one colour gives the class
   away; its maps should lie on that square, and should not once its weights are drawn anew.
 - Tests over networks: how many maps of test images of each run pass the tests of `explain`.
+- Families: a member of each family of the registry, trained for some steps on small images of
+  CIFAR-10: every method gives a map or says why it does not, and the map is compared with that of
+  the same network with other weights.
 - Boxes: how much of a map lies in a box that was drawn by hand around the animal in 50
   photographs (benchmarks/boxes.json; PHOTOS is the folder of 2,000 + 1,000 photographs that
   Chollet's book uses), beside the share of the box in the area.
 
-It prints tables and writes docs/results/explain.md, explain.json and the figures beside it.
+It prints tables and writes docs/results/explain.md, explain.json and the figures beside it. A part
+that is not asked for by --parts stays as it was measured before.
 """
 
 import argparse
@@ -21,12 +26,15 @@ import os
 import pathlib
 import platform
 import sys
+import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
+from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -43,6 +51,23 @@ from cnn_jax.reporting import tables  # noqa: E402
 RESULTS = ROOT / "docs" / "results"
 BOXES = ROOT / "benchmarks" / "boxes.json"
 SIDE, MARK, AROUND = 24, 5, 2
+# A member of each family, and the side of the images that it is trained on.
+FAMILIES = {
+    "lenet5": 32,
+    "mlp": 32,
+    "mnist_cnn": 32,
+    "study_cnn": 32,
+    "airbench": 32,
+    "alexnet": 64,
+    "vgg11": 32,
+    "googlenet": 32,
+    "inception_v3": 75,
+    "resnet18": 32,
+    "wide_resnet28_10": 16,
+    "densenet121": 32,
+}
+PARTS = ("planted", "tested", "families", "boxed")
+TRAINED, EXPLAINED = 320, 3  # images
 
 
 class Pooled(nn.Module):
@@ -152,6 +177,69 @@ def tested(directory: str, methods: Sequence[str], count: int) -> list[dict[str,
     return rows
 
 
+def families(methods: Sequence[str], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns a row for each network and method: its map, or why there is none."""
+    data = cnn_jax.from_experiment(cnn_jax.Dataset(name="cifar10"))
+    train, rest = data.train, data.validation
+    images = {
+        name: np.asarray(split.images[:count])
+        for name, split, count in (("train", train, TRAINED), ("validation", rest, 100))
+    }
+    rows = []
+    for name in names:
+        began = time.process_time()
+        size = FAMILIES[name]
+        x = {
+            key: np.stack([np.asarray(Image.fromarray(i).resize((size, size))) for i in each])
+            for key, each in images.items()
+        }
+        run = cnn_jax.train(
+            cnn_jax.from_arrays(
+                x["train"],
+                np.asarray(train.labels[:TRAINED]),
+                validation=(x["validation"], np.asarray(rest.labels[:100])),
+                class_names=data.info.class_names,
+            ),
+            model=name,
+            epochs=2,
+            batch_size=32,
+        )
+        network = Network(run)
+        about = {"model": name, "side": size, "layer": network.layer or ""}
+        about["accuracy"] = run.history[-1]["validation_accuracy"]
+        for method in methods:
+            row = {**about, "method": method, "refused": "", "images": 0}
+            try:
+                found = explaining.explain(
+                    network,
+                    x["validation"][:EXPLAINED],
+                    [str(i) for i in range(EXPLAINED)],
+                    methods=[method],
+                    steps=64,
+                    draws=1,
+                )
+            except cnn_jax.UsageError as error:
+                rows.append({**row, "refused": str(error)})
+                print(rows[-1], flush=True)
+                continue
+            made = [one.maps[method] for one in found]
+            assert all(np.isfinite(each.values).all() for each in made), (name, method)
+            gaps = [abs(each.rest / each.expected) for each in made if each.rest and each.expected]
+            row |= {
+                "images": len(made),
+                "shape": list(made[0].values.shape),
+                "redrawn": float(np.mean([each.redrawn["all"] for each in made])),
+                "most redrawn": float(max(each.redrawn["all"] for each in made)),
+                "rest": float(np.median(gaps)) if gaps else None,
+                "failed": dict(Counter(test for each in made for test in each.failures)),
+            }
+            rows.append(row)
+            print(row, flush=True)
+        for row in rows[-len(methods) :]:
+            row["seconds"] = time.process_time() - began
+    return rows
+
+
 def boxed(directory: str, photos: pathlib.Path, methods: Sequence[str]) -> list[dict[str, Any]]:
     """Returns a row for each method: how much of its maps lies in the boxes; draws three."""
     run = cnn_jax.load(directory)
@@ -218,9 +306,9 @@ def page(result: dict[str, Any]) -> str:
     accuracy = result["planted"][0]["accuracy"]
     lines = [
         "# What the maps of `explain` are worth\n",
-        f"Made on {result['date']} by `{result['command']}` at commit {result['git_commit']},",
-        f"jax {result['jax']}, {result['processor']}. Intervals are of 95 %.\n",
+        "Made by `python benchmarks/explain.py`; intervals are of 95 %.\n",
         "## A planted cause\n",
+        _made(result, "planted"),
         "A network with two convolutions learned three classes of noise; two of them have a square",
         f"of 5 x 5 pixels, white or red, at a random place (test accuracy {accuracy:.3f}). How",
         "much of the positive evidence lies on the square and two pixels around it, and on how",
@@ -244,12 +332,15 @@ def page(result: dict[str, Any]) -> str:
         heads = ["run", "map", "images", "pass all", "failed", "redrawn", "cut out", "rest"]
         lines += [
             "\n## Tests over networks\n",
+            _made(result, "tested"),
             "Maps of test images that were drawn by chance. redrawn: median size of the",
             "correlation with the map of the same network with weights drawn anew. cut out: mean",
             "probability while places are cut out in the order of the map, in brackets in random",
             "orders. rest: median share of the logit that the map does not account for.\n",
             tables.markdown(rows, heads),
         ]
+    if result["families"]:
+        lines += _families_page(result)
     if result["boxed"]:
         first = result["boxed"][0]
         rows = [
@@ -266,6 +357,7 @@ def page(result: dict[str, Any]) -> str:
         pictures = sorted(RESULTS.glob("explain_*.png"))
         lines += [
             "\n## Boxes around animals\n",
+            _made(result, "boxed"),
             f"{first['images']} photographs of cats and dogs with a box around the animal, drawn",
             f"by hand; VGG16 with a frozen backbone is right on {first['right']:.2f} of them. How",
             "much of the positive evidence for the true class lies in the box:\n",
@@ -274,6 +366,46 @@ def page(result: dict[str, Any]) -> str:
             *(f"![{path.stem}]({path.name})" for path in pictures),
         ]
     return "\n".join([*lines, ""])
+
+
+def _made(result: dict[str, Any], part: str) -> str:
+    made = result["made"][part]
+    return (
+        f"`{made['command']}`, {made['date']}, commit {made['git_commit'][:7]}, jax {made['jax']}, "
+        f"{made['processor']}.\n"
+    )
+
+
+def _families_page(result: dict[str, Any]) -> list[str]:
+    """Returns the lines about the families of the registry."""
+    rows = []
+    for r in result["families"]:
+        network = [r["model"], f"{r['side']} x {r['side']}", f"{r['accuracy']:.2f}", r["method"]]
+        if r["refused"]:
+            rows.append([*network, "none: " + r["refused"].partition(",")[0], "", "", ""])
+            continue
+        height, width = r["shape"]
+        failed = ", ".join(f"{test} {n}" for test, n in sorted(r["failed"].items())) or "none"
+        same = f"{r['redrawn']:.2f} ({r['most redrawn']:.2f})"
+        rest = "" if r["rest"] is None else f"{r['rest']:.4f}"
+        rows.append([*network, f"{height} x {width}", same, rest, failed])
+    seconds = {r["model"]: r["seconds"] for r in result["families"]}
+    heads = ["network", "images", "accuracy", "method", "map", "redrawn", "rest", "failed"]
+    return [
+        "\n## The families of the registry\n",
+        _made(result, "families"),
+        f"A member of each family, trained for 20 steps on {TRAINED} images of CIFAR-10, which is",
+        "enough to give it weights that are not those of its start, and no more; accuracy is that",
+        f"on 100 others. Each map is the one of {EXPLAINED} images. redrawn: mean size of the",
+        "correlation with the map of the same network with weights drawn anew, in brackets the",
+        "largest; above 0.5 the map is said to show the image and not what was learned. rest:",
+        "median share of the logit that the map does not account for. failed: on how many of the",
+        "images which test fails, and `explain` says so.\n",
+        tables.markdown(rows, heads),
+        f"\n{sum(seconds.values()) / 60:.0f} minutes of processor time in all: "
+        + ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
+        + ".",
+    ]
 
 
 def _with_interval(row: dict[str, Any], name: str) -> str:
@@ -288,32 +420,43 @@ def main() -> int:
     parser.add_argument("--runs", default="", help="run directories, separated by commas")
     parser.add_argument("--images", type=int, default=30, help="test images of each run")
     parser.add_argument("--methods", default=",".join(maps.METHODS))
+    parser.add_argument("--parts", default=",".join(PARTS), help="what is measured")
+    parser.add_argument("--families", default=",".join(FAMILIES))
     options = parser.parse_args()
     runtime.start()
     methods = options.methods.split(",")
     from cnn_jax.runs import environment
 
-    shown = " ".join(
-        f"--{name}={os.path.basename(value) if name in ('cats', 'photos') else value}"
-        for name, value in (("cats", options.cats or ""), ("images", str(options.images)))
-        if value
-    )
-    result: dict[str, Any] = {
+    where = RESULTS / "explain.json"
+    result: dict[str, Any] = {part: [] for part in PARTS}
+    result |= {"made": {}, **(json.loads(where.read_text()) if where.exists() else {})}
+    shown = {"parts": options.parts, "cats": os.path.basename(options.cats or "")}
+    made = {
         "date": datetime.date.today().isoformat(),
-        "command": f"python benchmarks/explain.py {shown}",
+        "command": " ".join(
+            ["python benchmarks/explain.py", *(f"--{k}={v}" for k, v in shown.items() if v)]
+        ),
         "git_commit": environment.git_commit(),
         "jax": jax.__version__,
         "python": platform.python_version(),
         "processor": runtime.processor(),
-        "planted": planted(methods),
-        "tested": [],
-        "boxed": [],
     }
-    for directory in filter(None, options.runs.split(",")):
-        result["tested"] += tested(directory, methods, options.images)
-    if options.cats:
-        result["boxed"] = boxed(options.cats, options.photos, methods[:3])
-    (RESULTS / "explain.json").write_text(json.dumps(result, indent=2) + "\n")
+    for part in options.parts.split(","):
+        if part == "planted":
+            found = planted(methods)
+        elif part == "families":
+            names = options.families.split(",")
+            kept = [row for row in result[part] if row["model"] not in names]
+            found = kept + families(methods, names)
+            found.sort(key=lambda row: list(FAMILIES).index(row["model"]))
+        elif part == "tested":
+            runs = filter(None, options.runs.split(","))
+            found = [row for each in runs for row in tested(each, methods, options.images)]
+        else:
+            found = boxed(options.cats, options.photos, methods[:3]) if options.cats else []
+        if found:
+            result[part], result["made"][part] = found, made
+    where.write_text(json.dumps(result, indent=2) + "\n")
     (RESULTS / "explain.md").write_text(page(result))
     return 0
 

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cnn_jax import cpu
 from cnn_jax.data import Split
 from cnn_jax.errors import UsageError
+from cnn_jax.evaluation import metrics
 from cnn_jax.page import pictures, recorded, tracing, weights
 from cnn_jax.page.program import UnsupportedError
 from cnn_jax.page.steps import steps_of
@@ -75,14 +77,15 @@ def gather(
         "advice": advice,
         "trust": trust_of(run.trusted.record) if run.trusted is not None else None,
     }
-    stored, labels = pictures.choose(split, info.image_shape)
+    hard: list[int] = []
+    if split is not None:
+        contents["test"], hard = _tested(run, split)
+    stored, labels = pictures.choose(split, info.image_shape, hard)
     contents["images"] = [
         {"data": base64.b64encode(image.tobytes()).decode(), "label": label}
         for image, label in zip(stored, labels, strict=True)
     ]
     contents["network"] = network_of(run, stored, span, split, say)
-    if split is not None:
-        contents["test"] = _tested(run, split)
     if baseline is not None:
         contents["baseline"] = network_of(baseline, stored, span, split, say)
         if not contents["baseline"]["live"]:
@@ -157,7 +160,8 @@ def network_of(
         why = f"it has an operation that the page does not compute ({error})"
     if traced is None or why:
         say(f"the network does not run in the page: {why}; recorded maps take its place")
-        return {**about, "why": why, **recorded.record(run, stored, span)}
+        steps = [] if traced is None else steps_of(traced)
+        return {**about, "why": why, **recorded.record(run, stored, span, steps)}
     packed, kept, kind = weights.pack(traced.leaves)
     as_stored = jax.tree.unflatten(jax.tree.structure(variables), kept)
     forward = jax.jit(apply, compiler_options=cpu.compiler_options())
@@ -242,7 +246,7 @@ def _cost(forward: Any, before: Any, after: Any, split: Split) -> dict[str, Any]
         for i, logits in enumerate(found):
             classes = logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0)
             right[i] += int((classes == labels).sum())
-        p, q = (_probabilities(each) for each in found)
+        p, q = (np.asarray(metrics.probabilities(jnp.asarray(each))) for each in found)
         largest = max(largest, float(np.abs(p - q).max()))
     return {
         "before": right[0] / count,
@@ -252,22 +256,17 @@ def _cost(forward: Any, before: Any, after: Any, split: Split) -> dict[str, Any]
     }
 
 
-def _probabilities(logits: np.ndarray) -> np.ndarray:
-    if logits.shape[1] == 1:
-        return 1 / (1 + np.exp(-logits))
-    shifted = np.exp(logits - logits.max(1, keepdims=True))
-    return shifted / shifted.sum(1, keepdims=True)
-
-
-def _tested(run: Run, split: Split) -> dict[str, Any]:
-    """Returns logits and labels of the split, for temperature and threshold."""
+def _tested(run: Run, split: Split) -> tuple[dict[str, Any], list[int]]:
+    """Returns logits and labels of the split, for temperature and threshold, and hard examples."""
     outputs = max(1, len(run.class_names))
     count = min(_MOST_TESTED, len(split), max(50, _MOST_TEST_NUMBERS // outputs))
     logits = run.logits(np.asarray(split.images[:count]))
-    data = base64.b64encode(logits.astype("<f2").tobytes()).decode()
-    return {
-        "logits": data,
+    labels = np.asarray(split.labels[:count])
+    tested = {
+        "logits": base64.b64encode(logits.astype("<f2").tobytes()).decode(),
         "outputs": int(logits.shape[1]),
-        "labels": [int(x) for x in split.labels[:count]],
+        "labels": labels.tolist(),
         "of": len(split),
     }
+    probabilities = np.asarray(metrics.probabilities(jnp.asarray(logits)))
+    return tested, pictures.hard_ones(probabilities, labels)

@@ -42,6 +42,23 @@ const paintMap = (canvas, values, height, width, { low = 0, high = 1, signed = f
   context.putImageData(data, 0, 0);
 };
 
+// Shows a map [h, w] from -most to most over a picture in grey; where it is 0 the picture is seen.
+const paintOver = (canvas, pixels, [height, width, channels], values, h, w, most) => {
+  canvas.width = width;
+  canvas.height = height;
+  const context = canvas.getContext("2d");
+  const data = context.createImageData(width, height);
+  for (let r = 0; r < height; r++) for (let c = 0; c < width; c++) {
+    const i = r * width + c;
+    const x = values[Math.floor((r * h) / height) * w + Math.floor((c * w) / width)] / most;
+    const grey = 60 + 0.6 * (channels >= 3 ? (pixels[i * channels] + pixels[i * channels + 1] + pixels[i * channels + 2]) / 3 : pixels[i * channels]);
+    const share = 0.8 * Math.min(1, Math.abs(x));
+    (x < 0 ? [0, 90, 200] : [230, 110, 0]).forEach((end, k) => { data.data[4 * i + k] = grey + share * (end - grey); });
+    data.data[4 * i + 3] = 255;
+  }
+  context.putImageData(data, 0, 0);
+};
+
 const rangeOf = (values) => {
   let [low, high] = [Infinity, -Infinity];
   for (const x of values) { if (x < low) low = x; if (x > high) high = x; }

@@ -19,6 +19,7 @@ SCRIPTS = (
     "scene_shapes.js",
     "dropout.js",
     "scene_walk.js",
+    "recorded.js",
     "scene_dense.js",
     "scene_why.js",
     "scene_trust.js",

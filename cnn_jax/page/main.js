@@ -50,7 +50,7 @@ const start = async () => {
   }
   check.dataset.worst = worst;
   check.dataset.milliseconds = milliseconds;
-  if (!live) { check.textContent = "This network is too large to run here."; check.className = "soft"; } else if (!far) {
+  if (!live) { check.textContent = `This network is too large to run here: what it makes of ${contents.network.recorded.length} pictures was computed when the page was written.`; check.className = "soft"; } else if (!far) {
     check.textContent = `Checked: on ${contents.network.check.length} pictures the network says here what it says in JAX (largest difference ${worst.toExponential(0)} of the largest number${contents.network.tolerance > 1e-3 ? "; it computes in bfloat16, whose last digit depends on the machine" : ""}).`;
     check.className = "verdict good";
   } else {

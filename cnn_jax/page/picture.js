@@ -108,7 +108,7 @@ const pictureChooser = (contents) => {
   });
   document.querySelector("main").append(make("section", { id: "chooser", "aria-labelledby": "chooser-title" },
     make("h2", { id: "chooser-title" }, "The picture"),
-    make("p", {}, `Every section below looks at this picture. The network takes ${shape.join(" x ")} numbers; a file or a drawing is made as small as that.`),
+    make("p", {}, `${contents.network.live ? "Every section below looks at this picture." : "Sections 1 to 3 look at this picture, the later ones at pictures that were recorded."} The network takes ${shape.join(" x ")} numbers; a file or a drawing is made as small as that.`),
     make("div", { class: "side" }, make("div", {}, big, line),
       make("div", {}, make("div", { class: "thumbs", role: "group", "aria-label": contents.synthetic ? "made pictures" : "pictures of the run" }, ...thumbnails),
         make("div", { class: "control" }, make("label", { for: "own-file" }, "your own file"), file), drawing))));

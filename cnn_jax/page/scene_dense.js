@@ -40,7 +40,7 @@ const sceneDense = (contents, network, baseline) => {
     source: "C. Ivan, Convolutional neural networks on randomized data, 2019, and benchmarks/permuted_pixels.py",
   });
   if (!network) {
-    scene(5, "Dense against convolution", [...intro, "The network of this page does not run in the browser, so nothing moves here."], ask);
+    scene(5, "Dense against convolution", [...intro, "The network of this page does not run in the browser; what it says of shifted pictures was computed when the page was written."], ask, ...recordedShifts(contents));
     return;
   }
   const state = { dx: 0, dy: 0, mirror: false, scrambled: false };

@@ -18,6 +18,9 @@ const drawField = (canvas, pixels, shape, box) => {
   context.strokeRect(l + 0.5, t + 0.5, Math.max(0, r - l - 1), Math.max(0, b - t - 1));
 };
 
+const dependsOn = ([top, left, h, w], [height, width]) => `It depends on ${shown(h)} x ${shown(w)} pixels of the picture${
+  top < 0 || left < 0 || top + h > height || left + w > width ? ", some of them in the padding" : ""}.`;
+
 const WHY_WALK = {
   ask: "a unit deep in the network has a kernel of 3 x 3. Which part of the picture can change it?",
   answers: ["3 x 3 pixels", "more than 3 x 3: what its inputs saw, and theirs", "always the whole picture"], right: 1,
@@ -29,7 +32,7 @@ const WHY_WALK = {
 const sceneWalk = (contents, network) => {
   const about = contents.network;
   const intro = ["The picture goes through the layers below, from left to right. Every filter of a layer makes a map: its number is large where the picture has what the filter looks for. Choose a layer, point at a place of a map, press a map to switch its filter off."];
-  if (!about.live) { recordedWalk(contents, about, intro); return; }
+  if (!about.live) { recordedWalk(contents); return; }
   const shape = contents.shape;
   const steps = about.steps;
   const state = { step: Math.min(2, steps.length - 1), off: {}, result: null, whole: null, place: [0, 0], channel: 0 };
@@ -59,8 +62,7 @@ const sceneWalk = (contents, network) => {
     const depth = step.settings.depth;
     const made = depth ? ` It is the sum of ${step.settings.kernel.join(" · ")} · ${depth} = ${step.settings.kernel[0] * step.settings.kernel[1] * depth} products.`
       : step.kind === "pool" ? ` It is made of ${step.settings.kernel.join(" · ")} numbers of channel ${channel + 1} alone.` : "";
-    pointed.textContent = `channel ${channel + 1}, row ${row + 1} of ${h}, column ${column + 1} of ${w}: ${shown(value)}.${made} ${box
-      ? `It depends on ${shown(box[2])} x ${shown(box[3])} pixels of the picture${box[0] < 0 || box[1] < 0 || box[0] + box[2] > shape[0] || box[1] + box[3] > shape[1] ? ", some of them in the padding" : ""}.` : "It depends on the whole picture."}`;
+    pointed.textContent = `channel ${channel + 1}, row ${row + 1} of ${h}, column ${column + 1} of ${w}: ${shown(value)}.${made} ${box ? dependsOn(box, shape) : "It depends on the whole picture."}`;
   };
 
   const showStep = () => {
@@ -143,46 +145,4 @@ const sceneWalk = (contents, network) => {
     async (drop) => (await network.run(picture.now.pixels, { drop })).p, picture.watch));
   showStep();
   picture.watch(() => compute(false));
-};
-
-// For networks that are too large: what was computed when the page was written.
-const recordedWalk = (contents, about, intro) => {
-  const shape = contents.shape;
-  const state = { picture: 0, layer: 0 };
-  const list = make("div", { class: "layers", role: "group", "aria-label": "layers of the network" });
-  const maps = make("div", { class: "maps" });
-  const facts = make("p", { class: "formula", id: "walk-facts" });
-  const bars = make("div", { id: "walk-bars" });
-  const bar = make("div", {});
-  const watchers = [];
-  const show = () => {
-    const seen = about.recorded[state.picture];
-    clear(list, ...seen.layers.map((layer, i) => button(make("b", {}, layer.name), () => { state.layer = i; show(); }, { class: "layer", "aria-pressed": i === state.layer ? "true" : "false" })));
-    const layer = seen.layers[state.layer];
-    if (layer) {
-      const values = bytesOf(layer.data);
-      const [h, w, c] = layer.kept;
-      facts.textContent = `${layer.name}; shape ${layer.shape.join(" x ")}; ${c} of ${layer.shape[2]} maps are here, at most 40 positions wide`;
-      clear(bar, colourBar(layer.low, layer.high, false));
-      clear(maps, ...Array.from({ length: c }, (_, k) => {
-        const canvas = canvasOf(`map ${k + 1} of ${layer.name}`, w, h, { class: "pixels" });
-        paintMap(canvas, values, h, w, { low: 0, high: 255, offset: k, step: c });
-        return make("div", { class: "tile" }, canvas);
-      }));
-    }
-    clear(bars, probabilityBars(seen.p, contents.classes, { label: contents.images[state.picture].label }));
-  };
-  const thumbnails = about.recorded.map((_, i) => {
-    const canvas = make("canvas", { "aria-hidden": "true" });
-    paintPixels(canvas, contents.images[i].pixels, shape);
-    return button(canvas, () => { state.picture = i; show(); watchers.forEach((each) => each()); }, { class: "thumb", "aria-label": `picture ${i + 1}` });
-  });
-  scene(4, "Through this network", [
-    `This network does not run in the page: ${about.why}. The maps below were computed when the page was written, for ${about.recorded.length} pictures; sections that need the network live are shorter here.`],
-  question(WHY_WALK), make("div", { class: "thumbs" }, ...thumbnails), list, facts, make("div", { class: "side" }, make("div", {}, bars), make("div", { class: "grow" }, bar, maps)),
-  ...dropoutPart(contents.classes, about.dropout, async (drop) => {
-    const seen = about.recorded[state.picture];
-    return drop ? seen.passes[(drop.seed - 1) % seen.passes.length] : seen.p;
-  }, (each) => { watchers.push(each); each(); }, true));
-  show();
 };

@@ -63,24 +63,7 @@ const sceneWhy = (contents, network) => {
   const intro = ["Cover a part of the picture with grey: if the probability falls, that part mattered. This is a measurement anybody can understand. The maps below it guess the same from the network's gradients."];
   const about = contents.network;
   if (!network) {
-    const seen = about.recorded.map((each, i) => {
-      const canvas = canvasOf(`occlusion map of picture ${i + 1}`, 7, 7, { class: "pixels" });
-      const most = Math.max(0.01, ...each.occlusion.falls.map(Math.abs));
-      paintMap(canvas, each.occlusion.falls, each.occlusion.side, each.occlusion.side, { low: -most, high: most, signed: true });
-      const photo = canvasOf(`picture ${i + 1}`, width, height, { class: "picture" });
-      paintPixels(photo, contents.images[i].pixels, shape);
-      const parts = [photo, canvas, colourBar(-most, most, true, "less probability when covered")];
-      if (each.evidence) {
-        const [h, w] = each.evidence.shape;
-        const cam = canvasOf(`HiResCAM's map of picture ${i + 1}`, w, h, { class: "pixels" });
-        const top = Math.max(...each.evidence.values.map(Math.abs)) || 1e-6;
-        paintMap(cam, each.evidence.values, h, w, { low: -top, high: top, signed: true });
-        cam.style.aspectRatio = `${width} / ${height}`;
-        parts.push(cam, colourBar(-top, top, true, "of the class's number, by HiResCAM"));
-      }
-      return make("figure", {}, ...parts, make("figcaption", {}, `${contents.classes[each.occlusion.class]}, ${percent(each.p[each.occlusion.class])}`));
-    });
-    scene(6, "Why did it say that?", ["By how much the probability falls when a part of the picture is grey, and below it what the network's gradients say: HiResCAM at its last feature map. Both were computed when the page was written."], ask, make("div", { class: "side" }, ...seen));
+    scene(6, "Why did it say that?", ["Cover a part of the picture with grey: if the number of the class falls, that part mattered. HiResCAM guesses the same from the network's gradients. Orange speaks for the class, blue against it. Both were computed when the page was written."], ask, ...recordedEvidence(contents));
     return;
   }
   const state = { side: Math.max(2, Math.round(height / 4)), top: Math.round(height * 0.375), left: Math.round(width * 0.375), cls: 0, whole: null, painted: null, method: "hirescam", busy: false };

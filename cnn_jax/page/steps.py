@@ -207,10 +207,17 @@ def _fields(program: Program) -> dict[int, Field]:
             field = _moved(field, (1, 1), (1, 1), [p[0] for p in settings["config"][1:3]])
         elif operation.name in ("binary", "concat", "select"):
             field = _union(known)
-        elif operation.name not in ("unary", "broadcast", "dropout"):
+        elif operation.name not in ("unary", "broadcast", "dropout") and not _swaps_colours(
+            operation
+        ):
             continue
         found[operation.result] = field
     return found
+
+
+def _swaps_colours(operation: Operation) -> bool:
+    """Returns whether an operation turns the order of the channels round, such as RGB to BGR."""
+    return operation.name == "rev" and operation.settings["dimensions"] == [3]
 
 
 def _int(operand: Any) -> int:

@@ -1,5 +1,6 @@
 """The page of a run in a real browser."""
 
+import base64
 import io
 import json
 import re
@@ -483,7 +484,23 @@ def test_a_page_without_the_runs_images_and_one_of_recorded_maps(tab, run, tmp_p
     assert "too large to run here" in text(tab, "#check")
     assert tab.evaluate("document.querySelectorAll('#scene-4 .maps canvas').length") == 6
     assert tab.evaluate("document.querySelectorAll('section').length") == 10
+    press(tab, "#scene-4 .maps canvas", "ArrowDown", "ArrowRight")
+    assert re.search(
+        r"map 1, row 2 of 8, column 2 of 8: about .* depends on 3 x 3", text(tab, "#walk-pointed")
+    )
+    assert "parameters" in text(tab, "#walk-facts")
+    assert "when the picture moves by up to 8 pixels" in text(tab, "#dense-line")
+    assert tab.evaluate("document.querySelectorAll('#scene-6 .recorded figure').length") == 12
     seen = found["network"]["recorded"]
+    pictures = base64.b64decode(found["images"][seen[2]["picture"]]["data"])
+    image = np.frombuffer(pictures, np.uint8).reshape(1, 8, 8, 1)
+    logits = run.logits(image)
+    best = int(logits[0].argmax())
+    assert seen[2]["occlusion"]["class"] == best
+    np.testing.assert_allclose(seen[2]["shifted"]["z"][4], logits[0, best], rtol=1e-5)
+    edge = np.repeat(image[:, :, -1:], 8, axis=2)  # by 8 pixels to the left only it is left
+    z = run.logits(edge)[0, best]
+    np.testing.assert_allclose(seen[2]["shifted"]["z"][0], z, rtol=1e-4, atol=1e-4)
     assert found["network"]["dropout"] == [0.25]
     assert np.shape(seen[1]["passes"]) == (50, 10)
     assert np.std([p for one in seen for p in one["passes"]], axis=0).max() > 0.01

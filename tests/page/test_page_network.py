@@ -55,7 +55,7 @@ class Everything(nn.Module):
 
     @nn.compact
     def __call__(self, x, train=False):
-        x = layers.ConvBatchNorm(8, (3, 3), (2, 2), name="stem")(x, train)
+        x = layers.ConvBatchNorm(8, (3, 3), (2, 2), name="stem")(x[..., ::-1], train)
         a = nn.Conv(8, (3, 3), feature_group_count=4, kernel_dilation=(2, 1))(x)
         x = nn.silu(a) + layers.AvgPool((3, 3), (1, 1), "SAME")(x)
         b = layers.Conv(4, (2, 2), padding="SAME", activation="gelu", name="gelu")(x)
@@ -366,3 +366,14 @@ def test_jax_drops_as_the_page_does():
     low, high = found[:, 0].min(axis=0), found[:, 0].max(axis=0)
     assert (softmax(np.asarray(trained))[0] > low - 0.1).all()
     assert (softmax(np.asarray(trained))[0] < high + 0.1).all()
+
+
+def test_the_last_pictures_are_hard_ones():
+    p = np.array([[0.9, 0.1], [0.2, 0.8], [0.52, 0.48], [0.3, 0.7], [0.1, 0.9]])
+    labels = np.array([0, 0, 0, 1, 0])
+    assert pictures.hard_ones(p, labels) == [4, 2]
+    images = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1) * np.ones((1, 2, 2, 3), np.uint8)
+    split = Split(images, labels, list("abcde"))
+    found, said = pictures.choose(split, (2, 2, 3), [4, 2])
+    assert found[:, 0, 0, 0].tolist() == [0, 3, 1, 4, 2]
+    assert said == [0, 1, 0, 0, 0]
