@@ -136,7 +136,7 @@ def with_absolute_paths(experiment: Experiment) -> Experiment:
 
 def absolute(path: str, value: str) -> str:
     """Returns the value of one of PATHS so that it also holds in another working directory."""
-    names_file = value not in ("imagenet", "none")
+    names_file = value not in ("imagenet", "none") and not value.startswith(places.HUB)
     return str(places.place(value, f"--{path}").absolute()) if names_file else value
 
 

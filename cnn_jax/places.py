@@ -7,6 +7,8 @@ import re
 
 from cnn_jax.errors import UsageError
 
+# What a name on the Hugging Face hub begins with, where weights can come from.
+HUB = "hf://"
 # "gs://bucket/run", also as pathlib shortens it; a drive has one letter.
 _ADDRESS = re.compile("[A-Za-z][A-Za-z0-9+.-]+:/")
 

@@ -313,8 +313,9 @@ class Transfer:
 
     weights: str | None = setting(
         None,
-        "imagenet, or the path of a Keras HDF5 file, of a safetensors file with torchvision's "
-        "names, or of a run directory; none: random initialisation",
+        "imagenet; hf://OWNER/NAME on the Hugging Face hub; or the path of a Keras file (HDF5 or "
+        ".keras), of a safetensors file with torchvision's or timm's names, of a folder with one "
+        "and its config.json, or of a run directory; none: random initialisation",
     )
     include: str | None = setting(
         None,

@@ -144,7 +144,8 @@ def _check_places(command: Command, arguments: list[str], given: dict[str, Any])
     for name in _PLACES:
         paths = given.get(name) or ()
         for path in [paths] if isinstance(paths, str) else paths:
-            places.place(path, f"--{name}")
+            if name != "transfer.weights" or not path.startswith(places.HUB):
+                places.place(path, f"--{name}")
     for argument in arguments:
         places.place(argument, command.arguments.strip("[.]"))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cnn_jax.data.scaling import Scaling
 from cnn_jax.errors import ContentError, RunError
 from cnn_jax.pretrained import hdf5, layouts
 
@@ -14,7 +15,7 @@ _NORM_LEAVES = {"gamma": "scale", "beta": "bias", "moving_mean": "mean", "moving
 
 def read(
     path: Path, layers: tuple[layouts.Layer, ...], convention: layouts.Convention
-) -> dict[str, np.ndarray]:
+) -> tuple[dict[str, np.ndarray], set[str], Scaling | None]:
     """Reads the arrays of a file under our paths.
 
     Args:
@@ -23,7 +24,8 @@ def read(
         convention: the convention of Keras' files of this model.
 
     Returns:
-        {our path: float32 array}, with Keras' statistics of batch normalisations.
+        {our path: float32 array}, with Keras' statistics of batch normalisations; the names of the
+        file's layers; and the scaling of a layer that scales pixels, or None without one.
 
     Raises:
         RunError: nobody can tell which layer is which.
@@ -39,6 +41,7 @@ def read(
         if weights:
             found[name] = weights
             named = named and certain
+    scaling = _scaling(found)
     if not named and (convention.automatic or not ours.keys() & found.keys()):
         if not convention.sequential:
             raise RunError(
@@ -56,10 +59,35 @@ def read(
     for name, weights in found.items():
         layer = ours.get(name)
         first = weights[0][1]
-        place = layer.path if layer else f"{'head' if first.ndim == 2 else 'backbone'}/{name}"
-        norm = layer.kind == "batch_norm" if layer else first.ndim == 1
-        arrays |= {f"{place}/{leaf}": array for leaf, array in _keras_leaves(weights, norm)}
-    return arrays
+        # Keras' ConvNeXt without top ends with a normalisation that no network was trained with.
+        in_head = first.ndim == 2 or name.startswith("layer_normalization")
+        place = layer.path if layer else f"{'head' if in_head else 'backbone'}/{name}"
+        kind = layer.kind if layer else "batch_norm" if first.ndim == 1 else "conv"
+        for leaf, array in _keras_leaves(weights, kind):
+            arrays[f"{place}/{leaf}"] = _ours(array, kind)
+    return arrays, set(found), scaling
+
+
+def _scaling(found: dict[str, hdf5.Arrays]) -> Scaling | None:
+    """Takes away the layer that scales pixels, EfficientNet's in Keras; returns what it does.
+
+    In Keras' published files its mean is ImageNet's, and with the layer behind it what it does is
+    "torch"; of a network that was built without weights it is 0, and pixels are only divided.
+    """
+    names = [name for name in found if re.fullmatch(r"normalization(_\d+)?", name)]
+    means = [np.ravel(found.pop(name)[0][1]) for name in names]
+    if not means:
+        return None
+    return "torch" if means[0].any() else "unit"
+
+
+def _ours(array: np.ndarray, kind: layouts.Kind) -> np.ndarray:
+    """Returns an array with its axes in our order."""
+    if array.ndim == 4 and kind == "dense":  # MobileNetV3's head convolves a single position
+        return array.reshape(-1, array.shape[-1])
+    if array.ndim == 4 and array.shape[3] == 1:  # a depthwise kernel is [height, width, in, 1]
+        return array.transpose(0, 1, 3, 2)
+    return array
 
 
 # Names of the last layer before it was called "predictions"; published files keep them.
@@ -87,13 +115,15 @@ def _renumbered(
     return result
 
 
-def _keras_leaves(weights: hdf5.Arrays, norm: bool) -> Iterator[tuple[str, np.ndarray]]:
+def _keras_leaves(weights: hdf5.Arrays, kind: layouts.Kind) -> Iterator[tuple[str, np.ndarray]]:
     """Yields (our name, array) of a layer; arrays that such a layer does not have get a number."""
     names = ["kernel", "bias"]
-    if norm:
+    if kind == "batch_norm":
         inside = [re.search("|".join(_NORM_LEAVES), name) for name, _ in weights]
         names = [_NORM_LEAVES[match[0]] for match in inside if match]
         if len(names) != len(weights):
             names = list(_NORM_LEAVES.values())[-len(weights) :]  # the scale may be missing
+    elif kind in ("layer_norm", "scale"):
+        names = ["scale", "bias"]
     for number, (_, array) in enumerate(weights):
         yield (names[number] if number < len(names) else str(number)), array

@@ -6,70 +6,28 @@ torchvision 0.28 (`torchvision/models`).
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Collection, Iterable
 
-from cnn_jax.data.scaling import Scaling
 from cnn_jax.errors import UsageError
 from cnn_jax.models import densenet, googlenet, resnet, vgg
 from cnn_jax.models.alexnet import CONVOLUTIONS
+from cnn_jax.pretrained import newer_layouts
+from cnn_jax.pretrained.layout import Convention, Kind, Layer, Layout, Source
 
-Source = Literal["keras", "torch"]
+__all__ = [
+    "LAYOUTS",
+    "Convention",
+    "Kind",
+    "Layer",
+    "Layout",
+    "Source",
+    "find",
+    "guess",
+    "numbered",
+]
+
 # {kind of a layer: the name that Keras gives to one without a name}
 _AUTOMATIC = {"conv": "conv2d", "dense": "dense", "batch_norm": "batch_normalization"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Layer:
-    """One layer with parameters, under each of its names.
-
-    Attributes:
-        path: our name, such as "backbone/block1/conv1".
-        kind: "conv", "dense" or "batch_norm".
-        keras: the name in Keras Applications, such as "block1_conv1", or None.
-        torch: the name in torchvision, such as "features.0", or None.
-        flattened: True for the dense layer that takes a flattened feature map, whose rows torch
-            has in the order channel, height, width.
-        norm: the path of the normalisation whose mean takes over this convolution's bias, if our
-            convolution has none.
-    """
-
-    path: str
-    kind: Literal["conv", "dense", "batch_norm"]
-    keras: str | None = None
-    torch: str | None = None
-    flattened: bool = False
-    norm: str | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Convention:
-    """The conventions of the files of one source, besides the names.
-
-    Attributes:
-        preprocessing: the scaling of the pixels in training.
-        options: the model's options that the weights need; with others they compute another
-            function.
-        epsilon: the epsilon of their normalisations minus ours.
-        automatic: Keras gave convolutions and normalisations their names, "conv2d_17", whose
-            numbers continue from one model of a session to the next: only their order is known.
-        sequential: the layers follow one another without branches, so that the layers in a file of
-            an early Keras 3, which has numbers by kind instead of names, are known by their order.
-    """
-
-    preprocessing: Scaling
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    epsilon: float = 0.0
-    automatic: bool = False
-    sequential: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """The files of one model: its layers in order, and each source's convention."""
-
-    layers: tuple[Layer, ...]
-    conventions: Mapping[Source, Convention]
 
 
 def numbered(layers: Iterable[Layer]) -> list[str]:
@@ -109,9 +67,12 @@ def _vgg(stages: tuple[int, ...], batch_norm: bool) -> Layout:
                 layers.append(Layer(path, "conv", f"block{block}_conv{number}", torch))
             index += 2 + batch_norm  # torchvision counts the ReLU
         index += 1  # and the pool
+    timm = {"fc1": "pre_logits.fc1", "fc2": "pre_logits.fc2", "predictions": "head.fc"}
     for name, number in [("fc1", 0), ("fc2", 3), ("predictions", 6)]:
-        layers.append(Layer(f"head/{name}", "dense", name, f"classifier.{number}", number == 0))
-    conventions: dict[Source, Convention] = {"torch": Convention("torch")}
+        torch = f"classifier.{number}"
+        layers.append(Layer(f"head/{name}", "dense", name, torch, number == 0, timm[name]))
+    same = Convention("torch")
+    conventions: dict[Source, Convention] = {"torch": same, "timm": same}
     if not batch_norm:
         conventions["keras"] = Convention("caffe", sequential=True)
     return Layout(tuple(layers), conventions)
@@ -239,6 +200,7 @@ LAYOUTS: dict[str, Layout] = {
     "inception_v3": _inception_v3(),
     **{name: _resnet(*stages) for name, stages in resnet.STAGES.items()},
     **{name: _densenet(blocks) for name, blocks in densenet.BLOCKS.items()},
+    **newer_layouts.LAYOUTS,
 }
 
 
@@ -254,3 +216,23 @@ def find(model: str) -> Layout:
             "--transfer.weights takes a run directory of it"
         )
     return LAYOUTS[model]
+
+
+def guess(names: Collection[str], source: Source, model: str) -> str | None:
+    """Returns the other model whose layers a file holds; None: this one's, or nobody knows.
+
+    Args:
+        names: what the file calls its tensors (torch) or layers (Keras).
+        source: whose names they are.
+        model: the model that the file was read for.
+    """
+    owners = {name if source == "keras" else name.rpartition(".")[0] for name in names}
+
+    def likeness(layout: Layout) -> float:
+        if source not in layout.conventions:
+            return 0.0
+        known = {layer.name(source) for layer in layout.layers if layer.kind != "scale"}
+        return len(known & owners) / len(known | owners)
+
+    best = max(LAYOUTS, key=lambda name: (likeness(LAYOUTS[name]), name == model))
+    return best if best != model and likeness(LAYOUTS[best]) > 0.9 else None

@@ -5,14 +5,15 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from cnn_jax import files, places, text, trees
+from cnn_jax.data.fitting import Resize
 from cnn_jax.errors import RunError, UsageError, plain_reason
 from cnn_jax.patterns import matches
-from cnn_jax.pretrained import catalogue, layouts
+from cnn_jax.pretrained import catalogue, layouts, timm_config
 
 _LAST_BIAS = r"head/(logits|predictions)/bias"
 _CATALOGUED = "the catalogue's for "
@@ -37,6 +38,9 @@ class Weights:
         preprocessing_reason: how that is known, for the log.
         classes: the outputs of the head, or None if the file has no head of the model's.
         options: the options that the model needs; with others the weights compute another function.
+        evaluated: see `catalogue.Entry.evaluated`; None: nobody knows.
+        input_size: (height, width) in pixels that the network was evaluated at; None: likewise.
+        resembles: the model whose layers the file seems to hold, where they are not this one's.
     """
 
     arrays: dict[str, np.ndarray]
@@ -46,15 +50,19 @@ class Weights:
     preprocessing_reason: str
     classes: int | None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    evaluated: tuple[Resize, float] | None = None
+    input_size: tuple[int, int] | None = None
+    resembles: str | None = None
 
 
 def load(source: str, model: str, include: str | None = None) -> Weights:
     """Reads the weights of a model from the catalogue or from a file.
 
     Args:
-        source: "imagenet" for the catalogue's weights, which are downloaded once; else the path of
-            a Keras HDF5 file (its old layout or Keras 3's `.weights.h5`) or of a safetensors file
-            with torchvision's names.
+        source: "imagenet" for the catalogue's weights, which are downloaded once; `hf://OWNER/NAME`
+            for a repository of the Hugging Face hub; else the path of a Keras HDF5 file (its old
+            layout or Keras 3's `.weights.h5`), of a safetensors file with torchvision's or timm's
+            names, or of a folder with one and its config.json.
         model: the registered model to read them for.
         include: the pattern that `merge` is going to select with; if it matches a layer of the
             head, "imagenet" is the file with the classifier of the original classes.
@@ -63,8 +71,13 @@ def load(source: str, model: str, include: str | None = None) -> Weights:
         UsageError: the path does not exist, or the format is not one of these.
         RunError: the file is damaged, or could not be downloaded.
     """
+    if source.startswith(places.HUB):
+        from cnn_jax.pretrained import hub
+
+        return load_file(hub.fetch(source), model)
     if source != "imagenet":
-        return load_file(places.place(source, "--transfer.weights"), model)
+        path = places.place(source, "--transfer.weights")
+        return load_file(path / timm_config.WEIGHTS if path.is_dir() else path, model)
     include_top = include is not None and any(
         layer.path.startswith("head/") and matches(include, layer.path)
         for layer in layouts.find(model).layers
@@ -90,29 +103,39 @@ def load_file(path: Path, model: str, entry: catalogue.Entry | None = None) -> W
     if not path.is_file():
         raise UsageError(f"--transfer.weights: there is no file or run directory {path}")
     layout = layouts.find(model)
-    project = _format(path)
-    if project not in layout.conventions:
-        names = {"keras": "Keras' HDF5", "torch": "torchvision's safetensors"}
+    library = _format(path)
+    if not layout.conventions.keys() & {library, "timm" if library == "torch" else library}:
+        written = {"keras": "Keras' HDF5", "torch": "torchvision's safetensors"}
+        known = " or ".join(written[one] for one in layout.conventions if one in written)
         raise UsageError(
-            f"--transfer.weights: {path} is in {names[project]} layout, which is not known for "
-            f"{model}; take {' or '.join(names[known] for known in layout.conventions)}"
+            f"--transfer.weights: {path} is in {written[library]} layout, which is not known for "
+            f"{model}; take {known}"
         )
-    convention = layout.conventions[project]
+    config = timm_config.beside(path) if library == "torch" else None
+    if config is not None:
+        config.check(model)
     md5 = files.checksum(path, "md5")
     for known in catalogue.ENTRIES:
         if known.md5 == md5 and known.model == model:
             entry = known
+    scaling = None
     try:
-        if project == "keras":
+        if library == "keras":
             from cnn_jax.pretrained import hdf5, keras_files
 
             if all(known.md5 != md5 for known in catalogue.ENTRIES):
                 hdf5.check(path)
-            arrays = keras_files.read(path, layout.layers, convention)
+            convention = layout.conventions["keras"]
+            arrays, names, scaling = keras_files.read(path, layout.layers, convention)
+            resembles = layouts.guess(names, "keras", model)
         else:
             from cnn_jax.pretrained import torch_files
 
-            arrays = torch_files.read(path, layout.layers)
+            source, arrays, names = torch_files.read(path, layout)
+            resembles = layouts.guess(names, source, model)
+            if config is not None and config.tensorflow:
+                source = "timm_tf"
+            convention = layout.conventions[source]
         _adapt(arrays, layout.layers, convention)
     except (OSError, KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
         raise RunError(
@@ -121,19 +144,30 @@ def load_file(path: Path, model: str, entry: catalogue.Entry | None = None) -> W
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise RunError(f"{path} holds values that are not finite in {name}")
-    if entry is not None:
+    preprocessing, evaluated, size = scaling or convention.preprocessing, None, None
+    if config is not None:
+        assert config.preprocessing is not None  # else `check` refused it
+        preprocessing, reason = config.preprocessing, f"says {config.path.name} beside the file"
+        evaluated, size = config.evaluated, config.input_size
+    elif entry is not None:
         reason = f"{_CATALOGUED}{entry.name}"
+        evaluated, size = entry.evaluated, entry.input_size
+    elif scaling is not None:
+        reason = "the file's own"
     else:
-        library = "Keras Applications'" if project == "keras" else "torchvision's"
-        reason = f"assumed: {library} for {model}"
+        who = "Keras Applications'" if library == "keras" else "torchvision's"
+        reason = f"assumed: {who} for {model}"
     return Weights(
         arrays=arrays,
         source=str(path),
         sha256=files.sha256(path),
-        preprocessing=convention.preprocessing,
+        preprocessing=preprocessing,
         preprocessing_reason=reason,
         classes=head_outputs(arrays),
         options=dict(convention.options),
+        evaluated=evaluated,
+        input_size=size,
+        resembles=resembles,
     )
 
 
@@ -198,6 +232,7 @@ def merge(
             f"{'; '.join(problems)}. The model has {_some(full)}; the file has "
             f"{_some(weights.arrays)}. --transfer.include=PATTERN loads the part whose paths match "
             f"(none given: {pattern}); --model.name and --model.head choose another network"
+            f"{f': the file seems to be of {weights.resembles}' if weights.resembles else ''}"
         )
     taken = {full[path]: np.asarray(theirs[path], leaf.dtype) for path, leaf in ours.items()}
     return trees.unflatten(flat | taken)
@@ -210,7 +245,7 @@ def _some(names: Any) -> str:
     return f"{text.plural(len(names), 'array')} ({', '.join(shown) or 'none'})"
 
 
-def _format(path: Path) -> layouts.Source:
+def _format(path: Path) -> Literal["keras", "torch"]:
     """Returns "keras" for HDF5, "torch" for safetensors; raises UsageError for everything else."""
     import h5py
 

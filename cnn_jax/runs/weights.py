@@ -7,7 +7,7 @@ import numpy as np
 from cnn_jax import files, models, places, text, trees
 from cnn_jax.data import scaling
 from cnn_jax.errors import RunError, UsageError
-from cnn_jax.pretrained import weights
+from cnn_jax.pretrained import timm_config, weights
 from cnn_jax.pretrained.weights import Weights
 from cnn_jax.runs import stored
 from cnn_jax.runs.directory import RunDirectory
@@ -18,8 +18,8 @@ def load(source: str, model: str, include: str | None = None) -> Weights:
     """Reads the weights of a model.
 
     Args:
-        source: the value of `--transfer.weights`: "imagenet", a path that `pretrained.weights.load`
-            takes, or that of a run directory.
+        source: the value of `--transfer.weights`: what `pretrained.weights.load` takes, or the path
+            of a run directory.
         model: the registered model to read them for.
         include: the pattern that `pretrained.weights.merge` is going to select with.
 
@@ -27,10 +27,16 @@ def load(source: str, model: str, include: str | None = None) -> Weights:
         UsageError: the path does not exist, or holds no weights of this model.
         RunError: the file or the run is damaged, or could not be downloaded.
     """
-    path = places.place(source, "--transfer.weights")
-    if source != "imagenet" and path.is_dir():
-        return from_run(path, model)
+    if source != "imagenet" and not source.startswith(places.HUB):
+        path = places.place(source, "--transfer.weights")
+        if path.is_dir() and not _is_timms(path):
+            return from_run(path, model)
     return weights.load(source, model, include)
+
+
+def _is_timms(path: Path) -> bool:
+    """Returns whether a folder is in timm's form: weights, perhaps with a config.json beside."""
+    return (path / timm_config.WEIGHTS).is_file() and not RunDirectory(path).checkpoints.exists()
 
 
 def channels(source: str) -> int | None:
@@ -39,11 +45,13 @@ def channels(source: str) -> int | None:
     Args:
         source: the value of `--transfer.weights`.
     """
-    if source == "imagenet":
+    if source == "imagenet" or source.startswith(places.HUB):
         return 3
     path = places.place(source, "--transfer.weights")
     if not path.is_dir():
         return None
+    if _is_timms(path):
+        return 3
     described = RunDirectory(path).read("data")
     return None if described is None else described["image_shape"][-1]
 
@@ -64,7 +72,7 @@ def from_run(path: Path, model: str) -> Weights:
     if foreign := _foreign(path / "config.json"):
         raise UsageError(
             f"--transfer.weights={path} is a model of {foreign}, not a run directory; give its "
-            "weights, a .safetensors file with torchvision's names"
+            "weights, a .safetensors file with torchvision's or timm's names"
         )
     if not directory.exists():
         raise UsageError(f"--transfer.weights: {path} is not a run directory (no config.json)")

@@ -20,6 +20,8 @@ KINDS = {
     frozenset({"kernel", "bias"}): "conv or dense",
     frozenset({"scale", "bias", "mean", "var"}): "batch_norm",
     frozenset({"bias", "mean", "var"}): "batch_norm",
+    frozenset({"scale", "bias"}): "layer_norm",
+    frozenset({"scale"}): "scale",
 }
 NORM = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
@@ -67,13 +69,13 @@ def test_a_layout_has_the_layers_of_its_model(model):
     for layer in layers:
         leaves = found[layer.path]
         assert layer.kind in KINDS[frozenset(leaves)]
-        if layer.kind != "batch_norm":
+        if "kernel" in leaves:
             assert leaves["kernel"].ndim == {"conv": 4, "dense": 2}[layer.kind]
         if layer.norm is not None:
             assert "bias" not in leaves
             assert "mean" in found[layer.norm]
     for source in layouts.find(model).conventions:
-        names = [getattr(layer, source) for layer in layers]
+        names = [layer.name(source) for layer in layers]
         assert None not in names
         assert len(set(names)) == len(names)
 
@@ -91,6 +93,13 @@ TENSORS = {
     "densenet121": 727,
     "densenet169": 1015,
     "densenet201": 1207,
+    # In 0.29, and as many in timm 1.0.31.
+    "efficientnet_b0": 360,
+    "efficientnet_b3": 574,
+    "mobilenet_v3_large": 312,
+    "mobilenet_v3_small": 244,
+    "convnext_tiny": 182,
+    "convnext_small": 344,
 }
 
 
@@ -129,14 +138,19 @@ def test_names_of_torchvision(model, theirs, ours):
     assert names[theirs] == ours
 
 
-def to_torch(model, arrays):
-    """The tensors of torchvision's file, from a model's variables."""
+def to_torch(model, arrays, source="torch"):
+    """The tensors of torchvision's or timm's file, from a model's variables."""
     layers, tensors = layers_of(arrays), {}
     for layer in layouts.find(model).layers:
-        if layer.kind == "batch_norm":
+        name = layer.name(source)
+        if layer.kind == "scale":
+            tensors[name] = layers[layer.path]["scale"][:, None, None]
+            continue
+        if layer.kind in ("batch_norm", "layer_norm"):
             for leaf, array in layers[layer.path].items():
-                tensors[f"{layer.torch}.{NORM[leaf]}"] = array
-            tensors[f"{layer.torch}.num_batches_tracked"] = np.array(7, np.int64)
+                tensors[f"{name}.{NORM[leaf]}"] = array
+            if layer.kind == "batch_norm":
+                tensors[f"{name}.num_batches_tracked"] = np.array(7, np.int64)
             continue
         kernel = layers[layer.path]["kernel"]
         if kernel.ndim == 4:
@@ -145,9 +159,9 @@ def to_torch(model, arrays):
             kernel = kernel.reshape(3, 3, 4, -1).transpose(3, 2, 0, 1).reshape(-1, 36)
         else:
             kernel = kernel.T
-        tensors[f"{layer.torch}.weight"] = kernel
+        tensors[f"{name}.weight"] = kernel
         if "bias" in layers[layer.path]:
-            tensors[f"{layer.torch}.bias"] = layers[layer.path]["bias"]
+            tensors[f"{name}.bias"] = layers[layer.path]["bias"]
     return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
 
 
