@@ -78,6 +78,7 @@ def _recognised(
     forms = [tensors] if len(bare) < len(tensors) else [tensors, bare]
     both: tuple[layouts.Source, ...] = ("torch", "timm")
     sources: list[layouts.Source] = [s for s in both if s in layout.conventions]
+    pairs: list[tuple[layouts.Source, dict[str, np.ndarray]]]
     pairs = [(source, form) for source in sources for form in forms]
     hits = [len(names(layout, source).keys() & form.keys()) for source, form in pairs]
     source, form = pairs[hits.index(max(hits))]
