@@ -1,9 +1,10 @@
 """Makes the mesh of devices and puts arrays on it: data-parallel, with one axis named `data`.
 
-The same calls serve one device, several devices, and several processes: every process has the same
-arrays in host memory, and copies the parts that its own devices need.
+The same calls serve one device, several devices, and several processes. A batch is one array over
+the devices of all processes; `rows_of_process` says which rows of it a process has to read.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -15,7 +16,28 @@ from cnn_jax.errors import UsageError
 
 def make_mesh() -> Mesh:
     """Returns a mesh of all devices of all processes, with the single axis `data`."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    if jax.process_count() == 1:
+        return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    # The devices of a process stand side by side, so that its rows of a batch do.
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
+
+
+@functools.lru_cache(64)
+def rows_of_process(mesh: Mesh, batch_size: int) -> slice:
+    """Returns which rows of a batch are on this process's devices.
+
+    The batch of process `jax.process_index()` of `jax.process_count()`; every other row is the work
+    of another process.
+
+    Args:
+        mesh: the devices.
+        batch_size: examples in a batch, over all devices of all processes.
+    """
+    index = jax.process_index()
+    own = [i for i, device in enumerate(mesh.devices.flat) if device.process_index == index]
+    each = batch_size // mesh.size
+    return slice(own[0] * each, (own[-1] + 1) * each)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -41,6 +63,28 @@ def put(tree: Any, sharding: NamedSharding) -> Any:
     return jax.tree.map(put_one, tree)
 
 
+def put_rows(tree: Any, mesh: Mesh, batch_size: int) -> Any:
+    """Returns a batch on the devices, of the rows that this process has read.
+
+    Args:
+        tree: host arrays [rows, ...] of `rows_of_process`.
+        mesh: the devices.
+        batch_size: examples in the batch, over all devices of all processes.
+    """
+    sharding = over_batch(mesh)
+
+    def put_one(rows: np.ndarray) -> jax.Array:
+        shape = (batch_size, *rows.shape[1:])
+        return jax.make_array_from_process_local_data(sharding, rows, shape)
+
+    return jax.tree.map(put_one, tree)
+
+
+def on_this_process(tree: Any) -> Any:
+    """Returns replicated arrays as they are on one device of this process, to compute alone."""
+    return jax.tree.map(lambda array: array.addressable_data(0), tree)
+
+
 def check_batch_size(setting: str, batch_size: int, mesh: Mesh) -> None:
     """Checks that a batch can be split evenly over the devices.
 
@@ -59,8 +103,3 @@ def check_batch_size(setting: str, batch_size: int, mesh: Mesh) -> None:
             f"--{setting}={batch_size} cannot be split evenly over {mesh.size} devices; "
             f"use a multiple of {mesh.size}, such as {' or '.join(near)}"
         )
-
-
-def is_primary() -> bool:
-    """Returns whether this process is the one that writes files and prints."""
-    return jax.process_index() == 0

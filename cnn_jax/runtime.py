@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from cnn_jax import places
+from cnn_jax import places, processes
 from cnn_jax.errors import UsageError
 
 # Parameters of glibc's mallopt. Without them XLA's large temporaries cost a page fault for every
@@ -96,6 +96,7 @@ def start(platform_name: str | None = None, cpu_tuning: bool = True) -> None:
 
     Raises:
         UsageError: the platform is not there, or JAX already runs on another one.
+        RunError: the devices of several processes do not reach each other.
     """
     if platform_name is not None:
         jax.config.update("jax_platforms", platform_name)
@@ -121,6 +122,7 @@ def start(platform_name: str | None = None, cpu_tuning: bool = True) -> None:
         raise UsageError(f"the platform {platform_name}: JAX already runs on {backend} here")
     if backend == "cpu" and cpu_tuning:
         keep_freed_memory()
+    processes.meet_on_devices()
 
 
 # What JAX needs beside itself for a platform: modules, any one of them, and our extra.

@@ -162,7 +162,7 @@ order = batches.epoch_order(0, 0, 20)
 for batch in feed.batches(iter([batches.take_batch(order, 8, i) for i in range(3)])):
     state = step(state, batch, hyper)
 found = Evaluator(assembly, 500, mesh)(state.variables(), feed)
-print(jax.process_count(), jax.device_count(), distributed.is_primary(), leaves.digest(state))
+print(jax.process_count(), jax.device_count(), jax.process_index() == 0, leaves.digest(state))
 print(found.examples, found.loss)
 """
 

@@ -37,8 +37,7 @@ def run_command(invocation: Invocation) -> int:
         if isinstance(stop, Interrupted):
             return 128 + stop.signal_number
         raise
-    if advice is not None:
-        _print(advice, directory, invocation.code_flags)
+    _print(advice, directory, invocation.code_flags)
     return 0
 
 

@@ -12,12 +12,10 @@ from cnn_jax.cli.invocation import Invocation
 
 
 def speaker(quiet: bool) -> Callable[[str], None]:
-    """Returns a function that prints a line at once: on the process that writes, unless quiet."""
+    """Returns a function that prints a line at once, unless quiet."""
 
     def say(line: str) -> None:
-        from cnn_jax.runs import recorder  # imports JAX
-
-        if not quiet and recorder.is_writer():
+        if not quiet:
             print(text.one_line(line), flush=True)
 
     return say

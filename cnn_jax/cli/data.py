@@ -14,7 +14,6 @@ from cnn_jax.experiment import Experiment
 from cnn_jax.inspection import label_errors, report
 from cnn_jax.options import Labels
 from cnn_jax.reporting import counts, tables
-from cnn_jax.runs import recorder
 
 _MOST_CLASSES = 30
 _LABELS = 20
@@ -42,9 +41,7 @@ def run_command(invocation: Invocation) -> int:
     if invocation.augmented:
         return _augmented(config, data, folder)
     say = console.speaker(invocation.quiet)
-    found = report.inspect(data, say, progress=not invocation.quiet and recorder.is_writer())
-    if not recorder.is_writer():
-        return 0
+    found = report.inspect(data, say, progress=not invocation.quiet)
     for line in found.lines():
         print(line)
     info = data.info
@@ -64,11 +61,9 @@ def _labels(invocation: Invocation, options: Labels) -> int:
         method=options.method,
         epochs=options.epochs,
         say=console.speaker(invocation.quiet),
-        progress=not invocation.quiet and recorder.is_writer(),
+        progress=not invocation.quiet,
         setting="--data.folds",
     )
-    if not recorder.is_writer():
-        return 0
     count = int(found.doubted.sum())
     print(
         f"labels     {count:,} of {len(found.split):,} training labels are doubted; about "

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
-from cnn_jax import text
+from cnn_jax import processes, text
 from cnn_jax.cli import console, findings
 from cnn_jax.cli.given import load_run
 from cnn_jax.cli.invocation import Invocation
@@ -43,7 +43,8 @@ def run_command(invocation: Invocation) -> int:
     Where the run directory may not be written, the table is all, and a warning says so.
     """
     say = console.speaker(invocation.quiet)
-    examples = _examples(invocation, say)
+    with processes.team().first():
+        examples = _examples(invocation, say)
     _, run, split, name, notes = examples
     found = run.evaluate(split, views=invocation.views)
     found, calibrated = trusting.recalibrated(run, found, split, invocation.views)
@@ -61,7 +62,7 @@ def run_command(invocation: Invocation) -> int:
         record["calibrated"] = calibrated
     if invocation.operating_point is not None:
         record["operating_point"] = _operating_point(invocation, run, split, found, positive)
-    if not recorder.is_writer():
+    if not processes.team().is_first:
         return 0
     for line in notes:
         print(text.one_line(line))
@@ -97,7 +98,7 @@ def _findings(invocation: Invocation, examples: _Examples, found: Evaluation) ->
     if invocation.operating_point is not None:
         rule = _parse_operating_point(str(invocation.operating_point))
     record = findings.record(invocation, run, split, found, rule)
-    if recorder.is_writer():
+    if processes.team().is_first:
         head = f"{name} loss {found.loss:.4f} on {found.examples:,} examples "
         for line in [*notes, f"{head}(checkpoint of step {run.step})", *findings.lines(record)]:
             print(text.one_line(line) if line in notes else text.printable(line))

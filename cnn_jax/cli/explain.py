@@ -19,7 +19,6 @@ from cnn_jax.explain import choosing, explaining, presenting, units
 from cnn_jax.explain.network import Network
 from cnn_jax.options import Explain
 from cnn_jax.runs import figures as run_figures
-from cnn_jax.runs import recorder
 from cnn_jax.runs.trained import Run
 
 _TYPICAL = 6  # confusions of each kind
@@ -76,7 +75,7 @@ def run_command(invocation: Invocation) -> int:
         printed += _explain(invocation, options, network, chosen, place, say)
     if options.units is not None:
         _units(invocation, options, network, output, say)
-    if invocation.format == "json" and recorder.is_writer():
+    if invocation.format == "json":
         print(json.dumps({"checkpoint_step": run.step, "explanations": printed}))
     for line in _next(invocation, options, network, directory.path):
         say(line)
@@ -187,7 +186,7 @@ def _explain(
     say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     """Explains images, draws them, prints a table, and returns the values of the JSON."""
-    quiet = invocation.quiet or not recorder.is_writer()
+    quiet = invocation.quiet
 
     def counted(items: Iterable[Any]) -> Iterator[Any]:
         with progress.Counter(len(chosen.images), "explaining", 0, quiet) as counter:
@@ -209,8 +208,6 @@ def _explain(
         progress=counted,
     )
     values = [presenting.to_dict(one) for one in found]
-    if not recorder.is_writer():
-        return values
     output.mkdir(parents=True, exist_ok=True)
     about = {"checkpoint_step": network.run.step, "layer": network.layer, "split": chosen.title}
     presenting.write(found, about, output / "explanations.json")
@@ -271,8 +268,6 @@ def _units(
     units.check(network, chosen)
     split, name = run.split(invocation.split), run.split_name(invocation.split)
     indices, values = units.exciting(network, split.images, chosen, _EXCITING)
-    if not recorder.is_writer():
-        return
     for unit, best, strength in zip(chosen, indices, values, strict=True):
         images = run_figures.as_pixels(split.images[best])
         labels = split.labels[best]

@@ -17,6 +17,7 @@ from cnn_jax.cli.console import one_line
 from cnn_jax.cli.invocation import COMMANDS, Command, Invocation
 from cnn_jax.cli.run_flags import DIRECTORIES, ENDINGS, FORMATS, RUN_FLAGS, RunFlag
 from cnn_jax.errors import UsageError
+from cnn_jax.processes import clusters
 from cnn_jax.settings import convert
 from cnn_jax.text import did_you_mean
 
@@ -189,6 +190,12 @@ class _RunFlagParser(absl_flags.ArgumentParser):
             return value
         if flag.choices and argument not in flag.choices:
             raise UsageError(f"--{flag.name} is one of {', '.join(flag.choices)}, not {argument!r}")
+        if flag.name == "distributed":
+            clusters.check(argument)
+        if flag.kind == "seconds":
+            if not re.fullmatch("[0-9]{1,6}", argument) or int(argument) < 1:
+                raise UsageError(f"--{flag.name} is a number of seconds, not {argument!r}")
+            return int(argument)
         if flag.name == "checkpoint" and argument not in ("best", "last"):
             if not re.fullmatch("[0-9]{1,18}", argument):
                 raise UsageError(f"--checkpoint is best, last or a step, not {argument!r}")

@@ -24,6 +24,7 @@ class Command(NamedTuple):
         settings: the settings of an Experiment that it acts on, by what their paths start with.
         reads_run: whether a setting that is not given has the value it has in the run.
         computes: whether it needs the accelerator; if not, it leaves that to other processes.
+        together: whether several processes can do it together.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Command(NamedTuple):
     settings: tuple[str, ...] = ()
     reads_run: bool = False
     computes: bool = True
+    together: bool = False
 
 
 COMMANDS = (
@@ -41,6 +43,7 @@ COMMANDS = (
         "train a model, or resume the run in --workdir (the default)",
         "train --config=cifar10_cnn --train.epochs=10 --workdir=runs/cifar10",
         settings=EVERY_SETTING,
+        together=True,
     ),
     Command(
         "evaluate",
@@ -60,6 +63,7 @@ COMMANDS = (
             "dataset.resident_limit",
         ),
         reads_run=True,
+        together=True,
     ),
     Command(
         "predict",
@@ -212,6 +216,8 @@ class Invocation:
         platform: a value for JAX's `jax_platforms`; None leaves the choice to JAX.
         cpu_tuning: whether a CPU gets the settings that make it fast.
         cpu_convolutions: which library computes convolutions on a CPU; see `cnn_jax.cpu.using`.
+        distributed: which processes train together; see `cnn_jax.processes.joined`.
+        distributed_timeout: seconds to wait for them.
         checkpoint: "best", "last" or a step.
         split: the split to evaluate; None for the data's own default.
         views: a value of `options.VIEWS`.
@@ -245,6 +251,8 @@ class Invocation:
     platform: str | None = None
     cpu_tuning: bool = True
     cpu_convolutions: str = "auto"
+    distributed: str = "auto"
+    distributed_timeout: int = 600
     checkpoint: str | int = "best"
     split: str | None = None
     views: str = "one"

@@ -1,6 +1,7 @@
 """The program: reads a command line, runs one command, and turns errors into lines and codes."""
 
 import contextlib
+import dataclasses
 import gc
 import importlib
 import logging as python_logging
@@ -8,11 +9,12 @@ import signal
 import sys
 import warnings
 
-from cnn_jax import text
+from cnn_jax import processes, text
 from cnn_jax._version import __version__
-from cnn_jax.cli import flags, help, limits, presets, streams, warned
+from cnn_jax.cli import console, flags, help, limits, presets, streams, warned
 from cnn_jax.cli.invocation import Invocation, command_of
-from cnn_jax.errors import UserError
+from cnn_jax.errors import UsageError, UserError
+from cnn_jax.processes import clusters
 
 
 def main(argv: list[str]) -> int:
@@ -116,8 +118,16 @@ def _run(invocation: Invocation) -> int:
     from cnn_jax import cpu, runtime  # after the flags: importing JAX takes a second
 
     _show_warnings()
+    if _is_superfluous(invocation):
+        return UsageError.exit_code
     warned.show_in_lines(runtime.cache_dir() / "xla")
     with contextlib.ExitStack() as stack:
+        if command_of(invocation.command).together:
+            wait, say = invocation.distributed_timeout, console.speaker(invocation.quiet)
+            team = stack.enter_context(processes.joined(invocation.distributed, wait, say))
+            if not team.is_first:
+                invocation = dataclasses.replace(invocation, quiet=True)
+                _fall_silent()
         if command_of(invocation.command).computes:
             runtime.start(invocation.platform, invocation.cpu_tuning)
             who, tuning = invocation.cpu_convolutions, invocation.cpu_tuning
@@ -129,6 +139,34 @@ def _run(invocation: Invocation) -> int:
         if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # see cnn_jax.__main__
             signal.signal(signal.SIGINT, signal.default_int_handler)
         return module.run_command(invocation)
+
+
+def _is_superfluous(invocation: Invocation) -> bool:
+    """Returns whether another process does what this one would; process 0 says so.
+
+    Raises:
+        UsageError: this is process 0 of several, and the command is the work of one.
+    """
+    name = invocation.command
+    if command_of(name).together or (name == "sweep" and invocation.distributed == "auto"):
+        return False  # each task of srun is a worker of the sweep
+    place = clusters.find(invocation.distributed)
+    if place is None or place.index:
+        return place is not None
+    raise UsageError(
+        f"{name} is the work of one process, and these are {place.count}: start one, under Slurm "
+        "by srun -n1, or give --distributed=off to let each of them work by itself"
+    )
+
+
+def _fall_silent() -> None:
+    """Shows nothing more; process 0 speaks for all."""
+    from absl import logging
+
+    logging.set_verbosity(logging.FATAL)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, streams.Stream):
+            stream.silence()
 
 
 def _show_warnings() -> None:

@@ -10,7 +10,7 @@ from cnn_jax.cli.invocation import Invocation
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.options import Page
 from cnn_jax.page import contents, frame
-from cnn_jax.runs import loading, recorder
+from cnn_jax.runs import loading
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.trained import Run
 from cnn_jax.studies import report, sides
@@ -42,8 +42,6 @@ def run_command(invocation: Invocation) -> int:
         raise RunError(
             f"the page would have {size / 1e6:.1f} MB, and 5 MB are the most; leave {what} out"
         )
-    if not recorder.is_writer():
-        return 0
     output = pathlib.Path(invocation.output or directory.path / "page.html")
     report.write(page, output)
     print(f"written    {text.shown(output.resolve())} ({size / 1e6:.1f} MB)")

@@ -16,7 +16,6 @@ from cnn_jax.cli.invocation import Invocation
 from cnn_jax.data import named
 from cnn_jax.errors import RunError
 from cnn_jax.reporting import tables
-from cnn_jax.runs import recorder
 from cnn_jax.runs.trained import Run
 
 
@@ -38,8 +37,7 @@ def run_command(invocation: Invocation) -> int:
         for i, (path, row) in enumerate(zip(paths, found.top(len(run.class_names)), strict=True)):
             said = {"image": path, "class": row[0][0], "probabilities": dict(row)}
             predictions.append(said | verdicts.fields(found, i))
-    if recorder.is_writer():
-        _show(invocation, run, predictions, failures)
+    _show(invocation, run, predictions, failures)
     return 1 if failures and not predictions else 0
 
 

@@ -85,6 +85,21 @@ RUN_FLAGS = (
         without_effect_on=_LISTS,
     ),
     RunFlag(
+        "distributed",
+        "auto|off|HOST:PORT,COUNT,INDEX",
+        "train with several processes; auto: with those of srun, mpirun, a Kubernetes job or a "
+        "Cloud TPU pod, where there are several",
+        "auto",
+        without_effect_on=("sweep", *_LISTS),
+    ),
+    RunFlag(
+        "distributed_timeout",
+        "seconds",
+        "what to wait for the other processes at the start",
+        600,
+        commands=("train", "evaluate"),
+    ),
+    RunFlag(
         "checkpoint",
         "best|last|STEP",
         "which checkpoint: best by validation, the newest, or that of a step",

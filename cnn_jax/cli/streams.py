@@ -40,6 +40,11 @@ class Stream:
         self._try("write", shown.encode(encoding, "backslashreplace").decode(encoding))
         return len(words)
 
+    def silence(self) -> None:
+        """Shows nothing from now on."""
+        self.flush()
+        self._stream = None
+
     def flush(self) -> None:
         """Flushes the stream if it still takes text."""
         self._try("flush")

@@ -9,7 +9,7 @@ from cnn_jax.errors import UsageError
 from cnn_jax.evaluation import selection, shares
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import projector
-from cnn_jax.runs import changes, recorder
+from cnn_jax.runs import changes
 from cnn_jax.runs.directory import RunDirectory, new_directory
 from cnn_jax.training import start
 from cnn_jax.training.signals import Interrupted
@@ -36,7 +36,7 @@ def run_command(invocation: Invocation) -> int:
             config,
             workdir=directory.path,
             say=say,
-            progress=not invocation.quiet and recorder.is_writer(),
+            progress=not invocation.quiet,
             profile_steps=invocation.profile,
         )
     except Interrupted as stop:

@@ -14,7 +14,7 @@ from cnn_jax.data import Split, images, named, outside
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.options import Trust
 from cnn_jax.reporting import tables, tensorboard
-from cnn_jax.runs import loading, recorder, trusted, trusting
+from cnn_jax.runs import loading, trusted, trusting
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.trained import Run
 from cnn_jax.runs.trusted import Trusted
@@ -46,8 +46,6 @@ def run_command(invocation: Invocation) -> int:
         more=_more(run, options, invocation),
         say=say,
     )
-    if not recorder.is_writer():
-        return 0
     for line in found.sentences:
         print(text.one_line(line))
     _print_tables(found)

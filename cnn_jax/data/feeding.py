@@ -16,7 +16,8 @@ class Feed:
     """Hands batches of one split to a jitted step: from the devices, or streamed from disk.
 
     A split of up to `resident_limit` GiB is put on the devices once, and a batch is `Picked`. A
-    larger one is read batch by batch on a thread of its own, ahead of the step.
+    larger one is read batch by batch on a thread of its own, ahead of the step; each process reads
+    its own rows of it.
 
     Args:
         split: the examples.
@@ -25,7 +26,7 @@ class Feed:
     """
 
     def __init__(self, split: Split, mesh: Mesh, resident_limit: float):
-        self._split = split
+        self._split, self._mesh = split, mesh
         self._sharding = distributed.over_batch(mesh)
         self._resident: Any = None
         if split.images.nbytes <= resident_limit * 2**30:
@@ -45,9 +46,12 @@ class Feed:
             yield Picked(*self._resident, *distributed.put(tuple(batch), self._sharding))
 
     def _read(self, batch: BatchIndices) -> Batch:
-        order = np.argsort(batch.positions)  # a memory map reads faster in order
+        size = len(batch.positions)
+        own = distributed.rows_of_process(self._mesh, size)
+        positions = batch.positions[own]
+        order = np.argsort(positions)  # a memory map reads faster in order
         stored = self._split.images
         images = np.empty((len(order), *stored.shape[1:]), stored.dtype)
-        images[order] = stored[batch.positions[order]]
-        host = Batch(images, self._split.labels[batch.positions], batch.weights, batch.positions)
-        return distributed.put(host, self._sharding)
+        images[order] = stored[positions[order]]
+        host = Batch(images, self._split.labels[positions], batch.weights[own], positions)
+        return distributed.put_rows(host, self._mesh, size)

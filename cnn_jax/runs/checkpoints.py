@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
+from cnn_jax import processes
 from cnn_jax.errors import RunError
 from cnn_jax.experiment import Experiment
 from cnn_jax.runs import frozen
@@ -87,6 +88,20 @@ class Checkpoints:
             RunError: there are checkpoints, and every one is damaged.
             UsageError: it is the state of another model or optimizer.
         """
+        team = processes.team()
+        if team.index:  # process 0 reads first, and sets aside what is damaged
+            step = team.agree(lambda: None)
+            if step is None:
+                return None
+            leaves, meta = read(self._directory / step, self._config)
+            return assemble_tree(leaves, _abstract(abstract_state, meta), sharding), meta
+        restored = self._restore(abstract_state, sharding)
+        team.agree(lambda: None if restored is None else str(restored[1]["step"]))
+        return restored
+
+    def _restore(
+        self, abstract_state: Callable[[dict[str, Any]], Any], sharding: NamedSharding
+    ) -> tuple[Any, dict[str, Any]] | None:
         damaged: dict[pathlib.Path, str] = {}  # newest first
         for folder in reversed(step_folders(self._directory)):
             try:

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from absl import logging
 
-from cnn_jax import experiment, locks, places
+from cnn_jax import experiment, locks, places, processes
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.files import write_json
 from cnn_jax.runs import sides, stored
@@ -174,11 +174,18 @@ class RunDirectory:
 
 
 def new_directory(name: str) -> RunDirectory:
-    """Returns a directory that is not there yet: runs/NAME-DATE-TIME below the current folder."""
+    """Returns a directory that is not there yet: runs/NAME-DATE-TIME below the current folder.
+
+    Of several processes the first one names it.
+    """
+    return RunDirectory(processes.team().agree(lambda: str(_new_path(name))))
+
+
+def _new_path(name: str) -> pathlib.Path:
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     base = pathlib.Path("runs") / f"{name}-{stamp}"
     path, number = base, 1
     while path.exists():
         number += 1
         path = base.with_name(f"{base.name}-{number}")
-    return RunDirectory(path)
+    return path

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jax.sharding import NamedSharding
 
-from cnn_jax import distributed, experiment, runtime, text
+from cnn_jax import experiment, processes, runtime, text
 from cnn_jax.data import Data, DataInfo, Split
 from cnn_jax.errors import RunError
 from cnn_jax.evaluation import selection
@@ -25,11 +25,6 @@ from cnn_jax.runs.evaluations import best_step
 
 # (meta of a checkpoint) -> the shapes of the state that was saved with it.
 AbstractState = Callable[[dict[str, Any]], Any]
-
-
-def is_writer() -> bool:
-    """Returns whether this process is the one that writes files and prints."""
-    return distributed.is_primary()
 
 
 def _now() -> str:
@@ -54,9 +49,8 @@ def update_result(directory: RunDirectory, key: str, value: Any) -> None:
 
 def add_evaluation(directory: RunDirectory, split: str, record: dict[str, Any]) -> None:
     """Writes the evaluation of a split to result.json, beside those of other checkpoints."""
-    if is_writer():
-        result, best = directory.read("result", {}), best_step(directory.read("history", []))
-        directory.write("result", evaluations.placed(result, split, record, best))
+    result, best = directory.read("result", {}), best_step(directory.read("history", []))
+    directory.write("result", evaluations.placed(result, split, record, best))
 
 
 class Recorder:
@@ -84,7 +78,8 @@ class Recorder:
         info: DataInfo,
         untrained: Collection[str] = (),
     ):
-        self.directory, self.path, self.writes = directory, directory.path, is_writer()
+        self.directory, self.path = directory, directory.path
+        self.writes = processes.team().is_first
         self._config, self._info = config, info
         self._sides: dict[str, Any] = {"data": info.to_dict(), "data_digest": info.digest}
         self._stack = contextlib.ExitStack()
@@ -94,8 +89,8 @@ class Recorder:
         self._events: tensorboard.EventWriter | None = None
 
     def __enter__(self) -> "Recorder":
-        self.directory.create()
         if self.writes:
+            self.directory.create()
             self._stack.enter_context(self.directory.locked())
         return self
 

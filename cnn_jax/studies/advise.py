@@ -16,12 +16,11 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Any
 
 from cnn_jax import experiment, text
 from cnn_jax.experiment import Experiment
 from cnn_jax.options import Advise
-from cnn_jax.runs import code, recorder
+from cnn_jax.runs import code
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.studies import advise_results, advise_runs, advise_study, advise_time, sides
 from cnn_jax.studies.advise_results import Advice
@@ -43,7 +42,7 @@ def advise(
     directory: RunDirectory,
     say: Say = lambda _: None,
     command: str | None = None,
-) -> Advice | None:
+) -> Advice:
     """Trains the runs that are not trained yet, compares, and writes the results.
 
     DIRECTORY gets plan.json (what is compared), runs/, advise.json, advise.md, figures/advise.png
@@ -57,7 +56,7 @@ def advise(
         command: the shell command that started it, for its report.
 
     Returns:
-        The advice; None in a process that does not write.
+        The advice.
 
     Raises:
         UsageError: there are no weights, or sizes and data do not fit together.
@@ -69,14 +68,13 @@ def advise(
     if not (directory.path / "plan.json").exists():
         directory.create()
     with contextlib.ExitStack() as stack:
-        if recorder.is_writer():
-            stack.enter_context(directory.locked())
+        stack.enter_context(directory.locked())
         stack.enter_context(raised_signals())
         asked = {"experiment": experiment.to_dict(base), "advise": dataclasses.asdict(options)}
         plan = {**asked, "code": code.describe(base), "command": command}
         if before is not None and all(before.get(key) == value for key, value in asked.items()):
             plan |= {key: before.get(key) for key in ("fitted", "command")}
-        _write(directory, "plan", plan)
+        directory.write("plan", plan)
         _say_begin(study, directory, say)
         known = advise_runs.known(study, directory)
         clock, end, whole = None, None, study
@@ -91,14 +89,12 @@ def advise(
                     seconds = end - time.monotonic()
                     study = advise_time.fit(study, clock, seconds, options.minutes)
                     plan["fitted"] = study.size
-                    _write(directory, "plan", plan)
+                    directory.write("plan", plan)
                 if given_up := study.given_up(whole):
                     say(f"minutes    to fit into {options.minutes:g}: {', '.join(given_up)}")
             for line in advise_time.table(study, clock, known):
                 say(line)
         study, outcomes = advise_runs.train_all(study, directory, known, clock, end, say)
-        if not recorder.is_writer():
-            return None
         advice = advise_results.summarise(
             outcomes, study.costs, study.epochs, study.validation_counts
         )
@@ -112,11 +108,6 @@ def advise(
             chosen = study.experiment_of(cell.strategy, epochs=cell.epochs, rate=cell.rate)
             directory.write("recommended", experiment.to_dict(chosen))
     return advice
-
-
-def _write(directory: RunDirectory, name: str, value: Any) -> None:
-    if recorder.is_writer():
-        directory.write(name, value)
 
 
 def _say_begin(study: Study, directory: RunDirectory, say: Say) -> None:

@@ -9,7 +9,7 @@ from absl import logging
 from cnn_jax import experiment, text
 from cnn_jax.errors import RunError
 from cnn_jax.experiment import Experiment
-from cnn_jax.runs import changes, recorder
+from cnn_jax.runs import changes
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.studies import advise_results
 from cnn_jax.studies.advise_plan import Trial
@@ -60,8 +60,7 @@ def _ended(study: Study, directory: RunDirectory, trial: Trial) -> Outcome | Non
         changes.check_unchanged(inner, config)
     except RunError as error:  # its configuration is damaged, and no checkpoint is left to tell it
         logging.warning("%s: trained again", error.for_command_line)
-        if recorder.is_writer():
-            shutil.rmtree(inner.path)
+        shutil.rmtree(inner.path)
         return None
     if inner.status() == "diverged" or changes.is_finished(inner, config):
         return advise_results.read_outcome(inner, study.validation_counts)
@@ -155,9 +154,8 @@ def _train_one(
     outcome = advise_results.read_outcome(inner, study.validation_counts)
     if clock is not None:
         clock.trained(study, trial, time.monotonic() - began, outcomes)
-    if recorder.is_writer():
-        # They would fill the disk, and nobody asked for them.
-        shutil.rmtree(inner.checkpoints, ignore_errors=True)
+    # They would fill the disk, and nobody asked for them.
+    shutil.rmtree(inner.checkpoints, ignore_errors=True)
     say(f"           {outcome.text}, {outcome.seconds:.1f} s")
     if outcome.is_lost and trial.rate == 1:
         say(f"           {trial.strategy} is tried once more at a tenth of its learning rate")

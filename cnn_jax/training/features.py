@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from cnn_jax import cpu, experiment, files, locks, progress, runtime
+from cnn_jax import cpu, distributed, experiment, files, locks, progress, runtime
 from cnn_jax.data import Data, DataInfo, Split, array_file, augmentation, kept
 from cnn_jax.errors import ContentError, RunError, plain_reason
 from cnn_jax.runs import leaves
@@ -54,6 +54,8 @@ def cache_splits(
             nothing.
     """
     assembly, info, cut = plan.assembly, data.info, plan.cached_stages
+    if jax.process_count() > 1:  # each computes them alone, or finds them in the cache
+        variables = distributed.on_this_process(variables)
     inside = plan.prefixes[:cut]
 
     def of_stages(tree: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from cnn_jax.training.signals import Interrupted
 from cnn_jax.training.state import TrainState, enter_phase
 from cnn_jax.training.steps import Hyperparameters, TrainStep, make_train_step
 
-StopSignal = Callable[[], int | None]
+StopSignal = Callable[[int], int | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +87,7 @@ def train(
         recorder: writes what happens.
         bar: shows how training goes on.
         trace: traces some steps.
-        stop_signal: returns the signal that asked to stop, or None.
+        stop_signal: returns the signal that asked to stop after a step, or None.
 
     Returns:
         The last state, and the history: one record an epoch.
@@ -129,7 +129,7 @@ def train(
         step += 1
         trace.after(step, state)
 
-        stopping = stop_signal()
+        stopping = stop_signal(step)
         if not (bar.due() or stopping or schedule.is_due(step, per_epoch)):
             continue  # what follows waits for the devices
 
@@ -158,7 +158,7 @@ def train(
                 end = step
             state = state.replace(epoch=_zero(whole))
             last_point = (time.monotonic(), step)
-        stopping = stop_signal()
+        stopping = stop_signal(step)
         if ends_epoch or stopping or saves:
             check_finite()
             meta = {

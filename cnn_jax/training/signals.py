@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from cnn_jax import processes
+
 
 class Interrupted(KeyboardInterrupt):
     """The run was asked to stop, has saved its state and can be resumed.
@@ -14,13 +16,37 @@ class Interrupted(KeyboardInterrupt):
         signal_number: the signal that asked.
         step: the step that was saved.
         total_steps: the steps of the whole run.
+        is_agreed: True: where several processes train, all of them have stopped here.
     """
+
+    is_agreed = True
 
     def __init__(self, signal_number: int, step: int, total_steps: int):
         super().__init__(f"stopped at step {step} of {total_steps}; the state is saved")
         self.signal_number = signal_number
         self.step = step
         self.total_steps = total_steps
+
+
+@contextlib.contextmanager
+def agreed_stop(listens: bool = True) -> Iterator[Callable[[int], int | None]]:
+    """Yields a function of the step that was made: the signal that asked to stop here, or None.
+
+    Of several processes that train together all stop at the same step, whichever got the signal.
+
+    Args:
+        listens: whether signals are listened to; else they are left alone.
+    """
+    if not listens:
+        yield lambda step: None
+        return
+    team = processes.team()
+    with stop_signals() as asked:
+        if isinstance(team, processes.Team):
+            with team.stop.listening(asked):
+                yield team.stop.at
+        else:
+            yield lambda step: asked()
 
 
 @contextlib.contextmanager

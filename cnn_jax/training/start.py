@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from absl import logging
 
-from cnn_jax import distributed, experiment, progress
+from cnn_jax import distributed, experiment, processes, progress
 from cnn_jax.data import Data, Split
 from cnn_jax.data import splits as data_splits
 from cnn_jax.data.feeding import Feed
@@ -23,10 +23,10 @@ from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.recorder import Recorder
 from cnn_jax.runs.trained import Run
 from cnn_jax.runs.unrecorded import Unrecorded
-from cnn_jax.training import costs, freezing, loop, memory, opening, profile, statistics
+from cnn_jax.training import costs, freezing, loop, memory, opening, profile, statistics, together
 from cnn_jax.training.arguments import name_values
 from cnn_jax.training.parts import Parts, Say, prepare
-from cnn_jax.training.signals import stop_signals
+from cnn_jax.training.signals import agreed_stop
 from cnn_jax.training.state import TrainState, abstract_state
 
 
@@ -68,15 +68,18 @@ def train(
     say = say or _silent
     config = experiment.with_absolute_paths(name_values(config, data, model, loss, optimizer))
     directory = None if workdir is None else RunDirectory(workdir)
+    together.check_directory(directory)
     if directory is not None and directory.exists():
         code.check(directory.read("code"), model, loss)
         config = changes.check_unchanged(directory, config)
         if changes.is_finished(directory, config):
             return loading.load(directory.path, model=model, loss=loss)
     values = {"model": model, "loss": loss, "optimizer": optimizer}
-    parts = prepare(config, data, directory, **values, quiet=not progress)
+    with processes.team().first():
+        parts = prepare(config, data, directory, **values, quiet=not progress)
     profile.check(profile_steps, parts.plan.total_steps)
     memory.check_plan(parts.plan, config, parts.data.info, parts.mesh.size)
+    together.check_same(parts)
 
     with contextlib.ExitStack() as stack:
         recorder: Recorder | Unrecorded = Unrecorded()
@@ -90,9 +93,7 @@ def train(
         recorder.begin(parts.about_weights, _code(parts, model, loss))
         if parts.about_weights is None and (warning := statistics.warning(parts.plan)):
             logging.warning("%s", warning)
-        stop_signal: loop.StopSignal = _no_signal
-        if directory is not None:
-            stop_signal = stack.enter_context(stop_signals())
+        stop_signal = stack.enter_context(agreed_stop(listens=directory is not None))
         history = _train(parts, recorder, say, progress, profile_steps, stop_signal)
         recorder.finish(history, costs.run_flops(parts.plan, len(history)))
         return Run(
@@ -104,10 +105,6 @@ def train(
             None if directory is None else directory.path,
             parts.data,
         )
-
-
-def _no_signal() -> None:
-    """Leaves signals alone."""
 
 
 def _silent(line: str) -> None:
@@ -151,7 +148,8 @@ def _train(
     if plan.cached_stages:
         began = time.monotonic()
         on_disk = recorder.path is not None  # a run without a directory writes nothing
-        splits |= parts.cache_features(state.variables(), not shows_progress, say, on_disk)
+        with processes.team().first() if on_disk else contextlib.nullcontext():
+            splits |= parts.cache_features(state.variables(), not shows_progress, say, on_disk)
         recorder.add_feature_seconds(plan.cached_stages, time.monotonic() - began)
     limit = config.dataset.resident_limit
     feeds = {name: Feed(splits[name], parts.mesh, limit) for name in ("train", "validation")}

@@ -147,7 +147,7 @@ class Worker:
             return False
         path = trial.directory / f"{directory.path.name}.json"
         files.write_whole(path, lambda file: file.write(experiment.to_json(config).encode()))
-        command = [*self.program, "train", f"--config={path}", "--quiet"]
+        command = [*self.program, "train", f"--config={path}", "--quiet", "--distributed=off"]
         command += [f"--workdir={directory.path}", *self.machine_flags]
         code = processes.run(command, _log(trial), report, self.stop, beat)
         if code and _disk_is_full(_log(trial)):
