@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from cnn_jax.inspection.label_errors import find as find_label_errors
     from cnn_jax.inspection.report import DataReport, inspect
     from cnn_jax.options import Sweep
+    from cnn_jax.processes import joined as join
     from cnn_jax.runs.trained import Run
 
 # The public names, by the module that has them, and behind a colon their name there.
@@ -82,6 +83,7 @@ _PUBLIC = {
     "from_experiment": "api",
     "from_folder": "api",
     "inspect": "inspection.report",
+    "join": "processes:joined",
     "load": "api",
     "preset": "api",
     "read_images": "api",
@@ -120,6 +122,7 @@ __all__ = [
     "from_experiment",
     "from_folder",
     "inspect",
+    "join",
     "load",
     "preset",
     "read_images",

@@ -161,10 +161,11 @@ def processor() -> str:
 
 
 def describe_devices() -> str:
-    """Returns one line: platform, number and kind of the devices."""
-    devices = jax.devices()
-    plural = "" if len(devices) == 1 else "s"
-    return f"{devices[0].platform}, {len(devices)} device{plural} ({devices[0].device_kind})"
+    """Returns one line: platform, number and kind of the devices, and how many processes."""
+    devices, count = jax.devices(), jax.process_count()
+    number = f"{len(devices)} device{'' if len(devices) == 1 else 's'}"
+    together = f" of {count} processes" if count > 1 else ""
+    return f"{devices[0].platform}, {number}{together} ({devices[0].device_kind})"
 
 
 def peak_memory() -> int:

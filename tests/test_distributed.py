@@ -1,8 +1,7 @@
-"""Several devices, simulated on the CPU, and two processes that talk over the loopback."""
+"""Several devices, simulated on the CPU; `test_processes.py` has several processes."""
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -124,76 +123,19 @@ def test_batches_that_devices_cannot_share():
             distributed.check_batch_size("dataset.batch_size", size, mesh)  # pyright: ignore[reportArgumentType]
 
 
-TWO_PROCESSES = """
-import sys
-import jax
-jax.distributed.initialize(f"127.0.0.1:{sys.argv[1]}", num_processes=2, process_id=int(sys.argv[2]))
-import numpy as np
-from cnn_jax import data, distributed, experiment
-from cnn_jax.assembly import assemble
-from cnn_jax.data import batches
-from cnn_jax.data.feeding import Feed
-from cnn_jax.evaluation.evaluator import Evaluator
-from cnn_jax.runs import leaves
-from cnn_jax.training import steps
-from cnn_jax.training.plan import make_plan
-from cnn_jax.training.state import initial_state
+def test_a_process_reads_its_rows_of_a_batch():
+    class Device:
+        def __init__(self, process_index):
+            self.process_index = process_index
 
-config = experiment.Experiment(model=experiment.Model(name="mlp"))
-generator = np.random.default_rng(0)
-split = data.Split(
-    generator.integers(0, 256, (20, 8, 8, 1), np.uint8),
-    generator.integers(0, 10, 20, np.int32),
-    [str(i) for i in range(20)],
-)
-info = data.DataInfo(
-    name="x", version="1", class_names=tuple("0123456789"), image_shape=(8, 8, 1), mean=(0.5,),
-    std=(0.3,), sizes={}, class_counts={}, notes=(), digest="",
-)
-mesh = distributed.make_mesh()
-whole = distributed.replicated(mesh)
-assembly = assemble(config, info)
-plan = make_plan(config, assembly, 20)
-state = initial_state(plan, config.seed, whole)
-step = jax.jit(steps.make_train_step(plan), out_shardings=whole)
-hyper = distributed.put(jax.tree.map(np.asarray, steps.Hyperparameters.of(config)), whole)
-feed = Feed(split, mesh, 1.0)
-order = batches.epoch_order(0, 0, 20)
-for batch in feed.batches(iter([batches.take_batch(order, 8, i) for i in range(3)])):
-    state = step(state, batch, hyper)
-found = Evaluator(assembly, 500, mesh)(state.variables(), feed)
-print(jax.process_count(), jax.device_count(), jax.process_index() == 0, leaves.digest(state))
-print(found.examples, found.loss)
-"""
+    class Mesh:
+        size = 4
+        devices = np.array([Device(0), Device(0), Device(7), Device(7)])  # this is process 0
 
-
-def test_two_processes_train_and_evaluate_as_one(places):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    alone = "\n".join(x for x in TWO_PROCESSES.splitlines() if "distributed.init" not in x)
-    root = str(Path(__file__).resolve().parent.parent)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, str(port), rank],
-            env={**devices(number), **places, "PYTHONPATH": root},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for script, rank, number in (
-            (TWO_PROCESSES, "0", 1),
-            (TWO_PROCESSES, "1", 1),
-            (alone, "", 2),
-        )
-    ]
-    outputs = [process.communicate(timeout=180) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0], outputs
-    last = [output.splitlines()[-2:] for output, _ in outputs]  # Gloo says its own before
-    first, second, one = (" ".join(lines).split() for lines in last)
-    assert first[:3] == ["2", "2", "True"]
-    assert second[:3] == ["2", "2", "False"]
-    assert one[:3] == ["1", "2", "True"]
-    assert first[3:] == second[3:]
-    assert first[4] == one[4] == "20"
-    assert float(first[5]) == pytest.approx(float(one[5]), rel=1e-5)
+    assert distributed.rows_of_process(Mesh(), 12) == slice(0, 6)  # pyright: ignore[reportArgumentType]
+    mesh = distributed.make_mesh()
+    rows = np.arange(12, dtype=np.float32).reshape(6, 2)
+    assert distributed.rows_of_process(mesh, 6) == slice(0, 6)
+    np.testing.assert_array_equal(distributed.put_rows(rows, mesh, 6), rows)
+    (local,) = jax.tree.leaves(distributed.on_this_process({"a": jax.numpy.ones(3)}))
+    assert local.shape == (3,)

@@ -140,10 +140,16 @@ def _make(
     on_error: str,
     quiet: bool,
 ) -> bool:
-    """Fills a cache beside its place and moves it there whole; returns whether it is this one."""
+    """Fills a cache beside its place and moves it there whole, unless another process does.
+
+    Returns whether it was this one.
+    """
     runtime.make_cache_folder("arrays")
     _remove_abandoned(path.parent)
-    with _workplace(path.parent) as making:
+    lock = locks.FileLock(runtime.make_cache_folder("locks") / f"{path.name}.lock")
+    with lock, _workplace(path.parent) as making:
+        if path.exists():  # it was made while this process waited
+            return False
         _decode(encoded, decode, on_error, making, quiet)
         sums.write(making, key)
         (making / _LOCK).unlink()

@@ -100,13 +100,15 @@ def _gather(
             if time.monotonic() > until:
                 for link in links.values():
                     link.send({"refused": f"{missing} did not come", "code": 1})
+                for key in list(waiting.get_map().values()):
+                    key.fileobj.close()  # pyright: ignore[reportAttributeAccessIssue]
                 raise RunError(
                     f"{missing} did not come within {limit:.0f} s to {place.host}:{place.port}; "
                     "look at what it says where it was started, and start all of them again"
                 )
             if time.monotonic() > hint:
                 say(f"waiting for {missing}")
-                hint = until
+                hint = float("inf")
             for key, _ in waiting.select(0.5):
                 if key.fileobj is server:
                     with contextlib.suppress(OSError):
@@ -187,6 +189,7 @@ def _join(place: Place, limit: float) -> tuple[list[Link], dict[str, Any]]:
             continue
         told = messages[0]
         if "refused" in told:
+            link.close()
             kind = UsageError if told.get("code") == 2 else RunError
             raise kind(f"{place} was not taken in by process 0: {told['refused']}")
         connection.settimeout(_SEND_SECONDS)

@@ -15,7 +15,7 @@ from cnn_jax.processes.clusters import Place
 from cnn_jax.processes.star import Link, Message
 from cnn_jax.processes.stopping import Stop
 
-_LOOK_SECONDS, _BEAT_SECONDS = 0.5, 2.0
+_LOOK_SECONDS, _BEAT_SECONDS = 0.1, 2.0
 # A process that says nothing for so long is lost: its machine, or the road to it.
 _SILENT_SECONDS = 40.0
 # What the others may take to end by themselves where one has failed: mostly all fail alike.
@@ -56,7 +56,8 @@ class Team:
         self._gone: set[int] = set()
         self._ending = self._leaving = False
         self._heard = dict.fromkeys(range(place.count), time.monotonic())
-        threading.Thread(target=self._listen, daemon=True, name="processes").start()
+        self._listener = threading.Thread(target=self._listen, daemon=True, name="processes")
+        self._listener.start()
 
     def name_of(self, index: int) -> str:
         """Returns a process in words."""
@@ -134,8 +135,11 @@ class Team:
 
     def leave(self) -> None:
         """Ends the watch; all processes have come to their end."""
-        self._leaving = True
         self._tell({"bye": True})
+        self._leaving = True
+        self._listener.join(_BEAT_SECONDS)
+        for link in self._links:
+            link.close()
 
     # What the thread that listens does.
 

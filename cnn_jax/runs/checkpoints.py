@@ -89,19 +89,20 @@ class Checkpoints:
             UsageError: it is the state of another model or optimizer.
         """
         team = processes.team()
-        if team.index:  # process 0 reads first, and sets aside what is damaged
-            step = team.agree(lambda: None)
-            if step is None:
+        if not team.is_first:  # process 0 reads first, and sets aside what is damaged
+            name = team.agree(lambda: None)
+            if name is None:
                 return None
-            leaves, meta = read(self._directory / step, self._config)
+            leaves, meta = read(self._directory / name, self._config)
             return assemble_tree(leaves, _abstract(abstract_state, meta), sharding), meta
         restored = self._restore(abstract_state, sharding)
-        team.agree(lambda: None if restored is None else str(restored[1]["step"]))
-        return restored
+        team.agree(lambda: None if restored is None else restored[2])
+        return None if restored is None else restored[:2]
 
     def _restore(
         self, abstract_state: Callable[[dict[str, Any]], Any], sharding: NamedSharding
-    ) -> tuple[Any, dict[str, Any]] | None:
+    ) -> tuple[Any, dict[str, Any], str] | None:
+        """Returns (state, meta, name of the folder) of the newest checkpoint that is whole."""
         damaged: dict[pathlib.Path, str] = {}  # newest first
         for folder in reversed(step_folders(self._directory)):
             try:
@@ -113,7 +114,7 @@ class Checkpoints:
             state = assemble_tree(leaves, like, sharding)
             for other, reason in damaged.items():
                 set_aside(other, reason)
-            return state, meta
+            return state, meta, folder.name
         if damaged:  # all of them stay: the next start must not take the run for a new one
             newest, reason = next(iter(damaged.items()))
             raise RunError(
