@@ -16,31 +16,31 @@ from cnn_jax.data.feeding import Feed
 from cnn_jax.evaluation import evaluator
 from cnn_jax.models import capture
 
-Step = Callable[[Any, Any], tuple[jax.Array, jax.Array]]
+Step = Callable[[Any, Any], tuple[jax.Array, ...]]
 
 
-def before_logits(
+def inside(
     assembly: Assembly, variables: Any, inputs: jax.Array, views: str = "one"
-) -> tuple[jax.Array, jax.Array]:
-    """Returns float32 (features [n, channels], logits [n, outputs]) of preprocessed images.
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns what `capture.inside` does of preprocessed images, float32 [n, ...] each.
 
-    The features are what the dense layer takes that computes the logits: after the head's own
-    pooling, and of a user's own module too. Where there is no such layer, they are the pooled
-    features of the backbone.
+    Logits [n, outputs], features before them [n, channels], and the output of the middle
+    convolution [n, channels]; maps are averaged over height and width.
 
     Args:
         assembly: the model.
         variables: the model's.
         inputs: preprocessed images.
-        views: over which of `augment.views` logits are averaged; features are of the image itself.
+        views: over which of `augment.views` logits are averaged; the rest is of the image itself.
     """
     kept: Any = None
     logits: Any = 0.0
     for weight, view in augment.views(inputs, views):
-        features, own = capture.before_logits(assembly.model, variables, view)
-        kept = features if kept is None else kept
+        own, *others = capture.inside(assembly.model, variables, view)
+        kept = others if kept is None else kept
         logits += weight * own
-    return pooled(kept.astype(jnp.float32)), logits.astype(jnp.float32)
+    features, middle = (pooled(each.astype(jnp.float32)) for each in kept)
+    return logits.astype(jnp.float32), features, middle
 
 
 def pooled(features: Any) -> Any:
@@ -70,8 +70,8 @@ def make_step(assembly: Assembly, mesh: Mesh, start: int = 0) -> Step:
     return evaluator.jit(step, mesh)
 
 
-def make_step_before_logits(assembly: Assembly, mesh: Mesh, views: str) -> Step:
-    """Returns the jitted step (variables, batch) -> what `before_logits` returns, for `embed`.
+def make_step_inside(assembly: Assembly, mesh: Mesh, views: str) -> Step:
+    """Returns the jitted step (variables, batch) -> what `inside` returns, for `embed`.
 
     Args:
         assembly: the model and its preprocessing.
@@ -79,9 +79,9 @@ def make_step_before_logits(assembly: Assembly, mesh: Mesh, views: str) -> Step:
         views: over which of `augment.views` logits are averaged.
     """
 
-    def step(variables: Any, picked: Any) -> tuple[jax.Array, jax.Array]:
+    def step(variables: Any, picked: Any) -> tuple[jax.Array, ...]:
         inputs = assembly.preprocess(fetch(picked).images, None)
-        return before_logits(assembly, variables, inputs, views)
+        return inside(assembly, variables, inputs, views)
 
     return evaluator.jit(step, mesh)
 
@@ -94,11 +94,11 @@ def embed(
     *,
     batch_size: int,
     resident_limit: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the features and the logits of every example.
+) -> tuple[np.ndarray, ...]:
+    """Returns what a step returns of every example.
 
     Args:
-        step: of `make_step` or `make_step_before_logits`.
+        step: of `make_step` or `make_step_inside`.
         mesh: the devices.
         variables: the model's, on the devices.
         split: n examples.
@@ -108,15 +108,14 @@ def embed(
             serves splits of one size only.
 
     Returns:
-        Features float32 [n, channels] and logits float32 [n, outputs].
+        float32 [n, ...] each: features and logits, or what `inside` returns.
     """
     feed = Feed(split, mesh, resident_limit)
     size, order = -(-batch_size // mesh.size) * mesh.size, np.arange(len(feed), dtype=np.int32)
     steps = range(batches.steps_per_epoch(len(feed), size))
     indices = (batches.take_batch(order, size, i) for i in steps)
     found = [step(variables, batch) for batch in feed.batches(indices)]
-    pooled, logits = (
+    return tuple(
         np.concatenate([np.asarray(part) for part in parts])[: len(feed)]
         for parts in zip(*found, strict=True)
     )
-    return pooled, logits

@@ -19,13 +19,16 @@ NO_RAPS = (
 )
 
 
-def judge(found: verdicts.Judge, logits: jax.Array, features: jax.Array) -> dict[str, jax.Array]:
+def judge(
+    found: verdicts.Judge, logits: jax.Array, features: jax.Array, middle: jax.Array
+) -> dict[str, jax.Array]:
     """Judges images.
 
     Args:
         found: the judge.
         logits: float32 [n, outputs].
-        features: float32 [n, channels], pooled.
+        features: float32 [n, channels], what the layer takes that computes the logits.
+        middle: float32 [n, channels], the output of the middle convolution, averaged; [n, 0]: none.
 
     Returns:
         `probabilities` float32 [n, classes], calibrated; `answers` bool [n]; `p_values` float32
@@ -45,7 +48,7 @@ def judge(found: verdicts.Judge, logits: jax.Array, features: jax.Array) -> dict
     if found.bank is None or not len(found.held_out):
         p_values = jnp.ones_like(logs[:, 0])
     else:
-        above = _above(found, logits, features)
+        above = _above(found, logits, features, middle)
         p_values = (1 + above).astype(jnp.float32) / (1 + len(found.held_out))
         # The p-value of the fewest strange ones, counted: 32 bits may round the share itself.
         most = np.floor(found.false_alarms * (1 + len(found.held_out)) + 1e-9) - 1
@@ -56,22 +59,39 @@ def judge(found: verdicts.Judge, logits: jax.Array, features: jax.Array) -> dict
     return said
 
 
-def _above(found: verdicts.Judge, logits: jax.Array, features: jax.Array) -> jax.Array:
+def _above(
+    found: verdicts.Judge, logits: jax.Array, features: jax.Array, middle: jax.Array
+) -> jax.Array:
     """Returns how many of the held-out images are at least as strange, int32 [n]."""
-    if found.gate == "energy":
-        strange = -_logsumexp(logits)
+    assert found.bank is not None
+    parts = {
+        "energy": lambda: -_logsumexp(logits),
+        "neighbours": lambda: _distances(found.bank, features),
+        "middle": lambda: _surprise(found.bank, middle),
+    }
+    if found.gate == "together":
+        away = [(parts[name]() - m) / reach for name, (m, reach) in found.spread.items()]
+        strange = jnp.sum(jnp.maximum(jnp.stack(away), 0) ** 2, axis=0)
     else:
-        assert found.bank is not None
-        largest = jnp.max(jnp.abs(features), axis=1, keepdims=True)
-        features = features / jnp.maximum(largest, 1e-30)
-        length = jnp.sqrt(jnp.sum(features * features, axis=1, keepdims=True))
-        near = (features / jnp.maximum(length, 1e-30)) @ jnp.asarray(
-            found.bank.features.astype(np.float32).T
-        )
-        kth = jax.lax.top_k(near, found.bank.neighbours)[0][:, -1]
-        strange = jnp.sqrt(jnp.maximum(2 - 2 * kth, 0.0))
+        strange = parts[found.gate]()
     held = jnp.asarray(found.held_out, jnp.float32)
     return jnp.sum((held[None, :] >= strange[:, None]).astype(jnp.int32), axis=1)
+
+
+def _distances(bank: Any, features: jax.Array) -> jax.Array:
+    largest = jnp.max(jnp.abs(features), axis=1, keepdims=True)
+    features = features / jnp.maximum(largest, 1e-30)
+    length = jnp.sqrt(jnp.sum(features * features, axis=1, keepdims=True))
+    known = jnp.asarray(bank.features.astype(np.float32).T)
+    near = (features / jnp.maximum(length, 1e-30)) @ known
+    kth = jax.lax.top_k(near, bank.neighbours)[0][:, -1]
+    return jnp.sqrt(jnp.maximum(2 - 2 * kth, 0.0))
+
+
+def _surprise(bank: Any, middle: jax.Array) -> jax.Array:
+    mean, inverse = bank.middle
+    away = middle - jnp.asarray(mean)
+    return jnp.sum((away @ jnp.asarray(inverse)) * away, axis=1)
 
 
 def score(name: str, logits: jax.Array, logs: jax.Array) -> jax.Array:

@@ -77,8 +77,8 @@ def of_run(run: Run, precision: str | None = None) -> Program:
             logits: Any = assembly.model.apply(variables, inputs)
             p = metrics.probabilities(logits, assembly.multilabel)
             return {"logits": logits, "probabilities": p}
-        features, logits = embedding.before_logits(assembly, variables, inputs, views)
-        return {"logits": logits, **judging.judge(judge, logits, features)}
+        logits, features, middle = embedding.inside(assembly, variables, inputs, views)
+        return {"logits": logits, **judging.judge(judge, logits, features, middle)}
 
     info = run.data_info
     left_out = (judging.NO_RAPS,) if judge is not None and judge.made.method != "lac" else ()

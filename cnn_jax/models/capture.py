@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cnn_jax.layers import Dense
+from cnn_jax.layers import Conv, Dense
 
 
 def outputs(model: nn.Module, variables: Any, x: jax.Array) -> dict[str, jax.Array]:
@@ -33,11 +33,13 @@ def outputs(model: nn.Module, variables: Any, x: jax.Array) -> dict[str, jax.Arr
     return found
 
 
-def before_logits(model: Any, variables: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns (what the last dense layer takes, [n, channels]; the logits that it computes of it).
+def inside(model: Any, variables: Any, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns (logits, features before them, the output of the middle convolution).
 
-    Where no dense layer computes the logits, as in a network that ends with a convolution, the
-    first are the features of the backbone, a map maybe.
+    The features are what the dense layer takes that computes the logits, [n, channels]. Where there
+    is no such layer, as in a network that ends with a convolution, they are the features of the
+    backbone, a map maybe. Of m convolutions the (m + 1) // 2-th one is in the middle, in the order
+    in which they end; where there is none, its output has no channels, [n, 0].
 
     Args:
         model: as in `outputs`.
@@ -45,18 +47,24 @@ def before_logits(model: Any, variables: Any, x: jax.Array) -> tuple[jax.Array, 
         x: preprocessed images.
     """
     seen: list[tuple[jax.Array, int]] = []
+    maps: list[jax.Array] = []
 
     def intercept(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        result = call(*args, **kwargs)
         if context.method_name == "__call__" and isinstance(context.module, Dense | nn.Dense):
             given = args[0] if args else next(iter(kwargs.values()))
             seen.append((given, context.module.features))
-        return call(*args, **kwargs)
+        if context.method_name == "__call__" and isinstance(context.module, Conv | nn.Conv):
+            maps.append(result)
+        return result
 
     with nn.intercept_methods(intercept):
         features = model.apply(variables, x, method=model.forward_features)
         logits = model.apply(variables, features, method=model.forward_head)
     last = [given for given, outputs in seen if outputs == logits.shape[-1] and given.ndim == 2]
-    return (last[-1] if last else features), logits
+    maps = [each for each in maps if each.ndim == 4]
+    middle = maps[(len(maps) - 1) // 2] if maps else jnp.zeros((len(x), 0))
+    return logits, (last[-1] if last else features), middle
 
 
 def called_once(model: nn.Module, variables: Any, x: Any) -> dict[str, tuple[int, ...]]:

@@ -171,7 +171,8 @@ def _is_trust(value: Any) -> bool:
         "counts": _each(_count),
     }
     gate = {
-        "gate": lambda value: value in ("neighbours", "energy"),
+        "gate": lambda value: value in ("neighbours", "energy", "middle", "together"),
+        "spread": _named(_ends),
         "false_alarms": is_number,
         "neighbours": _count,
     }

@@ -12,8 +12,9 @@ from cnn_jax.errors import RunError, UsageError, UserError
 from cnn_jax.evaluation import embedding
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.trust import outputs, roles, strangers
-from cnn_jax.trust.outputs import Outputs
+from cnn_jax.trust.outputs import Outputs, Seen
 from cnn_jax.trust.planted import planted
+from cnn_jax.trust.strangers import Bank
 from cnn_jax.trust.study import Roles
 
 PLANTED = 100  # images of each strange kind
@@ -31,11 +32,11 @@ class Network:
     def __init__(self, run: Any, views: str):
         self._run, self._views = run, views
         self._mesh = distributed.make_mesh()
-        self._step = embedding.make_step_before_logits(run.assembly, self._mesh, views)
+        self._step = embedding.make_step_inside(run.assembly, self._mesh, views)
 
     def __call__(self, split: Split) -> Outputs:
         """Returns what the network says of the examples of a split."""
-        features, logits = embedding.embed(
+        found = embedding.embed(
             self._step,
             self._mesh,
             self._run.variables,
@@ -43,15 +44,23 @@ class Network:
             batch_size=self._run.experiment.dataset.eval_batch_size,
             resident_limit=0.0,
         )
-        if not np.isfinite(logits).all():
+        said = seen(*found)
+        if not np.isfinite(said.logits).all():
             raise RunError("the network says numbers that are not finite: nothing can be promised")
         return Outputs(
-            outputs.of_all_classes(logits),
-            features,
+            said.logits,
+            said.features,
             np.asarray(split.labels, np.int64),
             list(split.ids),
             None if split.groups is None else list(split.groups),
+            middle=said.middle,
         )
+
+
+def seen(logits: np.ndarray, features: np.ndarray, middle: np.ndarray) -> Seen:
+    """Returns what `embedding.inside` computed of some images."""
+    logits = outputs.of_all_classes(logits)
+    return Seen(logits, features, middle=middle if middle.shape[1] else None)
 
 
 def of_run(run: Any, network: Network, fresh: Split | None, source: str, say: Say) -> Roles:
@@ -182,8 +191,8 @@ def _unknown(run: Any, fresh: Split) -> tuple[Split, tuple[str, ...]]:
 
 def bank(
     run: Any, network: Network, may_lack: bool, say: Say
-) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Returns the features of some training images, or None and why."""
+) -> tuple[Bank | None, tuple[str, ...]]:
+    """Returns the bank of some training images, or None and why."""
     try:
         train = run.data.splits["train"]
     except UserError as error:
@@ -192,7 +201,8 @@ def bank(
         return None, (f"The training images are not at hand ({error}).",)
     order = np.argsort(outputs.hashes(train.ids), kind="stable")[: strangers.MOST]
     say(f"the features of {len(order):,} training images, to tell strange ones by")
-    return network(splits.take(train, np.sort(order))).features, ()
+    known = network(splits.take(train, np.sort(order)))
+    return Bank.of(known.features, known.middle), ()
 
 
 def reporting(run: Any, given: Roles, fresh: Split | None, most: int) -> Split:
@@ -214,15 +224,14 @@ def reporting(run: Any, given: Roles, fresh: Split | None, most: int) -> Split:
     return splits.take(source, np.sort(there[order]))
 
 
-def strange(network: Network, ordinary: Split) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Returns {kind: (logits, features)} of strange images made of ordinary ones."""
+def strange(network: Network, ordinary: Split) -> dict[str, Seen]:
+    """Returns {kind: what the network computes of strange images made of ordinary ones}."""
     kinds = planted(np.asarray(ordinary.images))
     images = np.concatenate(list(kinds.values()))
     labels = np.zeros(len(images), np.int32)
     said = network(Split(images, labels, [str(i) for i in range(len(images))]))
     found, start = {}, 0
     for name, some in kinds.items():
-        part = slice(start, start + len(some))
-        found[name] = said.logits[part], said.features[part]
+        found[name] = said.take(np.arange(start, start + len(some)))
         start += len(some)
     return found

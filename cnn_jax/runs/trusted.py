@@ -116,6 +116,10 @@ def _arrays(directory: RunDirectory, record: Mapping[str, Any]) -> dict[str, np.
     except (OSError, ValueError, zipfile.BadZipFile):
         return None
     bank, held = arrays.get("bank", np.zeros((0, 0))), arrays.get("held_out", np.zeros(0))
+    mean, inverse = arrays.get("mean", np.zeros(0)), arrays.get("inverse", np.zeros((0, 0)))
     least = record["strangers"]["neighbours"]
-    right = bank.ndim == 2 and held.ndim == 1 and least <= len(bank)
-    return arrays if right and {bank.dtype.kind, held.dtype.kind} == {"f"} else None
+    right = bank.ndim == 2 and held.ndim == mean.ndim == 1 and least <= len(bank)
+    right = (
+        right and inverse.shape == mean.shape * 2 and ("mean" in arrays) == ("inverse" in arrays)
+    )
+    return arrays if right and {each.dtype.kind for each in arrays.values()} <= {"f"} else None

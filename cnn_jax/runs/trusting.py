@@ -19,11 +19,11 @@ from cnn_jax.trust import (
     calibration,
     comparisons,
     corruptions,
-    outputs,
     reliability,
     study,
     verdicts,
 )
+from cnn_jax.trust.outputs import Seen
 
 _CORRUPTED = 1000  # reporting images that are corrupted
 _FILES = {"path", "shift", "new", "members", "costs"}  # settings that are values in Python
@@ -96,7 +96,7 @@ def trust(
     network = trust_images.Network(run, views)
     given = trust_images.of_run(run, network, fresh, source, say)
     bank, notes = trust_images.bank(run, network, fresh is not None, say)
-    strange: Mapping[str, tuple[np.ndarray, np.ndarray]] = {}
+    strange: Mapping[str, Seen] = {}
     if bank is not None:
         some = trust_images.reporting(run, given, fresh, trust_images.PLANTED)
         strange = trust_images.strange(network, some)
@@ -126,9 +126,7 @@ def trust(
         if more.new is not None:
             labels = np.zeros(len(more.new), np.int32)
             new = network(Split(more.new, labels, [str(i) for i in range(len(labels))]))
-            record["new"] = comparisons.compared(
-                found.judge, given.report, new.logits, new.features
-            )
+            record["new"] = comparisons.compared(found.judge, given.report, new)
             said.append(comparisons.drift_sentence(record["new"]))
         if more.members:
             members = {"this": given}
@@ -203,10 +201,9 @@ def predict(run: Any, images: Images, found: Trusted) -> Predictions:
 
     def forward(variables: Any, given: Any) -> Any:
         inputs = run.preprocess(given)
-        return embedding.before_logits(run.assembly, variables, inputs, found.views)
+        return embedding.inside(run.assembly, variables, inputs, found.views)
 
-    features, logits = run.map(("trust", found.views), forward, images)
-    said = found.judge(outputs.of_all_classes(logits), features)
+    said = found.judge(trust_images.seen(*run.map(("trust", found.views), forward, images)))
     names = run.class_names
     return Predictions(
         tuple(names[i] for i in said.labels),
@@ -270,7 +267,7 @@ def why_not_calibrated(run: Any, views: str) -> str | None:
     if known is None:
         return None
     if known.views != views:
-        return f"trust.json is of other views: --views={known.views}"
+        return f"trust.json is of the views {known.views}, not of {views}"
     if known.judge.scaling.kind != "temperature":
         return "trust.json scales each class by itself, which can change an answer"
     return None

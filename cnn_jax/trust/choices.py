@@ -6,13 +6,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from cnn_jax.trust import scores, selective, strangers
-from cnn_jax.trust.outputs import Outputs, hashes
+from cnn_jax.trust.outputs import Outputs, Seen, hashes
 from cnn_jax.trust.verdicts import Judge
 
 
-def gate(
-    judge: Judge, held: Outputs, planted: Mapping[str, tuple[np.ndarray, np.ndarray]]
-) -> tuple[Judge, Outputs]:
+def gate(judge: Judge, held: Outputs, planted: Mapping[str, Seen]) -> tuple[Judge, Outputs]:
     """Returns the judge with the gate that notices planted images best, and what it compares with.
 
     Half of the tuning images, by a hash, choose between the gates; the others make the p-values, so
@@ -26,20 +24,30 @@ def gate(
     least = strangers.least_images(judge.false_alarms) if judge.false_alarms else 0
     if planted and half.any() and len(rest) >= least:
         known, held = held.take(np.flatnonzero(half)), rest
+        judge = dataclasses.replace(judge, spread=_spread(judge.parts(known)))
         areas = {}
-        for name in ("neighbours", "energy"):
+        for name in ("together", *judge.spread):
             tried = dataclasses.replace(judge, gate=name)
-            usual = tried.strangeness(known.logits, known.features)
+            usual = tried.strangeness(known)
             areas[name] = np.mean(
                 [
-                    strangers.detection(usual, tried.strangeness(*strange), 0.05)[0]
+                    strangers.detection(usual, tried.strangeness(strange), 0.05)[0]
                     for strange in planted.values()
                 ]
             )
         best = max(areas, key=lambda name: areas[name])
         judge = dataclasses.replace(judge, gate=best)
-    found = np.sort(judge.strangeness(held.logits, held.features))
+    found = np.sort(judge.strangeness(held))
     return dataclasses.replace(judge, held_out=found), held
+
+
+def _spread(parts: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
+    """Returns {part: (median, how much larger the 95 % quantile is, at least a little)}."""
+    found = {}
+    for name, values in parts.items():
+        middle, high = np.quantile(values, (0.5, 0.95))
+        found[name] = float(middle), float(max(high - middle, 1e-9 * max(1.0, abs(middle))))
+    return found
 
 
 def score(judge: Judge, tune: Outputs) -> tuple[str, str]:

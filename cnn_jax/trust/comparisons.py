@@ -10,7 +10,7 @@ import numpy as np
 from cnn_jax import text
 from cnn_jax.options import Trust
 from cnn_jax.trust import calibration, drift, ensembles, reliability, scores, study
-from cnn_jax.trust.outputs import Outputs
+from cnn_jax.trust.outputs import Outputs, Seen
 from cnn_jax.trust.sentences import percent
 from cnn_jax.trust.study import Roles
 from cnn_jax.trust.verdicts import Judge
@@ -27,7 +27,7 @@ def shifted(judge: Judge, outputs: Outputs, name: str, strength: int = 0) -> dic
         name: of the shift.
         strength: of a corruption; 0: it has none.
     """
-    said = judge(outputs.logits, outputs.features)
+    said = judge(outputs)
     right = said.labels == outputs.labels
     surest = said.probabilities.max(axis=1)
     answers = said.answers
@@ -70,43 +70,40 @@ def shift_sentence(rows: Sequence[Mapping[str, Any]], most: float) -> str:
     )
 
 
-def compared(
-    judge: Judge, old: Outputs, logits: np.ndarray, features: np.ndarray
-) -> dict[str, Any]:
+def compared(judge: Judge, old: Outputs, new: Seen) -> dict[str, Any]:
     """Returns whether new images look like old ones, and the accuracy to be expected of them.
 
     Args:
         judge: of the network.
         old: the reporting images, which nobody has used.
-        logits: float64 [n, classes] of new images.
-        features: float [n, channels] of them.
+        new: the new images.
     """
     known = old.one_a_group()
     values = []
     parts = drift.components(
-        np.asarray(known.features, np.float64), np.asarray(features, np.float64)
+        np.asarray(known.features, np.float64), np.asarray(new.features, np.float64)
     )
-    for z, f, columns in zip(
-        (known.logits, logits), (known.features, features), parts, strict=True
-    ):
+    for seen, columns in zip((known, new), parts, strict=True):
+        z = seen.logits
         logs = judge.scaling(z)
         found = {
             "largest probability": scores.max_probability(z, logs),
             "energy": scores.energy(z, logs),
         }
         if judge.bank is not None:
-            found["distance to training images"] = judge.bank.distances(f)
+            found["distance to training images"] = judge.bank.distances(seen.features)
+            found["strangeness"] = judge.strangeness(seen)
         values.append(found | columns)
     tests = drift.compare(*values)
-    before, now = (scores.negative_entropy(z, judge.scaling(z)) for z in (known.logits, logits))
+    before, now = (scores.negative_entropy(z, judge.scaling(z)) for z in (known.logits, new.logits))
     right = known.logits.argmax(axis=1) == known.labels
     return {
-        "images": len(logits),
+        "images": len(new),
         "tests": {name: dataclasses.asdict(test) for name, test in tests.items()},
         "accuracy_before": float(right.mean()),
         "expected_accuracy": drift.expected_accuracy(before, right, now),
-        "answered": float(judge(logits, features).answers.mean()),
-        "strange": float((judge.p_values(logits, features) <= judge.false_alarms).mean()),
+        "answered": float(judge(new).answers.mean()),
+        "strange": float((judge.p_values(new) <= judge.false_alarms).mean()),
     }
 
 

@@ -10,25 +10,40 @@ from cnn_jax.evaluation import intervals
 
 
 @dataclasses.dataclass(frozen=True)
-class Outputs:
-    """What a network said of some images, and what they are.
+class Seen:
+    """What a network computes of some images.
 
     Attributes:
         logits: float64 [n, classes], finite.
         features: float32 [n, channels], what the layer takes that computes the logits.
+        middle: float32 [n, channels], the output of its middle convolution, averaged over height
+            and width; None: it has no convolution.
+    """
+
+    logits: np.ndarray
+    features: np.ndarray
+    middle: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs(Seen):
+    """What a network computes of some images, and what they are.
+
+    Attributes:
+        logits: as those of `Seen`.
+        features: likewise.
+        middle: likewise.
         labels: int [n].
         ids: n names.
         groups: n names of what belongs together, a patient say; None: each image by itself.
     """
 
-    logits: np.ndarray
-    features: np.ndarray
     labels: np.ndarray
     ids: Sequence[str]
     groups: Sequence[str] | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     def take(self, indices: np.ndarray) -> "Outputs":
         """Returns those at the indices."""
@@ -38,6 +53,7 @@ class Outputs:
             self.labels[indices],
             [self.ids[int(i)] for i in indices],
             None if self.groups is None else [self.groups[int(i)] for i in indices],
+            middle=None if self.middle is None else self.middle[indices],
         )
 
     def is_of(self, other: "Outputs") -> bool:

@@ -17,6 +17,8 @@ _SCORES = {
 _GATES = {
     "neighbours": "the distance to their nearest neighbours among these",
     "energy": "the energy of the logits",
+    "middle": "what the middle convolution says",
+    "together": "energy, nearest neighbours among these and middle convolution, together",
 }
 _MOST_NAMED = 5
 

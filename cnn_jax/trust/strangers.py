@@ -1,9 +1,12 @@
 """Strangers: how unlike the training images an image is, with the false alarms held.
 
-The distance to the k-th nearest of some training images, in pooled features of length one (deep
-nearest neighbours, Sun et al. 2022, arXiv:2204.06507), becomes a p-value by images that the network
-has not seen: the share of them that are as strange. Of ordinary images at most 1 % then have a
-p-value of 1 % or less, on average over those images (conformal p-values, Bates et al. 2023,
+Three numbers say so: the energy of the logits (Liu et al. 2020, arXiv:2010.03759); the distance to
+the k-th nearest of some training images, in features of length one (deep nearest neighbours, Sun et
+al. 2022, arXiv:2204.06507); and the distance of Mahalanobis to the training images in the output of
+the middle convolution (Lee et al. 2018, arXiv:1807.03888), for what the last layer keeps tells the
+classes apart, and drops much of what else an image is. They become a p-value by images that the
+network has not seen: the share of them that are as strange. Of ordinary images at most 1 % then
+have a p-value of 1 % or less, on average over those images (conformal p-values, Bates et al. 2023,
 arXiv:2104.08279). What share of strange images is noticed nobody can promise.
 """
 
@@ -11,7 +14,7 @@ import dataclasses
 
 import numpy as np
 
-MOST = 2000  # training images that are kept, the first ones by the hash of their ids
+MOST = 1000  # training images that are kept, the first ones by the hash of their ids
 _NEIGHBOURS = 50
 _SHARE = 0.02  # of the images kept, at most
 _CHUNK = 2048
@@ -24,19 +27,50 @@ class Bank:
     Attributes:
         features: float16 [m, channels], of length one.
         neighbours: k, which of the nearest counts.
+        middle: (mean float32 [c], inverse of the covariance float32 [c, c]) of the output of the
+            middle convolution; None: there is none.
     """
 
     features: np.ndarray
     neighbours: int
+    middle: tuple[np.ndarray, np.ndarray] | None = None
 
     @classmethod
-    def of(cls, features: np.ndarray) -> "Bank":
+    def of(cls, features: np.ndarray, middle: np.ndarray | None = None) -> "Bank":
         """Returns the bank of features [m, channels] of training images.
 
-        Half precision moves a distance by less than 0.001.
+        Half precision moves a distance by less than 0.001. The covariance is shrunk as Ledoit and
+        Wolf (2004) do, so that it has an inverse for any number of images.
+
+        Args:
+            features: float [m, channels].
+            middle: float [m, c] of the middle convolution, or None.
         """
+        from sklearn.covariance import ledoit_wolf
+
         k = max(1, min(_NEIGHBOURS, round(_SHARE * len(features))))
-        return cls(unit(features).astype(np.float16), k)
+        known = None
+        if middle is not None and len(middle) > 1:
+            mean = middle.mean(axis=0, dtype=np.float64)
+            covariance, _ = ledoit_wolf(middle - mean, assume_centered=True)
+            if np.isfinite(covariance).all() and np.trace(covariance) > 0:
+                inverse = np.linalg.pinv(covariance, hermitian=True)
+                known = mean.astype(np.float32), inverse.astype(np.float32)
+        return cls(unit(features).astype(np.float16), k, known)
+
+    def surprise(self, middle: np.ndarray) -> np.ndarray:
+        """Returns the squared distance of Mahalanobis of outputs of the middle convolution.
+
+        Args:
+            middle: float [n, c].
+
+        Returns:
+            float64 [n]; about c in the mean for images like those of the bank.
+        """
+        assert self.middle is not None
+        mean, inverse = self.middle
+        away = np.nan_to_num(np.asarray(middle, np.float32)) - mean
+        return np.einsum("ij,ij->i", away @ inverse, away).astype(np.float64)
 
     def distances(self, features: np.ndarray) -> np.ndarray:
         """Returns the distance to the k-th nearest, float64 [n], within 0..2.

@@ -21,7 +21,7 @@ from cnn_jax.trust import (
     verdicts,
 )
 from cnn_jax.trust.certificate import Certificate
-from cnn_jax.trust.outputs import Outputs
+from cnn_jax.trust.outputs import Outputs, Seen
 from cnn_jax.trust.strangers import Bank
 from cnn_jax.trust.verdicts import Judge
 
@@ -51,23 +51,23 @@ class Roles:
 
 def study(
     given: Roles,
-    bank_features: np.ndarray | None,
+    bank: Bank | None,
     options: Trust,
     class_names: Sequence[str],
     *,
     costs: np.ndarray | None = None,
-    planted: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    planted: Mapping[str, Seen] | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Fits, certifies and reports.
 
     Args:
         given: the images.
-        bank_features: float [m, channels] of training images; None: strangers are not judged.
+        bank: features of training images; None: strangers are not judged.
         options: what is asked for.
         class_names: the names of the classes.
         costs: float [classes, classes], what saying the second for the first costs; None: every
             error costs 1.
-        planted: {kind: (logits, features)} of images that are strange on purpose.
+        planted: {kind: what the network computes of images that are strange on purpose}.
 
     Returns:
         (trust.json without the network's own lines, the arrays of trust.npz).
@@ -75,7 +75,6 @@ def study(
     tune, certify, report = given.tune, given.certify.one_a_group(), given.report
     level = (1 - options.confidence) / given.chosen_among
     scaling = calibration.fit(tune.logits, tune.labels, tune.numbers)
-    bank = None if bank_features is None else Bank.of(bank_features)
     made = _sets(certify, scaling, options)
     draft = Judge(
         scaling,
@@ -83,6 +82,7 @@ def study(
         np.full(len(class_names), -math.inf),
         made,
         "neighbours",
+        {},
         bank,
         np.zeros(0),
         options.false_alarms,
@@ -92,7 +92,7 @@ def study(
     draft = dataclasses.replace(draft, score=score)
     claims, found = _claims(draft, tune, certify, options, level, costs)
     judge = dataclasses.replace(draft, thresholds=found)
-    said = judge(report.logits, report.features)
+    said = judge(report)
     wrong = said.labels != report.labels
     logs = scaling(report.logits)
     plain = calibration.log_softmax(report.logits)
@@ -135,6 +135,8 @@ def study(
     arrays: dict[str, np.ndarray] = {}
     if bank is not None:
         arrays = {"bank": bank.features, "held_out": judge.held_out}
+        if bank.middle is not None:
+            arrays |= dict(zip(("mean", "inverse"), bank.middle, strict=True))
     return record, arrays
 
 
@@ -152,7 +154,7 @@ def _sets(certify: Outputs, scaling: calibration.Scaling, options: Trust) -> set
 
 def _graded(judge: Judge, outputs: Outputs) -> tuple[np.ndarray, np.ndarray]:
     """Returns (scores, minus infinity for strange images; predicted classes)."""
-    said = judge(outputs.logits, outputs.features)
+    said = judge(outputs)
     strange = said.p_values <= judge.false_alarms
     return np.where(strange, -np.inf, said.scores), said.labels
 
@@ -258,13 +260,14 @@ def _strangers(
     said: verdicts.Verdicts,
     held: Outputs,
     options: Trust,
-    planted: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    planted: Mapping[str, Seen],
 ) -> dict[str, Any]:
     """Returns what is known of how strange images are noticed."""
     needed = strangers.least_images(options.false_alarms) if options.false_alarms else 0
     found: dict[str, Any] = {
         "false_alarms": options.false_alarms,
         "gate": judge.gate,
+        "spread": dict(judge.spread),
         "neighbours": 0 if judge.bank is None else judge.bank.neighbours,
         "kept": 0 if judge.bank is None else len(judge.bank.features),
         "images": len(held),
@@ -274,7 +277,7 @@ def _strangers(
     }
     if judge.bank is None:
         return found
-    p_values = {name: judge.p_values(*strange) for name, strange in planted.items()}
+    p_values = {name: judge.p_values(strange) for name, strange in planted.items()}
     found["planted"] = measured.noticed(p_values, options.false_alarms)
     edges = np.linspace(0, 1, 21)
     found["histogram"] = {

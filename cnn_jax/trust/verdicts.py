@@ -1,13 +1,14 @@
 """Verdicts: what a network with a certificate says of new images, or why it says nothing."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from cnn_jax.trust import scores, sets, strangers
 from cnn_jax.trust.calibration import Scaling
+from cnn_jax.trust.outputs import Seen
 from cnn_jax.trust.sets import Sets
 from cnn_jax.trust.strangers import Bank
 
@@ -46,7 +47,8 @@ class Judge:
         score: the name of the score.
         thresholds: float64 [classes], for each predicted class; infinite: nothing was certified.
         made: how sets are made.
-        gate: what is strange: "neighbours", far from the training images, or "energy".
+        gate: what is strange: one of `parts`, or "together", all of them.
+        spread: {part: (median, how much larger the 95 % quantile is)} of ordinary images.
         bank: features of training images; None: strangers are not judged.
         held_out: float64 [m], how strange the images to compare with are, sorted.
         false_alarms: the p-value from which down an image counts as strange.
@@ -57,41 +59,47 @@ class Judge:
     thresholds: np.ndarray
     made: Sets
     gate: str
+    spread: Mapping[str, tuple[float, float]]
     bank: Bank | None
     held_out: np.ndarray
     false_alarms: float
 
-    def strangeness(self, logits: np.ndarray, features: np.ndarray) -> np.ndarray:
-        """Returns how unlike the training images some are by the gate, float64 [n]."""
-        if self.gate == "energy":
-            return -scores.energy(logits, logits)
+    def parts(self, seen: Seen) -> dict[str, np.ndarray]:
+        """Returns {name: float64 [n]}, what is known of how unlike the training images some are."""
         assert self.bank is not None
-        return self.bank.distances(features)
+        found = {"energy": -scores.energy(seen.logits, seen.logits)}
+        found["neighbours"] = self.bank.distances(seen.features)
+        if self.bank.middle is not None and seen.middle is not None:
+            found["middle"] = self.bank.surprise(seen.middle)
+        return found
 
-    def p_values(self, logits: np.ndarray, features: np.ndarray) -> np.ndarray:
-        """Returns the p-values of images; 1 where strangers are not judged.
+    def strangeness(self, seen: Seen) -> np.ndarray:
+        """Returns how unlike the training images some are by the gate, float64 [n].
 
-        Args:
-            logits: float64 [n, classes].
-            features: float [n, channels].
+        Together it is the sum of the squares of what each part is above its median, measured by how
+        far the 95 % quantile of ordinary images is.
         """
+        parts = self.parts(seen)
+        if self.gate != "together":
+            return parts[self.gate]
+        away = [(parts[name] - middle) / reach for name, (middle, reach) in self.spread.items()]
+        return (np.maximum(away, 0) ** 2).sum(axis=0)
+
+    def p_values(self, seen: Seen) -> np.ndarray:
+        """Returns the p-values of images; 1 where strangers are not judged."""
         if self.bank is None or not len(self.held_out):
-            return np.ones(len(features))
-        return strangers.p_values(self.held_out, self.strangeness(logits, features))
+            return np.ones(len(seen))
+        return strangers.p_values(self.held_out, self.strangeness(seen))
 
-    def __call__(self, logits: np.ndarray, features: np.ndarray) -> Verdicts:
-        """Judges images.
-
-        Args:
-            logits: float64 [n, classes].
-            features: float [n, channels].
-        """
+    def __call__(self, seen: Seen) -> Verdicts:
+        """Judges images, of which it is told what the network computed."""
+        logits = seen.logits
         logs = self.scaling(logits)
         p = np.exp(logs)
         labels = logs.argmax(axis=1)
         sure = scores.by_name(self.score)(logits, logs)
         needed = self.thresholds[labels]
-        p_values = self.p_values(logits, features)
+        p_values = self.p_values(seen)
         strange = p_values <= self.false_alarms
         answers = (sure >= needed) & ~strange
         reasons = tuple(
@@ -126,10 +134,14 @@ def of_record(record: dict[str, Any], stored: dict[str, np.ndarray]) -> Judge:
 
     Args:
         record: trust.json.
-        stored: `bank` float16 [m, channels] and `held_out` float64 [n], or {}.
+        stored: `bank` float16 [m, channels] and `held_out` float64 [n], with `mean` float32 [c] and
+            `inverse` float32 [c, c] of the middle convolution, or {}.
     """
     gate = record["strangers"]
-    bank = Bank(stored["bank"], gate["neighbours"]) if "bank" in stored else None
+    bank = None
+    if "bank" in stored:
+        middle = (stored["mean"], stored["inverse"]) if "mean" in stored else None
+        bank = Bank(stored["bank"], gate["neighbours"], middle)
     limits = [np.inf if t is None else t for t in record["thresholds"]]
     return Judge(
         Scaling.from_dict(record["calibration"]["scaling"]),
@@ -137,6 +149,7 @@ def of_record(record: dict[str, Any], stored: dict[str, np.ndarray]) -> Judge:
         np.asarray(limits, np.float64),
         Sets.from_dict(record["sets"]["made"]),
         gate["gate"],
+        {name: (float(a), float(b)) for name, (a, b) in gate["spread"].items()},
         bank,
         stored.get("held_out", np.zeros(0)),
         gate["false_alarms"],

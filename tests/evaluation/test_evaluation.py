@@ -21,7 +21,7 @@ from cnn_jax.data import batches
 from cnn_jax.data.feeding import Feed
 from cnn_jax.errors import UsageError
 from cnn_jax.evaluation import metrics, two_classes
-from cnn_jax.evaluation.embedding import before_logits, embed, make_step
+from cnn_jax.evaluation.embedding import embed, inside, make_step
 from cnn_jax.evaluation.evaluator import Evaluator
 from cnn_jax.models.airbench import AirbenchHead
 from cnn_jax.models.classifier import Classifier
@@ -296,21 +296,23 @@ def test_features_before_the_logits_are_what_the_last_dense_layer_takes():
         model = adapt(module)
         variables = model.init(jax.random.key(1), x)
         assembly: Any = types.SimpleNamespace(model=model)
-        return before_logits(assembly, variables, x), variables
+        return inside(assembly, variables, x), variables
 
-    (features, logits), variables = features_of(Own())
-    assert features.shape == (3, 5)
+    (logits, features, middle), variables = features_of(Own())
+    assert (features.shape, middle.shape) == ((3, 5), (3, 6))
     out = variables["params"]["out"]
     np.testing.assert_allclose(features @ out["kernel"] + out["bias"], logits, atol=1e-6)
-    (features, logits), _ = features_of(Convolutional())
+    (logits, features, middle), _ = features_of(Convolutional())
     np.testing.assert_array_equal(features, logits)
+    np.testing.assert_allclose(middle, logits, atol=1e-6)
 
     class Nothing(nn.Module):
         def __call__(self, x, train=False):
             return x
 
     x = jax.random.normal(jax.random.key(0), (3, 3, 3, 8))
-    (features, logits), variables = features_of(Classifier(Nothing(), AirbenchHead(10)))
+    (logits, features, middle), variables = features_of(Classifier(Nothing(), AirbenchHead(10)))
+    assert middle.shape == (3, 0)
     np.testing.assert_array_equal(features, x.max(axis=(1, 2)))
     kernel = variables["params"]["head"]["logits"]["kernel"]
     np.testing.assert_allclose(features @ kernel / len(kernel), logits, atol=1e-5)

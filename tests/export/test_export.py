@@ -15,6 +15,7 @@ from cnn_jax import files
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.export import checking, exporting, folders, judging, program
 from cnn_jax.trust import calibration, scores, sets, strangers, verdicts
+from cnn_jax.trust.outputs import Seen
 
 # A process in which this package and Flax cannot be imported.
 ALONE = """
@@ -40,30 +41,39 @@ def certified(finished, main, capsys):
 
 def judge(name: str, gate: str) -> verdicts.Judge:
     rng = np.random.default_rng(3)
-    bank = strangers.Bank.of(rng.standard_normal((60, 7)))
-    held = np.sort(rng.uniform(0.6, 1.2, 40)) if gate == "neighbours" else -rng.uniform(0, 4, 40)
+    bank = strangers.Bank.of(rng.standard_normal((60, 7)), rng.standard_normal((60, 5)))
+    held = {
+        "neighbours": rng.uniform(0.6, 1.2, 40),
+        "energy": -rng.uniform(0, 4, 40),
+        "middle": rng.uniform(1, 9, 40),
+        "together": rng.uniform(0, 9, 40),
+    }
     return verdicts.Judge(
         calibration.Scaling("vector", rng.uniform(0.5, 1.5, 4), rng.standard_normal(4)),
         name,
         np.zeros(4),
         sets.Sets("lac", 0.1, np.array([0.7, 0.8, 0.9, np.inf]), True, np.full(4, 9)),
         gate,
+        {"energy": (-3.0, 1.0), "neighbours": (0.8, 0.2), "middle": (4.0, 5.0)},
         bank,
-        held,
+        held[gate],
         0.1,
     )
 
 
 @pytest.mark.parametrize("name", [*scores.names(3), "p_norm_3"])
 def test_a_graph_judges_as_trust_does(name):
-    gate = "energy" if name == "margin" else "neighbours"
+    gates = {"margin": "energy", "gen": "middle", "p_norm_3": "neighbours"}
+    gate = gates.get(name, "together")
     ours = judge(name, gate)
     rng = np.random.default_rng(4)
     logits, features = 3 * rng.standard_normal((200, 4)), rng.standard_normal((200, 7))
-    middle = float(np.median(ours(logits, features).scores))
+    maps = rng.standard_normal((200, 5)).astype(np.float32)
+    given = Seen(logits, features, middle=maps)
+    middle = float(np.median(ours(given).scores))
     ours = dataclasses.replace(ours, thresholds=np.array([middle, np.inf, middle, -1e9]))
-    expected = ours(logits, features)
-    found = judging.judge(ours, jnp.float32(logits), jnp.float32(features))
+    expected = ours(given)
+    found = judging.judge(ours, *map(jnp.float32, (logits, features, maps)))
     assert found["probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)
     assert found["p_values"] == pytest.approx(expected.p_values, abs=1e-6)
     assert (np.asarray(found["answers"]) == expected.answers).all()
@@ -88,8 +98,9 @@ def test_a_network_that_is_sure_of_everything_answers_no_more_than_it_may():
     ours = dataclasses.replace(
         ours, scaling=calibration.Scaling.of_temperature(1, 4), thresholds=np.full(4, 1 - 2e-9)
     )
-    expected = ours(logits, np.zeros((3, 7))).answers
-    found = judging.judge(ours, jnp.float32(logits), jnp.zeros((3, 7)))["answers"]
+    expected = ours(Seen(logits, np.zeros((3, 7)))).answers
+    nothing = jnp.zeros((3, 7)), jnp.zeros((3, 0))
+    found = judging.judge(ours, jnp.float32(logits), *nothing)["answers"]
     assert found.tolist() == expected.tolist() == [False, False, True]
 
 

@@ -92,7 +92,7 @@ def test_shift_new_images_and_members_are_compared(
     assert [row["strength"] for row in record["shift"]] == [0, 1, 2, 3, 4, 5]
     assert "Over the views mirror, the error goes from" in said
     assert main("evaluate", f"--workdir={finished}") == 0
-    assert "calibrated no: trust.json is of other views: --views=mirror" in capsys.readouterr().out
+    assert "calibrated no: trust.json is of the views mirror, not of one" in capsys.readouterr().out
     one, mirror = record["views"]
     plain = cnn_jax.load(finished).trust(max_error=0.3)
     assert one["nll"] == plain.record["calibration"]["after"]["nll"]

@@ -57,7 +57,7 @@ def judge():
 def test_shift_shows_where_the_promise_breaks(judge):
     usual, worse = made(1500, 3), made(1500, 9)
     swapped = np.where(np.arange(1500) % 3 == 0, (worse.labels + 1) % 3, worse.labels)
-    worse = worse.__class__(worse.logits, worse.features, swapped, worse.ids)
+    worse = dataclasses.replace(worse, labels=swapped)
     rows = [
         comparisons.shifted(judge, usual, "none"),
         comparisons.shifted(judge, worse, "labels", 2),
@@ -71,12 +71,13 @@ def test_shift_shows_where_the_promise_breaks(judge):
 
 def test_a_batch_is_told_from_those_of_before_or_not(judge):
     old, like = made(1500, 3), made(700, 11)
-    same = comparisons.compared(judge, old, like.logits, like.features)
+    same = comparisons.compared(judge, old, like)
     assert not any(test["rejects"] for test in same["tests"].values())
     truth = (like.logits.argmax(axis=1) == like.labels).mean()
     assert same["expected_accuracy"] == pytest.approx(truth, abs=0.05)
     assert "No difference is found between the" in comparisons.drift_sentence(same)
-    other = comparisons.compared(judge, old, like.logits / 5, like.features + 2)
+    changed = dataclasses.replace(like, logits=like.logits / 5, features=like.features + 2)
+    other = comparisons.compared(judge, old, changed)
     assert other["tests"]["largest probability"]["rejects"]
     assert other["expected_accuracy"] < same["expected_accuracy"] - 0.1
     assert "largest probability" in comparisons.drift_sentence(other)

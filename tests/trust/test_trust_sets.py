@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import scipy.stats
+from sklearn.covariance import LedoitWolf
 
 from cnn_jax.trust import calibration, drift, ensembles, outputs, sets, strangers
 from tests.trust import simulated
@@ -104,6 +105,17 @@ def test_distances_are_those_to_the_kth_neighbour_on_the_sphere():
     assert bank.distances(new) == pytest.approx(np.sort(every, axis=1)[:, 5], abs=2e-3)
     blank = bank.distances(np.zeros((2, 8)))  # has no direction
     assert blank == pytest.approx([math.sqrt(2)] * 2)
+
+
+def test_the_distance_of_mahalanobis_is_that_of_scikit_learn():
+    random = np.random.default_rng(5)
+    known = random.normal(size=(200, 6)) @ random.normal(size=(6, 6)) + 3
+    new = random.normal(size=(50, 6)) * 4
+    bank = strangers.Bank.of(known, known)
+    assert bank.surprise(new) == pytest.approx(LedoitWolf().fit(known).mahalanobis(new), rel=1e-3)
+    few = random.normal(size=(5, 40))  # fewer images than channels
+    assert np.isfinite(strangers.Bank.of(few, few).surprise(few * 9)).all()
+    assert strangers.Bank.of(few, np.ones((5, 3))).middle is None  # says nothing
 
 
 def test_strange_features_are_noticed_and_false_alarms_are_held():

@@ -1,5 +1,6 @@
 """What is made of a network's outputs: roles, record, verdicts, sentences, from arrays alone."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -10,7 +11,8 @@ from cnn_jax.errors import UsageError
 from cnn_jax.options import Trust
 from cnn_jax.runs import shapes
 from cnn_jax.trust import costs, planted, roles, sentences, study, verdicts
-from cnn_jax.trust.outputs import Outputs
+from cnn_jax.trust.outputs import Outputs, Seen
+from cnn_jax.trust.strangers import Bank
 
 CLASSES = ("cat", "dog", "frog")
 
@@ -28,14 +30,23 @@ def made(n: int, seed: int, scale: float = 2.0, groups: int | None = None) -> Ou
         labels,
         [f"{seed} {i}" for i in range(n)],
         None if groups is None else [f"patient {i % groups}" for i in range(n)],
+        middle=random.normal(size=(n, 4)).astype(np.float32) * (1, 2, 3, 4) + 7,
     )
+
+
+TRAINED = made(500, 4)
+BANK = Bank.of(TRAINED.features, TRAINED.middle)
 
 
 def found(options: Trust, chosen: int = 1, n: int = 1500, **more: Any):
     given = study.Roles(made(n, 1), made(2 * n, 2), made(n, 3), "made images", chosen)
-    bank = made(500, 4).features
-    strange = {"far": (15 * np.eye(3)[np.arange(50) % 3] + 9, -bank[:50])}
-    return study.study(given, bank, options, CLASSES, planted=strange, **more)
+    far = dataclasses.replace(
+        TRAINED.take(np.arange(50)),
+        logits=15 * np.eye(3)[np.arange(50) % 3] + 9,
+        features=-TRAINED.features[:50],
+    )
+    strange = {"far": far}
+    return study.study(given, BANK, options, CLASSES, planted=strange, **more)
 
 
 def whole(record: dict[str, Any]) -> dict[str, Any]:
@@ -67,7 +78,7 @@ def test_a_record_says_what_it_measured_and_goes_through_json(usual):
     assert "far 100 %" in said
     judge = verdicts.of_record(read, arrays)
     report = made(1500, 3)
-    verdict = judge(report.logits, report.features)
+    verdict = judge(report)
     assert int(verdict.answers.sum()) == record["report"]["answered"]
     right = verdict.sets[np.arange(1500), report.labels].mean()
     assert right == pytest.approx(record["sets"]["measured"]["coverage"])
@@ -78,7 +89,7 @@ def test_a_verdict_says_why_there_is_no_answer(usual):
     judge = verdicts.of_record(whole(record), arrays)
     logits = np.array([[90.0, 0, 0], [0.1, 0, 0], [90.0, 0, 0]])
     features = np.array([[8.0, 5, 5], [8, 5, 5], [-8, -5, -5]])
-    said = judge(logits, features)
+    said = judge(Seen(logits, features, middle=np.full((3, 4), 7.0)))
     assert said.answers.tolist() == [True, False, False]
     assert said.reasons[0] == ""
     assert said.reasons[1].startswith("not sure enough: 0.")
@@ -101,22 +112,36 @@ def test_what_cannot_be_promised_is_refused_with_what_can_and_what_is_needed():
     assert "needs at least 2,995 answers without an error" in said
     assert "Provable now:" in said
     judge = verdicts.of_record(whole(record), {})
-    verdict = judge(np.array([[9.0, 0, 0]]), np.zeros((1, 3)))
+    verdict = judge(Seen(np.array([[9.0, 0, 0]]), np.zeros((1, 3))))
     assert verdict.reasons == ("nothing could be promised",)
 
 
-def test_the_gate_is_the_one_that_notices_planted_images():
+def test_the_gate_notices_what_is_planted_in_any_part_and_holds_its_false_alarms():
     given = study.Roles(made(1500, 1), made(1500, 2), made(1500, 3), "made images")
-    bank = made(500, 4).features
-    tiny = {"tiny logits": (np.full((50, 3), -30.0), made(50, 8).features)}
-    for strange, gate in ((tiny, "energy"), ({"far": (made(50, 8).logits, -bank[:50])}, None)):
-        record, arrays = study.study(given, bank, Trust(), CLASSES, planted=strange)
-        assert record["strangers"]["gate"] == (gate or "neighbours")
-        kind = next(iter(strange))
-        assert record["strangers"]["planted"][kind]["noticed"] == 1
+    usual = made(50, 8)
+    kinds = {
+        "tiny logits": dataclasses.replace(usual, logits=np.full((50, 3), -30.0)),
+        "far": dataclasses.replace(usual, features=-usual.features),
+        "odd": dataclasses.replace(usual, middle=np.full((50, 4), -20.0)),
+    }
+    for planted_, gate in ((kinds, "together"), ({"usual": made(400, 9)}, None)):
+        record, arrays = study.study(given, BANK, Trust(), CLASSES, planted=planted_)
+        assert gate in (None, record["strangers"]["gate"])
+        noticed = {name: p["noticed"] for name, p in record["strangers"]["planted"].items()}
+        assert noticed == dict.fromkeys(kinds, 1) if gate else noticed["usual"] < 0.04
         assert 700 < len(arrays["held_out"]) == record["strangers"]["images"] < 800
-        alarms = record["report"]["strange"] / 1500
-        assert alarms < 0.025
+        assert record["report"]["strange"] / 1500 < 0.025
+
+
+def test_without_a_convolution_the_gate_has_two_parts():
+    parts = [dataclasses.replace(made(1500, seed), middle=None) for seed in (1, 2, 3)]
+    strange = {"tiny": dataclasses.replace(made(50, 8), logits=np.full((50, 3), -30.0))}
+    bank = Bank.of(TRAINED.features)
+    given = study.Roles(parts[0], parts[1], parts[2], "made images")
+    record, arrays = study.study(given, bank, Trust(), CLASSES, planted=strange)
+    assert set(record["strangers"]["spread"]) == {"energy", "neighbours"}
+    assert set(arrays) == {"bank", "held_out"}
+    assert record["strangers"]["planted"]["tiny"]["noticed"] == 1
 
 
 def test_each_class_has_a_promise_of_its_own():
