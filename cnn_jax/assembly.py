@@ -180,6 +180,8 @@ def make_preprocess(
 ) -> Preprocess:
     """Returns a function that scales stored images, and augments them where a key is given."""
     dtype = jnp.dtype(precision)
+    if info.streamed:  # parts were cut out where the images were decoded
+        dataset = dataclasses.replace(dataset, random_crop=None)
     unit = 255 if info.dtype == "uint8" else 1
 
     def preprocess(

@@ -205,6 +205,21 @@ class Dataset:
     follow_links: bool = setting(
         True, "whether links may lead out of the folder of images", resumable=True
     )
+    streaming: Literal["auto", "true", "false"] = setting(
+        "auto",
+        "true: training images of a folder, a table or TFDS are decoded while they are trained on, "
+        "by processes of their own, and random_crop cuts parts out of them as they are stored; "
+        "false: all are decoded to the disk beforehand; auto: streamed where decoded images exceed "
+        "the memory or the free disk",
+        before="false",
+    )
+    workers: int | None = setting(
+        None,
+        "processes that decode streamed training images; none: one for each core; 0: threads",
+        minimum=0,
+        maximum=512,
+        resumable=True,
+    )
     verify: Literal["full", "quick"] = setting(
         "full",
         "how decoded images in the cache are checked at each start: full: all are read; quick: "

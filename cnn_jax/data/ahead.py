@@ -3,8 +3,10 @@
 import contextlib
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
+
+_SECONDS = 60  # that are waited for an item that nobody takes any more
 
 
 def ahead(items: Iterator[Any], depth: int = 2) -> Iterator[Any]:
@@ -28,8 +30,12 @@ def ahead(items: Iterator[Any], depth: int = 2) -> Iterator[Any]:
             put(end)
         except BaseException as error:
             put(error)
+        finally:
+            if isinstance(items, Generator):
+                items.close()  # where it was made, with what it holds open
 
-    threading.Thread(target=produce, daemon=True).start()
+    thread = threading.Thread(target=produce, daemon=True)
+    thread.start()
     try:
         while (item := buffer.get()) is not end:
             if isinstance(item, BaseException):
@@ -37,3 +43,4 @@ def ahead(items: Iterator[Any], depth: int = 2) -> Iterator[Any]:
             yield item
     finally:
         stop.set()
+        thread.join(_SECONDS)  # what it holds open is closed before the program may end

@@ -18,13 +18,13 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from absl import logging
 
 from cnn_jax import locks, progress, runtime
 from cnn_jax.data import array_file, images, sums
+from cnn_jax.data.encoded import Encoded
 from cnn_jax.data.images import DECODER, ImageError
 from cnn_jax.data.splits import Split
 from cnn_jax.errors import RunError, plain_reason
@@ -33,29 +33,6 @@ _TASK = 32  # images a thread takes at a time: small ones decode faster than the
 _FORMAT = 2  # raise it by one whenever the same encoded images give other arrays
 _MAKING, _LOCK = ".making-", ".lock"
 _ABANDONED_SECONDS = 24 * 3600
-
-
-@dataclasses.dataclass(frozen=True)
-class Encoded:
-    """A split as it is stored, before decoding.
-
-    Attributes:
-        name: the data set's name, for messages and the directory's name.
-        version: the data set's version, likewise.
-        split: the split's name, likewise.
-        content: whatever tells these files from others of the same name, ready for JSON.
-        num_examples: the number of examples.
-        channels: the channels that images are decoded to, 1 or 3.
-        blocks: yields (ids, labels, encoded images or their paths) of some examples at a time.
-    """
-
-    name: str
-    version: str
-    split: str
-    content: Any
-    num_examples: int
-    channels: int
-    blocks: Callable[[], Iterator[tuple[list[str], list[int], list[bytes] | list[Path]]]]
 
 
 def cores() -> int:
@@ -91,21 +68,7 @@ def open_or_decode(
             are of various sizes and `how` has none; the cache cannot be written.
     """
     how = dataclasses.replace(how, channels=encoded.channels)
-    key = {
-        "format": _FORMAT,
-        "decoder": DECODER,
-        "name": encoded.name,
-        "version": encoded.version,
-        "split": encoded.split,
-        "on_error": on_error,
-        "content": encoded.content,
-        **how.key(),
-    }
-    text = json.dumps(key, sort_keys=True)
-    names = [encoded.name, encoded.version, encoded.split, str(how.size or "stored")]
-    names.append(hashlib.sha256(text.encode()).hexdigest()[:16])
-    label = "-".join(name.replace("/", "_") for name in names if name)
-    path = runtime.cache_dir() / "arrays" / label
+    path, text = _place(encoded, how, on_error)
     decode = functools.partial(images.decode, how=how)
     problem: Exception | None = None
     try:
@@ -130,6 +93,31 @@ def open_or_decode(
         f"cannot keep decoded images in {path}: {array_file.reason(problem)}; "
         "free some space, or set CNN_JAX_CACHE to a directory that can be written"
     ) from problem
+
+
+def has(encoded: Encoded, how: images.Decoding, on_error: str) -> bool:
+    """Returns whether the cache has the arrays of a split; the arguments are as above."""
+    how = dataclasses.replace(how, channels=encoded.channels)
+    return _place(encoded, how, on_error)[0].exists()
+
+
+def _place(encoded: Encoded, how: images.Decoding, on_error: str) -> tuple[Path, str]:
+    """Returns (the directory of a split's arrays, what they depend on)."""
+    key = {
+        "format": _FORMAT,
+        "decoder": DECODER,
+        "name": encoded.name,
+        "version": encoded.version,
+        "split": encoded.split,
+        "on_error": on_error,
+        "content": encoded.content,
+        **how.key(),
+    }
+    text = json.dumps(key, sort_keys=True)
+    names = [encoded.name, encoded.version, encoded.split, str(how.size or "stored")]
+    names.append(hashlib.sha256(text.encode()).hexdigest()[:16])
+    label = "-".join(name.replace("/", "_") for name in names if name)
+    return runtime.cache_dir() / "arrays" / label, text
 
 
 def _make(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 
-from cnn_jax.data import groups, kept, splits
+from cnn_jax.data import groups, kept, splits, streaming
 from cnn_jax.data.splits import Data, DataInfo, Split
 from cnn_jax.errors import RunError, UsageError
 
@@ -165,7 +165,9 @@ def describe(
     """Returns the splits with their description, of every pixel of "train" and "validation"."""
     order = ("train", "validation", "test", "calibration")
     ordered = {split: parts[split] for split in order if split in parts}
-    mean, std = kept.statistics(ordered["train"])
+    train, notes = ordered["train"], list(notes)
+    streamed = streaming.is_streamed(train)
+    mean, std = streaming.statistics(train, notes) if streamed else kept.statistics(train)
     info = DataInfo(
         name=name,
         version=version,
@@ -184,5 +186,6 @@ def describe(
         bit_depth=bit_depth,
         resize=resize,
         multilabel=ordered["train"].labels.ndim == 2,
+        streamed=streamed,
     )
     return Data(info, ordered)

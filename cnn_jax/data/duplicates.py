@@ -13,6 +13,7 @@ from absl import logging
 from cnn_jax import files, text
 from cnn_jax.data import kept
 from cnn_jax.data.splits import Split
+from cnn_jax.data.streamed import Streamed
 from cnn_jax.errors import RunError
 
 _BLOCK = 4096
@@ -84,7 +85,8 @@ def member(name: str, split: Split, index: int) -> Member:
 
 def pairs(split: Split, others: Split) -> list[tuple[str, str]]:
     """Returns (id, id of an equal image among the others) of the examples that have one."""
-    if split.images.shape[1:] != others.images.shape[1:]:
+    streamed = any(isinstance(each.images, Streamed) for each in (split, others))
+    if streamed or split.images.shape[1:] != others.images.shape[1:]:
         return []
     found = []
     for group in find({"these": split, "others": others}):
@@ -135,7 +137,10 @@ def check(
     Raises:
         RunError: one file is in two class folders, byte for byte.
     """
-    groups = find(parts)
+    streamed = [part for part in parts if isinstance(parts[part].images, Streamed)]
+    if streamed:
+        notes.append(f"equal images are not looked for in {', '.join(streamed)}: it is streamed")
+    groups = find({part: split for part, split in parts.items() if part not in streamed})
     contradicting = [group for group in groups if len({member.label for member in group}) > 1]
     if contradicting:
         if root is not None and on_error == "refuse":

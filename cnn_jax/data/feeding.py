@@ -1,5 +1,7 @@
 """Hands batches to a jitted step: of images that wait on the devices, or are read from disk."""
 
+import contextlib
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -7,9 +9,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cnn_jax import distributed
+from cnn_jax.data import loader
 from cnn_jax.data.ahead import ahead
-from cnn_jax.data.batches import Batch, BatchIndices, Picked
+from cnn_jax.data.batches import Batch, BatchIndices, Picked, TrainBatches
 from cnn_jax.data.splits import Split
+from cnn_jax.data.streamed import Bad, Chunks, Streamed
+from cnn_jax.errors import RunError
 
 
 class Feed:
@@ -17,7 +22,7 @@ class Feed:
 
     A split of up to `resident_limit` GiB is put on the devices once, and a batch is `Picked`. A
     larger one is read batch by batch on a thread of its own, ahead of the step; each process reads
-    its own rows of it.
+    its own rows of it. Encoded images of training are decoded by processes, ahead of the step.
 
     Args:
         split: the examples.
@@ -29,7 +34,8 @@ class Feed:
         self._split, self._mesh = split, mesh
         self._sharding = distributed.over_batch(mesh)
         self._resident: Any = None
-        if split.images.nbytes <= resident_limit * 2**30:
+        lazy = isinstance(split.images, Streamed)
+        if not lazy and split.images.nbytes <= resident_limit * 2**30:
             self._resident = distributed.put(
                 (split.images, split.labels), distributed.replicated(mesh)
             )
@@ -39,6 +45,10 @@ class Feed:
 
     def batches(self, indices: Iterable[BatchIndices]) -> Iterator[Batch | Picked]:
         """Yields the batches on the devices, as `fetch` takes them."""
+        images: Any = self._split.images
+        if isinstance(images, Streamed) and isinstance(indices, TrainBatches):
+            yield from ahead(self._decoded(images, indices))
+            return
         if self._resident is None:
             yield from ahead(map(self._read, indices))
             return
@@ -55,3 +65,43 @@ class Feed:
         images[order] = stored[positions[order]]
         host = Batch(images, self._split.labels[positions], batch.weights[own], positions)
         return distributed.put_rows(host, self._mesh, size)
+
+    def _decoded(self, images: Streamed, order: TrainBatches) -> Iterator[Batch]:
+        """Yields the batches of training; of each this process decodes the rows that it needs."""
+        size = order.batch_size
+        own = distributed.rows_of_process(self._mesh, size)
+        rows = np.arange(own.start, own.stop)
+        chunks = Chunks(images.reader, images.index, order, rows)
+        with contextlib.closing(loader.load(chunks, images.workers, images.threads)) as given:
+            for step in itertools.count(order.start):
+                batch = order.at(step)
+                parts = [next(given) for _ in range(chunks.a_batch)]
+                found = np.concatenate([part.images for part in parts])
+                bad = [each for part in parts for each in part.bad]
+                weights = _without(bad, found, batch.weights[own], images)
+                positions = batch.positions[own]
+                host = Batch(found, self._split.labels[positions], weights, positions)
+                yield distributed.put_rows(host, self._mesh, size)
+
+
+def _without(
+    bad: list[Bad], images: np.ndarray, weights: np.ndarray, source: Streamed
+) -> np.ndarray:
+    """Returns weights of rows of a batch in which images that cannot be read do not count.
+
+    Each is replaced by the next one of the rows that can be, so that batch normalisation sees real
+    images.
+
+    Raises:
+        RunError: such are refused, or there is no other.
+    """
+    if not bad:
+        return weights
+    for each in bad:
+        source.complain(each.name, each.reason)
+    at = np.array([each.row for each in bad])
+    sound = np.setdiff1d(np.arange(len(weights)), at)
+    if not len(sound):
+        raise RunError(f"none of {len(weights)} images of a batch can be read; see the warnings")
+    images[at] = images[sound[np.searchsorted(sound, at) % len(sound)]]
+    return np.where(np.isin(np.arange(len(weights)), at), np.float32(0), weights)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 import PIL
 from PIL import Image, ImageFile, features
 
-from cnn_jax.data import encoded_images, fitting, foreign
+from cnn_jax.data import crops, encoded_images, fitting, foreign
 from cnn_jax.data.refused import RefusedError
 from cnn_jax.data.splits import DataInfo
 from cnn_jax.errors import RunError
@@ -37,6 +38,8 @@ _UPRIGHT = {
 _LOADED_FIRST = ("PNG", "TIFF")
 
 MAX_MEGAPIXELS = 100
+
+PartOf = Callable[[int, int], tuple[int, int, int, int]]
 
 
 class ImageError(RunError):
@@ -143,19 +146,30 @@ def read_image(
 
 
 def decode(
-    source: str | os.PathLike[str] | bytes, how: Decoding, name: str | None = None
+    source: str | os.PathLike[str] | bytes,
+    how: Decoding,
+    name: str | None = None,
+    part_of: PartOf | None = None,
 ) -> Decoded:
-    """Decodes an image and tells whether it was sound; see `read_image`."""
+    """Decodes an image, or a part of it, and tells whether it was sound; see `read_image`.
+
+    Args:
+        source: as of `read_image`.
+        how: how.
+        name: as of `read_image`.
+        part_of: (width, height) of the upright image -> (left, top, width, height) of the part
+            that is scaled to the size in place of the whole; None: the whole.
+    """
     if name is None:
         name = "image" if isinstance(source, bytes) else os.fspath(source)
-    source = _content(source, name)
+    source = content(source, name)
     failure: Exception | None = None
     for number, version in enumerate(encoded_images.versions(source)):
         try:
             image = encoded_images.open_image(version)
             if image is not None:
                 with image:
-                    found = _to_array(image, how, name)
+                    found = _to_array(image, how, name, part_of)
                     return found._replace(sound=found.sound and not number)
         except ImageError:
             raise
@@ -169,7 +183,8 @@ def decode(
     raise ImageError(name, f"cannot be decoded: {reason}") from failure
 
 
-def _content(source: str | os.PathLike[str] | bytes, name: str) -> bytes:
+def content(source: str | os.PathLike[str] | bytes, name: str) -> bytes:
+    """Returns the bytes of an image; ImageError says why there are none."""
     if not isinstance(source, bytes):
         try:
             path = Path(source)
@@ -189,7 +204,7 @@ def is_stored_grey(source: Path | bytes) -> bool:
     Raises:
         ImageError: it cannot be read.
     """
-    data = _content(source, "image")
+    data = content(source, "image")
     try:
         image = encoded_images.open_image(data)
         return image is not None and image.mode in ("1", "L", "LA", "I", "I;16", "I;16B")
@@ -211,24 +226,37 @@ def _check_pixels(
         )
 
 
-def _to_array(image: ImageFile.ImageFile, how: Decoding, name: str) -> Decoded:
+def _to_array(
+    image: ImageFile.ImageFile, how: Decoding, name: str, part_of: PartOf | None
+) -> Decoded:
     whole = image.size
     if image.format in _LOADED_FIRST:
         _check_pixels(image, whole, how.max_megapixels, name)
         image.load()
     orientation, sound = encoded_images.orientation(image)
     upright = target = box = None  # width and height, turned upright and as stored
+    part = None  # left, top, width and height, turned upright
+    if part_of is not None:
+        part = part_of(*(whole[::-1] if orientation in (5, 6, 7, 8) else whole))
     if how.size is not None:
         height, width = (how.size, how.size) if isinstance(how.size, int) else how.size
         upright = width, height
         target = (height, width) if orientation in (5, 6, 7, 8) else upright
-        if image.format == "JPEG":
+        if image.format == "JPEG" and part is not None:
+            k = crops.reduction(part[2:], upright, _REDUCING_GAP)
+            image.draft(None, (-(-whole[0] // k), -(-whole[1] // k)))
+        elif image.format == "JPEG":
             draft = image.draft(None, (_REDUCING_GAP * target[0], _REDUCING_GAP * target[1]))
             # If the scale does not divide the size, it ends inside the last row or column.
             box = draft and draft[1]
     _check_pixels(image, whole, how.max_megapixels, name)
     image.load()
     found = _plain(image, how, name)
+    if part is not None and upright is not None:
+        k = round(whole[0] / image.width)
+        found = found.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else found
+        found = _cut(found, part, k).resize(upright, Image.Resampling.BILINEAR)
+        return Decoded(np.array(found).reshape(found.height, found.width, how.channels), sound)
     if target is not None:
         found = fitting.resize(found, target, how.resize, box)
     if orientation in _UPRIGHT:
@@ -236,6 +264,12 @@ def _to_array(image: ImageFile.ImageFile, how: Decoding, name: str) -> Decoded:
     if upright is not None:
         found = fitting.pad(found, upright, how.resize)
     return Decoded(np.array(found).reshape(found.height, found.width, how.channels), sound)
+
+
+def _cut(image: Image.Image, part: tuple[int, int, int, int], k: int) -> Image.Image:
+    """Returns a part of an image that was reduced by k, the part being of the whole size."""
+    left, top, width, height = part
+    return image.crop((left // k, top // k, -(-(left + width) // k), -(-(top + height) // k)))
 
 
 def _plain(image: Image.Image, how: Decoding, name: str) -> Image.Image:

@@ -17,6 +17,7 @@ from cnn_jax import files, runtime
 from cnn_jax.data import channels, splits
 from cnn_jax.data.cache import Encoded
 from cnn_jax.data.splits import Split
+from cnn_jax.data.streamed import Streamed
 from cnn_jax.errors import RunError
 
 
@@ -85,7 +86,16 @@ def of_splits(
 
 
 def digest(parts: dict[str, Split]) -> str:
-    """Returns `splits.digest`; the pixels are read once, and not at later starts."""
+    """Returns `splits.digest`; the pixels are read once, and not at later starts.
+
+    Of streamed images it is that of their names, sizes and labels.
+    """
+    if any(isinstance(split.images, Streamed) for split in parts.values()):
+        sha = hashlib.sha256()
+        for name, split in sorted(parts.items()):
+            sha.update(f"{name} {split.images.shape} {split.identity}\n".encode())
+            sha.update(np.ascontiguousarray(split.labels).data)
+        return sha.hexdigest()
     return of_splits("digest", parts, lambda: splits.digest(parts))
 
 

@@ -21,6 +21,7 @@ from cnn_jax.data import (
     reading,
     registry,
     splits,
+    streaming,
     table,
 )
 from cnn_jax.data.sources import Source
@@ -84,9 +85,13 @@ def load(
         looked_at = [source.splits[own] for name, own in chosen.items() if name != "test"]
         encoded = [each for each in looked_at if isinstance(each, cache.Encoded)]
         channels = grey.channels(encoded, config, _decoding(config, bits), notes)
+    names = list(dict.fromkeys(chosen.values()))
+    streams = streaming.wanted(source, names, config, notes)
     opened = {
-        name: open_split(source, name, config, notes, quiet, bits, channels)
-        for name in dict.fromkeys(chosen.values())
+        name: open_split(
+            source, name, config, notes, quiet, bits, channels, streams and name == chosen["train"]
+        )
+        for name in names
     }
     group_of = source.group_of
     if config.group is not None:
@@ -109,6 +114,7 @@ def load(
         parts |= folds.hold_out(parts["train"], config.fold, source.class_names, notes)
     if config.train_examples is not None:
         parts["train"] = _subset(source, parts["train"], config.train_examples, notes)
+    parts = streaming.decode_evaluated(parts, config, quiet, notes)
     names = source.class_names
     duplicates.check(source.name, parts, names, notes, source.root, config.on_error)
     wanted = ("train", "validation", *(("test", "calibration") if test else ()))
@@ -192,10 +198,12 @@ def open_split(
     quiet: bool,
     bits: int,
     channels: int | None,
+    streams: bool = False,
 ) -> Split:
     """Returns one of the data's own splits as arrays; they are decoded, or in memory already.
 
-    The images have 1 or 3 `channels`; None: as they are stored.
+    The images have 1 or 3 `channels`; None: as they are stored. Those of a split that `streams`
+    are decoded when they are asked for.
     """
     stored = source.splits[name]
     if isinstance(stored, Split):
@@ -203,12 +211,18 @@ def open_split(
     else:
         stored = dataclasses.replace(stored, channels=channels or stored.channels)
         how = _decoding(config, bits)
+        if streams:
+            return _with_findings(source, streaming.open_split(stored, config, how, notes, quiet))
         opened, skipped = cache.open_or_decode(
             stored, how, config.on_error, quiet, notes, config.verify
         )
         if skipped:
             notes.append(f"{name}: skipped {len(skipped)} images that cannot be read")
             notes += [f"skipped {line}" for line in skipped]
+    return _with_findings(source, opened)
+
+
+def _with_findings(source: Source, opened: Split) -> Split:
     labels = opened.labels
     if source.findings is None or labels.ndim == 2 or labels.min() < 0:
         return opened

@@ -1,6 +1,7 @@
 """Prepared TFDS directories: finds them and reads their JSON and array_record files."""
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from typing import Any
 
 from cnn_jax import experiment, places, runtime
 from cnn_jax.data.cache import Encoded
+from cnn_jax.data.records import Prepared
 from cnn_jax.data.sources import Source
 from cnn_jax.errors import RunError, UsageError
 
@@ -191,6 +193,10 @@ def _read(name: str, path: Path, ours: bool) -> Source:
                 num_examples=count,
                 channels=features.channels,
                 blocks=_Blocks(path, split["name"], features, count),
+                records=functools.partial(
+                    Prepared, path, split["name"], features.image, features.skipped
+                ),
+                portable=content,
             )
     if not encoded:
         raise _damaged(path, "it has no examples")
@@ -214,13 +220,9 @@ class _Blocks:
     count: int
 
     def __call__(self) -> Iterator[tuple[list[str], list[int], list[bytes]]]:
-        import tensorflow_datasets as tfds
-
         f = self.features
-        decoders = {name: tfds.decode.SkipDecoding() for name in f.skipped}
         try:
-            builder: Any = tfds.builder_from_directory(self.path)
-            data = builder.as_data_source(self.split, decoders=decoders)
+            data = Prepared(self.path, self.split, f.image, f.skipped).source
             if len(data) != self.count:
                 raise ValueError(f"{self.split} has {len(data)} examples in place of {self.count}")
             for start in range(0, self.count, _BLOCK):

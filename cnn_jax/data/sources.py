@@ -5,12 +5,13 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from cnn_jax import experiment, places
 from cnn_jax.data.cache import Encoded
+from cnn_jax.data.records import Files
 from cnn_jax.data.splits import Split
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.sections import PUBLISHED
@@ -76,17 +77,18 @@ def encoded_files(
         examples: (id, label, file or encoded image) of each.
         root: where the ids begin.
     """
-    sha = hashlib.sha256()
+    sha, portable = hashlib.sha256(), hashlib.sha256()  # without times, which a copy changes
     for id_, label, source in examples:
         if isinstance(source, bytes):
-            state = hashlib.sha256(source).hexdigest()
+            state = size = hashlib.sha256(source).hexdigest()
         else:
             try:
                 stat = source.stat()
-                state = f"{stat.st_mtime_ns} {stat.st_size}"
+                state, size = f"{stat.st_mtime_ns} {stat.st_size}", str(stat.st_size)
             except OSError:  # a broken link: an error follows when it is read
-                state = "unreadable"
+                state = size = "unreadable"
         sha.update(f"{id_}\0{label}\0{state}\n".encode(errors="surrogateescape"))
+        portable.update(f"{id_}\0{label}\0{size}\n".encode(errors="surrogateescape"))
 
     def blocks() -> Iterator[tuple[list[str], list[int], list[Any]]]:
         for start in range(0, len(examples), _BLOCK):
@@ -94,4 +96,15 @@ def encoded_files(
             yield list(ids), list(labels), list(sources)
 
     content = {"root": os.fspath(root), "files": sha.hexdigest()}
-    return Encoded(name, "", split, content, len(examples), 3, blocks)
+    in_files = all(isinstance(source, Path) for _, _, source in examples)
+    return Encoded(
+        name,
+        "",
+        split,
+        content,
+        len(examples),
+        3,
+        blocks,
+        (lambda: Files.of([cast(Path, each) for _, _, each in examples])) if in_files else None,
+        portable.hexdigest(),
+    )

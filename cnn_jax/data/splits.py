@@ -66,6 +66,7 @@ class DataInfo:
         bit_depth: how many bits the values of 16-bit images were taken to use.
         multilabel: whether an image may have several findings, or none.
         resize: what was done with images of another aspect, a `fitting.Resize`.
+        streamed: whether the training images are decoded while they are trained on.
     """
 
     name: str
@@ -82,6 +83,7 @@ class DataInfo:
     bit_depth: int = 16  # as before the range of a data set was looked at
     resize: str = "squash"
     multilabel: bool = False
+    streamed: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, ready for JSON."""

@@ -119,7 +119,9 @@ def data_of(
 
 
 def with_channels_of(section: Dataset, info: DataInfo) -> Dataset:
-    """Returns which data are to be loaded, with the channels that they were described with."""
+    """Returns which data are to be loaded, with channels and streaming as they were described."""
+    if section.streaming == "auto":
+        section = dataclasses.replace(section, streaming="true" if info.streamed else "false")
     if section.channels != "auto" or info.image_shape[-1] not in (1, 3):
         return section
     return dataclasses.replace(section, channels="1" if info.image_shape[-1] == 1 else "3")

@@ -176,6 +176,11 @@ def _unknown(run: Any, fresh: Split) -> tuple[Split, tuple[str, ...]]:
             "The training images are not at hand: equal images among the fresh ones "
             "cannot be left out.",
         )
+    if run.data_info.streamed:
+        return fresh, (
+            "The training images are streamed: equal images among the fresh ones were not looked "
+            "for.",
+        )
     known: set[str] = set()
     for name in ("train", "validation"):
         known |= {own_id for own_id, _ in duplicates.pairs(fresh, own[name])}

@@ -82,6 +82,8 @@ def _data(plan: Plan, info: DataInfo, limit: float) -> int:
     for name in ("train", "validation"):
         views = max(1, plan.cached_views) if name == "train" else 1
         split = views * info.sizes[name] * size
+        if name == "train" and info.streamed and not plan.cached_stages:
+            continue
         total += split if split <= limit * 2**30 else 0
     return total
 
