@@ -72,7 +72,8 @@ TrainBatches.__iter__ = noted
 TRAINED = [
     "train",
     "--config=cifar10_cnn",
-    "--dataset.train_examples=1000",
+    "--dataset.train_examples=960",
+    "--dataset.batch_size=48",
     "--dataset.validation_split=none",
     "--dataset.validation_fraction=0.02",
     "--train.epochs=1",

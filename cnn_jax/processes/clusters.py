@@ -55,6 +55,10 @@ def find(spec: str) -> Place | None:
     """
     if spec == "off":
         return None
+    if spec == "auto":
+        import jax
+
+        del jax  # it completes the environment
     place = _of_cluster(os.environ) if spec == "auto" else parse(spec)
     return place if place is not None and place.count > 1 else None
 
@@ -97,9 +101,7 @@ def _of_cluster(env: Mapping[str, str]) -> Place | None:
         return of_open_mpi(env)
     if "KUBERNETES_SERVICE_HOST" in env and "JOB_COMPLETION_INDEX" in env:
         return _of_jax("Kubernetes", "k8s")
-    from jax._src import cloud_tpu_init
-
-    if cloud_tpu_init.running_in_cloud_tpu_vm:
+    if "TPU_ML_PLATFORM" in env:  # JAX says so, as it is imported on a machine with a TPU
         return _of_jax("a Cloud TPU pod", "tpu")
     return None
 

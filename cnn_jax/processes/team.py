@@ -144,7 +144,7 @@ class Team:
     # What the thread that listens does.
 
     def _listen(self) -> None:
-        beat = 0.0
+        beat, now = 0.0, time.monotonic()
         with selectors.DefaultSelector() as ready:
             for link in self._links:
                 ready.register(link.socket, selectors.EVENT_READ, link)
@@ -157,7 +157,9 @@ class Team:
                         ready.unregister(key.fileobj)
                         self._lose(key.data.index)
                 self.stop.look()
-                now = time.monotonic()
+                before, now = now, time.monotonic()
+                if now > before + _SILENT_SECONDS / 4:  # all of them were suspended, or this one
+                    self._heard = dict.fromkeys(self._heard, now)
                 if now > beat + _BEAT_SECONDS:
                     beat = now
                     self._tell({"beat": True})
@@ -205,7 +207,7 @@ class Team:
     def _end(self, index: int, code: int, reason: str | None) -> None:
         if reason is not None:
             time.sleep(_GRACE_SECONDS)
-        if self.is_first or index == 0:
+        if self.is_first or (index == 0 and reason is None):  # else process 0 says it itself
             what = reason or (
                 "was killed, or its machine has failed; the same command goes on from the last "
                 "checkpoint"
