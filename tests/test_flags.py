@@ -285,7 +285,7 @@ def test_an_unknown_flag_gets_a_suggestion(argument, suggestion):
         ),
         (
             ["evaluate", "--format=json"],
-            "--format belongs to predict, compare, explain and export, not to evaluate",
+            "--format belongs to predict, compare, explain, report and export, not to evaluate",
         ),
         (
             ["train", "--output=a.png"],

@@ -136,7 +136,7 @@ COMMANDS = (
     ),
     Command(
         "report",
-        "write one HTML page of a run or a sweep, to send to somebody",
+        "write one HTML page of a run or a sweep, to send to somebody, or a model card",
         "report runs/sweep --output=report.html",
         "RUN",
         computes=False,
@@ -150,7 +150,7 @@ COMMANDS = (
     ),
     Command(
         "export",
-        "write the network for others: ONNX, StableHLO",
+        "write the network for others: ONNX, StableHLO, weights for PyTorch or Keras",
         "export --workdir=runs/cifar10 --format=onnx --output=cifar10_onnx",
         settings=("dataset.path", "dataset.data_dir", "dataset.root"),
         reads_run=True,

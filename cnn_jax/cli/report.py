@@ -1,11 +1,13 @@
-"""The command `report`: writes a run or a sweep as one HTML page."""
+"""The command `report`: writes a run or a sweep as one HTML page, or a run as a model card."""
 
 import pathlib
 
 from cnn_jax import places, text
-from cnn_jax.cli import flags, presets
+from cnn_jax.cli import console, flags, presets
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.experiment import Experiment
+from cnn_jax.export import card
+from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.studies import report
 
 
@@ -18,10 +20,24 @@ def run_command(invocation: Invocation) -> int:
     """
     flags.refuse_settings(invocation, "give nothing but the directory: report DIR")
     (source,) = invocation.arguments
+    if invocation.format == "card":
+        return _card(invocation, source)
     page = report.page_of(source, _question, invocation.images)
     output = pathlib.Path(invocation.output or places.place(source, "directory") / "report.html")
     report.write(page, output)
     print(f"written    {text.shown(output.resolve())} ({len(page.encode()) / 1e6:.1f} MB)")
+    return 0
+
+
+def _card(invocation: Invocation, source: str) -> int:
+    """Writes the model card of a run."""
+    directory = RunDirectory(source)
+    written = card.of_directory(directory)
+    output = pathlib.Path(invocation.output or directory.path / "README.md")
+    report.write(written, output)
+    print(f"written    {text.shown(output.resolve())}")
+    line = console.command_line(invocation, "export", directory.path, "--format=onnx")
+    print(f"export     {line}")
     return 0
 
 

@@ -36,7 +36,8 @@ FORMATS = {
     "predict": ("table", "json", "csv"),
     "compare": ("table", "json", "markdown", "csv"),
     "explain": ("table", "json"),
-    "export": ("stablehlo", "onnx"),
+    "report": ("html", "card"),
+    "export": ("stablehlo", "onnx", "safetensors", "keras"),
 }
 
 RUN_FLAGS = (
@@ -140,7 +141,8 @@ RUN_FLAGS = (
     RunFlag(
         "format",
         "str",
-        "how results are printed; of export how the network is written",
+        "how results are printed; of report what is written, a page or a model card; of export how "
+        "the network is written",
         None,
         tuple(dict.fromkeys(each for formats in FORMATS.values() for each in formats)),
         tuple(FORMATS),
@@ -195,8 +197,9 @@ RUN_FLAGS = (
         "output",
         "file",
         "where to save the picture of a network or of a comparison (.png, .svg; none: nowhere), or "
-        "the report or page (.html; none: report.html or page.html in its directory), or the "
-        "predictions (.csv; none: they are printed); of data and export the directory to write to",
+        "the report or page (.html; none: report.html or page.html in its directory) or the card "
+        "(.md; none: README.md there), or the predictions (.csv; none: they are printed); of data "
+        "and export the directory to write to",
         commands=("describe", "compare", "report", "predict", "page", "data", "export"),
     ),
 )
@@ -206,7 +209,7 @@ DIRECTORIES = ("data", "export")
 ENDINGS = {
     "describe": (".png", ".svg"),
     "compare": (".png", ".svg"),
-    "report": (".html",),
+    "report": (".html", ".md"),
     "predict": (".csv",),
     "page": (".html",),
 }

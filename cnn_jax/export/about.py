@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from cnn_jax._version import __version__
+from cnn_jax.experiment import Experiment
 from cnn_jax.export import program
 from cnn_jax.pretrained import weights as pretrained
 from cnn_jax.runs import trusted as trust_file
@@ -120,14 +121,18 @@ def _trust(run: Run, made: program.Program | None) -> dict[str, Any] | None:
 
 def origin(run: Run) -> dict[str, Any] | None:
     """Returns source, sha256 and licence of the weights that a run started from; None: none."""
-    if run.experiment.transfer.weights is None:
+    return origin_of(run.experiment, None if run.directory is None else RunDirectory(run.directory))
+
+
+def origin_of(config: Experiment, directory: RunDirectory | None) -> dict[str, Any] | None:
+    """Returns what `origin` does, of the run of an experiment in a directory."""
+    asked = config.transfer.weights
+    if asked is None:
         return None
-    if run.directory is None:
-        return {"asked_for": run.experiment.transfer.weights, "licence": None, "source": None}
-    said = RunDirectory(run.directory).about_weights(run.experiment) or {}
+    said = {} if directory is None else directory.about_weights(config) or {}
     entry = pretrained.catalogued(said.get("preprocessing_reason", ""))
     return {
-        "asked_for": run.experiment.transfer.weights,
+        "asked_for": asked,
         "file": None if entry is None else entry.name,
         "sha256": said.get("sha256"),
         "licence": None if entry is None else entry.licence,

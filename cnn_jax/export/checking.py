@@ -41,22 +41,22 @@ class Checked:
 
     @property
     def largest(self) -> float:
-        """The largest difference of a probability."""
-        return self.differences["probabilities"]
+        """The largest difference of a probability, where there are any, else of what there is."""
+        return self.differences.get("probabilities", max(self.differences.values()))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, ready for JSON."""
         return dataclasses.asdict(self)
 
 
-def images_of(run: Run) -> tuple[np.ndarray, str]:
-    """Returns images to compare on, as stored, and which they are.
+def images_of(run: Run, most: int | None = None) -> tuple[np.ndarray, str]:
+    """Returns images to compare on, as stored, at most so many, and which they are.
 
     They are validation images of the run, spread over the split; random pixels where these cannot
     be had.
     """
     shape = run.data_info.image_shape
-    most = _MOST[shape[0] * shape[1] <= _SMALL]
+    most = most or _MOST[shape[0] * shape[1] <= _SMALL]
     try:
         split = run.split("validation")
     except (UserError, OSError) as error:
@@ -71,21 +71,31 @@ def images_of(run: Run) -> tuple[np.ndarray, str]:
     return np.asarray(split.images[places]), "validation images"
 
 
-def check(run: Run, compute: Compute, by: str, precision: str) -> Checked:
+def check(
+    run: Run,
+    compute: Compute,
+    by: str,
+    precision: str,
+    *,
+    most: int | None = None,
+    logits_alone: bool = False,
+) -> Checked:
     """Compares an exported network with its run.
 
     Args:
         run: the run.
         compute: computes the exported network: images as stored to outputs by name, as those of
-            `program`, of which `probabilities` are needed.
+            `program`.
         by: who computes it, in words.
         precision: what it computes in.
+        most: images to compare, at most; None: as many as their size allows.
+        logits_alone: whether it gives logits of one view and nothing else.
 
     Raises:
         RunError: it says something else than the run.
     """
-    images, source = images_of(run)
-    expected = _said(run, images)
+    images, source = images_of(run, most)
+    expected = _said(run, images, logits_alone)
     found = compute(images)
     differences = {}
     for name, theirs in found.items():
@@ -119,9 +129,11 @@ def check(run: Run, compute: Compute, by: str, precision: str) -> Checked:
     return made
 
 
-def _said(run: Run, images: np.ndarray) -> dict[str, np.ndarray]:
+def _said(run: Run, images: np.ndarray, logits_alone: bool) -> dict[str, np.ndarray]:
     """Returns what the run says, in the convolutions of XLA: Winograd's would add its rounding."""
     with cpu.using("xla"):
+        if logits_alone:
+            return {"logits": np.asarray(run.logits(images), np.float64)}
         said = run.predict(images)
         expected = {"probabilities": np.asarray(said.probabilities, np.float64)}
         if run.trusted is None or run.trusted.views == "one":

@@ -8,15 +8,25 @@ from typing import Any, Literal, get_args
 
 from cnn_jax import files, places
 from cnn_jax.errors import UsageError
-from cnn_jax.export import about, folders, onnx_model, program, stablehlo
+from cnn_jax.export import (
+    about,
+    card,
+    folders,
+    keras_weights,
+    onnx_model,
+    program,
+    stablehlo,
+    torch_weights,
+)
 from cnn_jax.export.checking import Checked
 from cnn_jax.runs.trained import Run
 from cnn_jax.text import did_you_mean
 
-Format = Literal["stablehlo", "onnx"]
+Format = Literal["stablehlo", "onnx", "safetensors", "keras"]
 # What the differences are counted in, where it is no plain number.
 UNITS = {
     "logits": " of the largest logit",
+    "weights": " (to the bit)",
     "answers": " of the images",
     "sets": " of the images",
 }
@@ -61,7 +71,9 @@ def export_run(
 
     Args:
         run: the run.
-        format: "stablehlo" or "onnx", whose graphs take the stored pixels of any number of images.
+        format: "stablehlo" or "onnx", whose graphs take the stored pixels of any number of images;
+            "safetensors", weights under torchvision's names, or "keras", weights that the networks
+            of `keras.applications` load.
         output: the folder; None: `export/FORMAT` in the run directory.
         say: is told what is done.
 
@@ -79,14 +91,18 @@ def export_run(
     place = Path(given).absolute()
     with folders.whole(place) as folder:
         name, checked, record = _write(run, format, folder, say)
-        record["check"] = checked.to_dict()
-        record["file"] = name
-        record["files"] = [
-            {"name": path.name, "bytes": path.stat().st_size, "sha256": files.sha256(path)}
-            for path in sorted(folder.iterdir())
-        ]
+        record |= {"check": checked.to_dict(), "file": name, "files": _listed(folder)}
+        (folder / folders.CARD).write_text(card.of_run(run, record))
+        record["files"] = _listed(folder)
         files.write_json(folder / folders.RECORD, record)
     return Export(place, place / name, record, checked)
+
+
+def _listed(folder: Path) -> list[dict[str, Any]]:
+    return [
+        {"name": path.name, "bytes": path.stat().st_size, "sha256": files.sha256(path)}
+        for path in sorted(folder.iterdir())
+    ]
 
 
 def _write(
@@ -94,8 +110,22 @@ def _write(
 ) -> tuple[str, Checked, dict[str, Any]]:
     """Writes the network; returns (name of its file, how it was checked, the record so far)."""
     say(f"exporting  {run.experiment.model.name} of step {run.step} as {format}")
+    if format == "safetensors":
+        record = about.of_run(run, format, None)
+        checked, record["left_out"] = torch_weights.write(run, folder)
+        record["load"] = torch_weights.loading(run)
+        return torch_weights.FILE, checked, record
+    if format == "keras":
+        record = about.of_run(run, format, None)
+        checked = keras_weights.write(run, folder)
+        record["load"] = keras_weights.loading(run)
+        return keras_weights.FILE, checked, record
     made = program.of_run(run, "float32" if format == "onnx" else None)
     record = about.of_run(run, format, made)
     if format == "stablehlo":
-        return stablehlo.FILE, stablehlo.write(run, made, folder), record
-    return onnx_model.FILE, onnx_model.write(run, made, folder, record), record
+        checked = stablehlo.write(run, made, folder)
+        record["load"] = stablehlo.LOADING
+        return stablehlo.FILE, checked, record
+    checked = onnx_model.write(run, made, folder, record)
+    record["load"] = onnx_model.LOADING
+    return onnx_model.FILE, checked, record

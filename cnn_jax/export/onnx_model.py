@@ -16,6 +16,14 @@ from cnn_jax.runs.trained import Run
 
 FILE = "model.onnx"
 DATA = f"{FILE}.data"
+# How the file is computed, with nothing but ONNX Runtime.
+LOADING = [
+    "import onnxruntime",
+    "",
+    f'session = onnxruntime.InferenceSession("{FILE}")',
+    "names = [each.name for each in session.get_outputs()]",
+    'found = dict(zip(names, session.run(names, {"images": images})))  # see export.json',
+]
 _MOST_BYTES = 1_900_000_000  # of a file of protobuf; larger networks have their weights beside it
 _BATCH = 64
 

@@ -17,6 +17,13 @@ from cnn_jax.export.checking import Checked
 from cnn_jax.runs.trained import Run
 
 FILE = "model.stablehlo"
+# How the file is computed, with nothing but JAX and flatbuffers.
+LOADING = [
+    "from jax import export",
+    "",
+    f'network = export.deserialize(bytearray(open("{FILE}", "rb").read())).call',
+    "found = network(images)  # see export.json",
+]
 PLATFORMS = ("cpu", "cuda", "tpu")
 _BATCH = 64
 

@@ -52,6 +52,8 @@ class Convention:
         options: the model's options that the weights need; with others they compute another
             function.
         epsilon: the epsilon of their normalisations minus ours.
+        scale_epsilon: the epsilon of normalisations that have a scale where ours have none, so that
+            it is taken into their statistics; None: both have one, or neither.
         automatic: Keras gave convolutions and normalisations their names, "conv2d_17", whose
             numbers continue from one model of a session to the next: only their order is known.
         sequential: the layers follow one another without branches, so that the layers in a file of
@@ -61,6 +63,7 @@ class Convention:
     preprocessing: Scaling
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     epsilon: float = 0.0
+    scale_epsilon: float | None = None
     automatic: bool = False
     sequential: bool = False
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 
 from cnn_jax.errors import UsageError
-from cnn_jax.models import densenet, googlenet, resnet, vgg
+from cnn_jax.models import densenet, googlenet, heads, inception_v3, resnet, vgg
 from cnn_jax.models.alexnet import CONVOLUTIONS
 from cnn_jax.pretrained import newer_layouts
 from cnn_jax.pretrained.layout import Convention, Kind, Layer, Layout, Source
@@ -24,6 +24,7 @@ __all__ = [
     "find",
     "guess",
     "numbered",
+    "with_head",
 ]
 
 # {kind of a layer: the name that Keras gives to one without a name}
@@ -117,28 +118,42 @@ def _googlenet() -> Layout:
 
 
 def _inception_v3() -> Layout:
-    """Returns the layout, whose convolutions are in the order in which Keras makes them."""
-    a = "branch1_1 branch5_1 branch5_2 branch3_1 branch3_2 branch3_3 pool_1"
-    b = "branch1_1 branch7_1 branch7_2 branch7_3 " + "".join(f"branch7x2_{n} " for n in range(1, 6))
-    c = "branch1_1 fork1_1 fork1_2a fork1_2b fork2_1 fork2_2 fork2_3a fork2_3b pool_1"
-    stages = {"stem": "conv1 conv2 conv3 conv4 conv5"}
-    stages |= {f"mixed{number}": a for number in (0, 1, 2)}
-    stages |= {"mixed3": "branch3_1 double_1 double_2 double_3"}
-    stages |= {f"mixed{number}": f"{b}pool_1" for number in (4, 5, 6, 7)}
-    stages |= {"mixed8": "branch3_1 branch3_2 branch7_1 branch7_2 branch7_3 branch7_4"}
-    stages |= {f"mixed{number}": c for number in (9, 10)}
+    """Returns the layout, whose convolutions are in the order in which Keras makes them.
+
+    Torchvision's averages of a block count padded positions, which moves features at the edges.
+    """
+    a = {"branch1_1": "branch1x1", "branch5_1": "branch5x5_1", "branch5_2": "branch5x5_2"}
+    a |= {f"branch3_{n}": f"branch3x3dbl_{n}" for n in (1, 2, 3)} | {"pool_1": "branch_pool"}
+    b = {"branch1_1": "branch1x1"} | {f"branch7_{n}": f"branch7x7_{n}" for n in (1, 2, 3)}
+    b |= {f"branch7x2_{n}": f"branch7x7dbl_{n}" for n in range(1, 6)} | {"pool_1": "branch_pool"}
+    c = {"branch1_1": "branch1x1"} | {f"fork1_{n}": f"branch3x3_{n}" for n in ("1", "2a", "2b")}
+    c |= {f"fork2_{n}": f"branch3x3dbl_{n}" for n in ("1", "2", "3a", "3b")}
+    c |= {"pool_1": "branch_pool"}
+    first = {"branch3_1": "branch3x3"} | {f"double_{n}": f"branch3x3dbl_{n}" for n in (1, 2, 3)}
+    second = {f"branch3_{n}": f"branch3x3_{n}" for n in (1, 2)}
+    second |= {f"branch7_{n}": f"branch7x7x3_{n}" for n in (1, 2, 3, 4)}
+    blocks = [a, a, a, first, b, b, b, b, second, c, c]
+    stem = zip((1, 2, 3, 4, 5), ("1a_3x3", "2a_3x3", "2b_3x3", "3b_1x1", "4a_3x3"), strict=True)
+    names = {f"stem/conv{n}": f"Conv2d_{torch}" for n, torch in stem}
+    mixed = ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")
+    for number, (block, place) in enumerate(zip(blocks, mixed, strict=True)):
+        names |= {f"mixed{number}/{ours}": f"Mixed_{place}.{its}" for ours, its in block.items()}
     layers = [
         layer
-        for stage, names in stages.items()
-        for name in names.split()
-        for layer in _conv_bn(f"backbone/{stage}/{name}", None, None)
+        for ours, torch in names.items()
+        for layer in _conv_bn(f"backbone/{ours}", None, (f"{torch}.conv", f"{torch}.bn"))
     ]
     layers = [
         dataclasses.replace(layer, keras=name)
         for layer, name in zip(layers, numbered(layers), strict=True)
     ]
-    layers.append(Layer("head/logits", "dense", "predictions"))
-    return Layout(tuple(layers), {"keras": Convention("symmetric", automatic=True)})
+    layers.append(Layer("head/logits", "dense", "predictions", "fc"))
+    conventions: dict[Source, Convention] = {
+        "keras": Convention("symmetric", automatic=True),
+        # Torchvision's network scales its input inside, to this scaling.
+        "torch": Convention("symmetric", scale_epsilon=inception_v3.EPSILON),
+    }
+    return Layout(tuple(layers), conventions)
 
 
 def _resnet(blocks: tuple[int, ...], bottleneck: bool) -> Layout:
@@ -236,3 +251,25 @@ def guess(names: Collection[str], source: Source, model: str) -> str | None:
 
     best = max(LAYOUTS, key=lambda name: (likeness(LAYOUTS[name]), name == model))
     return best if best != model and likeness(LAYOUTS[best]) > 0.9 else None
+
+
+def with_head(layout: Layout, head: str) -> Layout:
+    """Returns the layout of a model with another head.
+
+    Torch's names are those of torchvision's network whose last part is replaced by a `Linear`, or
+    by a `Sequential` with the layers of the head.
+
+    Args:
+        layout: that of the model with its own head.
+        head: "default", or a key of `models.heads.HEADS`.
+    """
+    if head == "default":
+        return layout
+    backbone = tuple(layer for layer in layout.layers if layer.path.startswith("backbone/"))
+    last = next(layer.torch for layer in layout.layers[::-1] if layer.path.startswith("head/"))
+    part, is_sequence, _ = str(last).partition(".")
+    hidden = len(heads.HEADS[head][0])
+    own = [Layer(f"head/dense{n + 1}", "dense", "dense", f"{part}.{2 * n}") for n in range(hidden)]
+    torch = f"{part}.{2 * hidden}" if hidden else f"{part}.1" if is_sequence else part
+    own.append(Layer("head/logits", "dense", "predictions", torch))
+    return Layout((*backbone, *own), layout.conventions)

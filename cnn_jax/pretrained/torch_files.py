@@ -1,15 +1,24 @@
-"""Weights from safetensors files with torchvision's or timm's names."""
+"""Weights from safetensors files with torchvision's or timm's names, and into them."""
 
+import contextlib
+import json
 import math
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import safetensors
+import safetensors.numpy
 
+from cnn_jax.data.scaling import Scaling
 from cnn_jax.errors import ContentError, RunError
+from cnn_jax.models.heads import HEADS
 from cnn_jax.pretrained import layouts
 
+# The entry of the metadata in which a file of ours says what torchvision's names cannot.
+METADATA = "cnn_jax"
 # {kind of a layer: {torch's name of a tensor after the layer's: ours}}.
 _NORM = {"weight": "scale", "bias": "bias"}
 LEAVES: dict[layouts.Kind, dict[str, str]] = {
@@ -42,10 +51,8 @@ def read(
         RunError: the file is damaged.
         KeyError, ValueError: its tensors are not those of the model.
     """
-    try:
+    with _whole(path):
         tensors = _tensors(path)
-    except safetensors.SafetensorError as error:
-        raise RunError(f"{path} is damaged: it is no whole safetensors file") from error
     source, tensors = _recognised(tensors, layout)
     known = names(layout, source)
     _reorder_flattened(tensors, layout, source)
@@ -57,6 +64,8 @@ def read(
         else:
             weight = tensors.get(f"{name.rpartition('.')[0]}.weight", tensor)
             place = f"{'head' if weight.ndim == 2 else 'backbone'}/{name}"
+            if name.startswith("AuxLogits."):  # Inception's, which ours does not have
+                place = f"auxiliary/{name}"
             arrays[place] = _ours(tensor, "conv")
     return source, arrays, set(tensors)
 
@@ -121,6 +130,14 @@ def _ours(tensor: np.ndarray, kind: layouts.Kind) -> np.ndarray:
     return tensor.T if tensor.ndim == 2 else tensor
 
 
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except safetensors.SafetensorError as error:
+        raise RunError(f"{path} is damaged: it is no whole safetensors file") from error
+
+
 def _tensors(path: Path) -> dict[str, np.ndarray]:
     """Returns the file's tensors by their names, as float32."""
     with safetensors.safe_open(path, framework="numpy") as file:
@@ -131,3 +148,66 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
             if not name.endswith("num_batches_tracked")  # needed only without a momentum
         }
         return {new: file.get_tensor(old).astype(np.float32) for new, old in names.items()}
+
+
+def said(path: Path) -> dict[str, Any]:
+    """Returns what a file that we wrote says of itself; {} of another.
+
+    They are `head`, the head of the model, and `preprocessing`, a fixed scaling or None.
+
+    Raises:
+        ValueError: it says what we would not have written.
+    """
+    with _whole(path), safetensors.safe_open(path, framework="numpy") as file:
+        text = (file.metadata() or {}).get(METADATA)
+    if text is None:
+        return {}
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ContentError("its metadata are not ours")
+    head, scaling = found.get("head"), found.get("preprocessing")
+    if head not in ("default", *HEADS) or scaling not in (None, *get_args(Scaling)):
+        raise ContentError(f"its metadata have a head {head!r} and a scaling {scaling!r}")
+    return {"head": head, "preprocessing": scaling}
+
+
+def write(
+    path: Path,
+    arrays: Mapping[str, np.ndarray],
+    layers: tuple[layouts.Layer, ...],
+    metadata: Mapping[str, str],
+) -> None:
+    """Writes arrays under torchvision's names, so that `read` returns them to the bit.
+
+    A normalisation without a scale gets one of 1, which torch's has.
+
+    Args:
+        path: the file.
+        arrays: {our path: float32 array}, as `read` returns them.
+        layers: the model's layers, in order.
+        metadata: of the file.
+
+    Raises:
+        ValueError: a feature map that is flattened is no square.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    channels = 0
+    for layer in layers:
+        for theirs, ours in LEAVES[layer.kind].items():
+            array = arrays.get(f"{layer.path}/{ours}")
+            if array is None and ours == "scale" and f"{layer.path}/bias" in arrays:
+                array = np.ones_like(arrays[f"{layer.path}/bias"])
+            if array is None:
+                continue
+            if array.ndim == 4:
+                array, channels = array.transpose(3, 2, 0, 1), array.shape[3]
+            elif array.ndim == 2 and layer.flattened:
+                side = math.isqrt(len(array) // channels)
+                if side * side * channels != len(array):
+                    raise ContentError("the feature map that is flattened is no square")
+                maps = array.T.reshape(array.shape[1], side, side, channels)
+                array = maps.transpose(0, 3, 1, 2).reshape(array.shape[1], len(array))
+            elif array.ndim == 2:
+                array = array.T
+            tensors[f"{layer.torch}.{theirs}"] = np.ascontiguousarray(array)
+    safetensors.numpy.save_file(tensors, path, dict(metadata))

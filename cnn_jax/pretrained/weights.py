@@ -13,7 +13,7 @@ from cnn_jax import files, places, text, trees
 from cnn_jax.data.fitting import Resize
 from cnn_jax.errors import RunError, UsageError, plain_reason
 from cnn_jax.patterns import matches
-from cnn_jax.pretrained import catalogue, layouts, timm_config
+from cnn_jax.pretrained import catalogue, layouts, statistics, timm_config
 
 _LAST_BIAS = r"head/(logits|predictions)/bias"
 _CATALOGUED = "the catalogue's for "
@@ -111,7 +111,9 @@ def load_file(path: Path, model: str, entry: catalogue.Entry | None = None) -> W
             f"--transfer.weights: {path} is in {written[library]} layout, which is not known for "
             f"{model}; take {known}"
         )
-    config = timm_config.beside(path) if library == "torch" else None
+    own = _own(path) if library == "torch" else {}
+    layout = layouts.with_head(layout, own.get("head", "default"))
+    config = timm_config.beside(path) if library == "torch" and not own else None
     if config is not None:
         config.check(model)
     md5 = files.checksum(path, "md5")
@@ -136,7 +138,7 @@ def load_file(path: Path, model: str, entry: catalogue.Entry | None = None) -> W
             if config is not None and config.tensorflow:
                 source = "timm_tf"
             convention = layout.conventions[source]
-        _adapt(arrays, layout.layers, convention)
+        statistics.adapt(arrays, layout.layers, convention)
     except (OSError, KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
         raise RunError(
             f"{path} is damaged or not a file of weights: {plain_reason(error)}"
@@ -149,6 +151,8 @@ def load_file(path: Path, model: str, entry: catalogue.Entry | None = None) -> W
         assert config.preprocessing is not None  # else `check` refused it
         preprocessing, reason = config.preprocessing, f"says {config.path.name} beside the file"
         evaluated, size = config.evaluated, config.input_size
+    elif own:
+        preprocessing, reason = own["preprocessing"], "the file's own"
     elif entry is not None:
         reason = f"{_CATALOGUED}{entry.name}"
         evaluated, size = entry.evaluated, entry.input_size
@@ -245,6 +249,18 @@ def _some(names: Any) -> str:
     return f"{text.plural(len(names), 'array')} ({', '.join(shown) or 'none'})"
 
 
+def _own(path: Path) -> dict[str, Any]:
+    """Returns what a safetensors file that `export` wrote says of itself; {} of another."""
+    from cnn_jax.pretrained import torch_files
+
+    try:
+        return torch_files.said(path)
+    except ValueError as error:
+        raise RunError(
+            f"{path} is damaged or not a file of weights: {plain_reason(error)}"
+        ) from error
+
+
 def _format(path: Path) -> Literal["keras", "torch"]:
     """Returns "keras" for HDF5, "torch" for safetensors; raises UsageError for everything else."""
     import h5py
@@ -276,17 +292,3 @@ def _format(path: Path) -> Literal["keras", "torch"]:
             "machine that trusts it"
         )
     raise UsageError(f"--transfer.weights: {path} is in no known format; {accepted}")
-
-
-def _adapt(
-    arrays: dict[str, np.ndarray],
-    layers: tuple[layouts.Layer, ...],
-    convention: layouts.Convention,
-) -> None:
-    """Adapts the statistics of another project's network to ours, in place; see `Weights`."""
-    for layer in layers:
-        bias, mean, var = f"{layer.path}/bias", f"{layer.norm}/mean", f"{layer.path}/var"
-        if layer.norm and bias in arrays and mean in arrays:
-            arrays[mean] = arrays[mean] - arrays.pop(bias)
-        if layer.kind == "batch_norm" and convention.epsilon and var in arrays:
-            arrays[var] = arrays[var] + np.float32(convention.epsilon)

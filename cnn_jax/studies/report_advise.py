@@ -7,8 +7,9 @@ from cnn_jax.errors import RunError
 from cnn_jax.evaluation import selection
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import page
+from cnn_jax.reporting import private as report_private
 from cnn_jax.runs.directory import RunDirectory
-from cnn_jax.studies import advise_results, collapse, report_parts, report_private, sides
+from cnn_jax.studies import advise_results, collapse, report_parts, sides
 from cnn_jax.studies.comparison import Cell, gigaflops, named
 
 

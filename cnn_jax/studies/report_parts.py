@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from cnn_jax import experiment
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import page, tables
-from cnn_jax.studies import report_private
+from cnn_jax.reporting import private as report_private
 
 # A mail server takes a file of this size.
 MOST_BYTES = 5_000_000

@@ -10,8 +10,9 @@ from cnn_jax import text
 from cnn_jax.evaluation import confusion, selection, shares
 from cnn_jax.evaluation.selection import best_of
 from cnn_jax.reporting import charts, counts, evaluations, page
+from cnn_jax.reporting import private as report_private
 from cnn_jax.runs.directory import RunDirectory
-from cnn_jax.studies import collapse, report_parts, report_private, report_trust
+from cnn_jax.studies import collapse, report_parts, report_trust
 from cnn_jax.studies.comparison import gigaflops
 
 # What is shown of the history, and of an evaluation.

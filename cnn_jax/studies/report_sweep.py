@@ -7,13 +7,13 @@ from typing import Any
 from cnn_jax.evaluation import selection
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import charts, page, tables
+from cnn_jax.reporting import private as report_private
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.studies import (
     collapse,
     groups,
     judging,
     report_parts,
-    report_private,
     sides,
     summaries,
 )

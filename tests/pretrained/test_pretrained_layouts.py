@@ -123,6 +123,11 @@ def test_as_many_tensors_as_torchvision_has(model, number):
         ("googlenet", "inception5b.branch4.1.bn", "backbone/inception5b/branch4/bn"),
         ("googlenet", "aux2.fc2", "auxiliary_inception4d/logits"),
         ("googlenet", "fc", "head/logits"),
+        ("inception_v3", "Conv2d_4a_3x3.bn", "backbone/stem/conv5/bn"),
+        ("inception_v3", "Mixed_6a.branch3x3dbl_3.conv", "backbone/mixed3/double_3/conv"),
+        ("inception_v3", "Mixed_6d.branch7x7dbl_5.conv", "backbone/mixed6/branch7x2_5/conv"),
+        ("inception_v3", "Mixed_7a.branch7x7x3_4.bn", "backbone/mixed8/branch7_4/bn"),
+        ("inception_v3", "Mixed_7c.branch3x3dbl_3b.conv", "backbone/mixed10/fork2_3b/conv"),
         ("resnet18", "layer4.1.bn2", "backbone/stage4/block2/conv2/bn"),
         ("resnet34", "layer3.0.downsample.0", "backbone/stage3/block1/projection/conv"),
         ("resnet50", "layer1.0.downsample.1", "backbone/stage1/block1/projection/bn"),
@@ -364,7 +369,6 @@ def test_files_of_an_early_keras_3_are_refused_where_layers_branch(tmp_path, mod
     [
         ("resnet18", "keras", "torchvision's safetensors"),
         ("vgg16_bn", "keras", "torchvision's safetensors"),
-        ("inception_v3", "torch", "Keras' HDF5"),
     ],
 )
 def test_layouts_that_are_not_known_for_a_model_are_named(tmp_path, model, kind, takes):

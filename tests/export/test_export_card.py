@@ -1,0 +1,105 @@
+"""The model card of a run, and the one beside an export."""
+
+import dataclasses
+import json
+import re
+
+import pytest
+import yaml
+
+import cnn_jax
+from cnn_jax.data import DataInfo
+from cnn_jax.export import about, card
+from cnn_jax.export.facts import Facts
+from cnn_jax.runs.directory import RunDirectory
+from tests.tiny import data_json
+
+
+def front_matter(text):
+    return yaml.safe_load(text.split("---\n")[1])
+
+
+def made_facts(**changes):
+    names = ["cat", "<b>|[dog](x)", "a\nb"]
+    counts = {"train": [5, 4, 1], "validation": [2, 2, 1]}
+    info = DataInfo.from_dict(
+        data_json(
+            name="/home/somebody/photos",
+            class_names=names,
+            class_counts=counts,
+            notes=["in /home/x"],
+        )
+    )
+    config = cnn_jax.Experiment().replace({"transfer.weights": "/home/x/w.h5"})
+    origin = {"asked_for": "/home/x/w.h5", "licence": None, "source": None, "sha256": "f" * 64}
+    facts = Facts(config, info, None, [], {}, {}, [], None, origin)
+    return dataclasses.replace(facts, **changes)
+
+
+def test_what_is_not_known_is_said_and_no_place_is_named():
+    text = card.write(made_facts())
+    assert front_matter(text)["license"] == "unknown"
+    assert "model-index" not in front_matter(text)
+    assert "/home" not in text
+    assert "<b>" not in text
+    assert "a\\nb" in text
+    for section in (
+        "for whom it was made",
+        "who collected the images",
+        "the command, the versions and the machine",
+        "this checkpoint was not evaluated",
+        "whether its probabilities mean what they say",
+        "how it fares on noisy",
+        "figures by patient",
+        "the licence of this network",
+    ):
+        assert re.search(rf"\*\*Not known\*\*: {section}", text), section
+    assert "Their licence: not known. Their source: LEFT-OUT." in text
+
+
+def test_weights_of_the_catalogue_bring_their_licence(tmp_path):
+    directory = RunDirectory(tmp_path)
+    name = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+    said = {
+        "source": f"/cache/{name}",
+        "sha256": "0" * 64,
+        "preprocessing": "caffe",
+        "preprocessing_reason": f"the catalogue's for {name}",
+        "options": {},
+    }
+    (tmp_path / "weights.json").write_text(json.dumps(said))
+    config = cnn_jax.Experiment().replace({"transfer.weights": "imagenet"})
+    found = about.origin_of(config, directory)
+    assert found is not None
+    assert found["licence"] == "Creative Commons Attribution License"
+    text = card.write(made_facts(origin=found))
+    assert "Their licence: Creative Commons Attribution License. Their source: Visual" in text
+
+
+def test_the_card_of_a_run_has_its_figures(finished, main, capsys):
+    assert main("evaluate", f"--workdir={finished}", "--quiet") == 0
+    assert main("report", str(finished), "--format=card") == 0
+    assert "export " in capsys.readouterr().out
+    text = (finished / "README.md").read_text()
+    result = json.loads((finished / "result.json").read_text())
+    record = result["evaluation"]["test"]
+    (entry,) = front_matter(text)["model-index"]
+    (found,) = entry["results"]
+    assert found["dataset"]["split"] == "test"
+    assert found["metrics"][0]["value"] == pytest.approx(record["accuracy"], abs=1e-6)
+    low, high = record["intervals"]["accuracy"]
+    assert f"{record['accuracy']:.4f} ({low:.4f} to {high:.4f})" in text
+    assert f"{result['training']['flops'] / 1e12:,.4g} TFLOP" in text
+    assert "--model.name=mlp" in text
+    hub = pytest.importorskip("huggingface_hub", reason="the reader of the hub")
+    data = hub.ModelCard(text).data
+    assert data.license == "unknown"
+    assert data.eval_results[0].metric_value == pytest.approx(record["accuracy"], abs=1e-6)
+
+
+def test_reports_of_other_kinds_refuse(main, capsys, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert main("report", "empty", "--format=card") == 2
+    assert "is not a run directory" in capsys.readouterr().err
+    assert main("report", "empty", "--format=onnx") == 2
+    assert "--format of report is one of html, card" in capsys.readouterr().err
