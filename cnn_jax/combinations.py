@@ -38,6 +38,10 @@ def check(e: Any) -> None:
             "--dataset.label_column and --dataset.label_columns exclude each other: give one",
         ),
         (
+            d.crop_share < 1 and d.resize != "crop",
+            f"--dataset.crop_share={d.crop_share:g} needs --dataset.resize=crop",
+        ),
+        (
             d.name != "folder" and d.label is not None,
             f"--dataset.label belongs to --dataset.name=folder, not to {d.name!r}",
         ),

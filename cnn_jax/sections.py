@@ -83,6 +83,13 @@ class Dataset:
         "run: squash: both sides are scaled; crop: the short side is, and the middle stays; pad: "
         "the long side is, with black beside it; pad_mean: with the image's mean colour",
     )
+    crop_share: float = setting(
+        1.0,
+        "the share of the short side that --dataset.resize=crop keeps; 0.875: 224 of 256, as most "
+        "published figures of ImageNet",
+        above=0,
+        maximum=1,
+    )
     channels: Literal["auto", "1", "3"] = setting(
         "auto",
         "1: images become grey; 3: they become RGB; auto: of files 1 where all of them are grey "

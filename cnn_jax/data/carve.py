@@ -6,6 +6,7 @@ import numpy as np
 from absl import logging
 
 from cnn_jax.data import groups, kept, splits, streaming
+from cnn_jax.data.images import Decoding
 from cnn_jax.data.splits import Data, DataInfo, Split
 from cnn_jax.errors import RunError, UsageError
 
@@ -159,10 +160,10 @@ def describe(
     class_names: Sequence[str],
     parts: dict[str, Split],
     notes: Sequence[str],
-    bit_depth: int = 16,
-    resize: str = "squash",
+    how: Decoding | None = None,
 ) -> Data:
     """Returns the splits with their description, of every pixel of "train" and "validation"."""
+    how = Decoding() if how is None else how
     order = ("train", "validation", "test", "calibration")
     ordered = {split: parts[split] for split in order if split in parts}
     train, notes = ordered["train"], list(notes)
@@ -183,9 +184,10 @@ def describe(
         notes=tuple(notes),
         digest=kept.digest({split: ordered[split] for split in ("train", "validation")}),
         dtype=str(ordered["train"].images.dtype),
-        bit_depth=bit_depth,
-        resize=resize,
+        bit_depth=how.bit_depth,
+        resize=how.resize,
         multilabel=ordered["train"].labels.ndim == 2,
         streamed=streamed,
+        crop_share=how.crop_share,
     )
     return Data(info, ordered)

@@ -3,7 +3,7 @@
 | name | what is done | what it costs |
 |---|---|---|
 | squash | both sides are scaled to the target | the aspect is lost |
-| crop | the short side is scaled to the target, the middle stays | the rest is cut off |
+| crop | the short side (or a share) is scaled to the target, the middle stays | the rest is lost |
 | pad | the whole is scaled into the target, with black around it | pixels without content |
 | pad_mean | the same, with the mean colour of the image around it | likewise |
 """
@@ -21,6 +21,7 @@ def resize(
     target: tuple[int, int],
     how: str,
     box: tuple[float, float, float, float] | None = None,
+    share: float = 1.0,
 ) -> Image.Image:
     """Scales an image, bilinearly with antialiasing (Pillow's); `pad` adds the rest.
 
@@ -29,6 +30,7 @@ def resize(
         target: (width, height), in pixels.
         how: a `Resize`.
         box: (left, top, right, bottom) of what counts of the image, in its pixels; None: all.
+        share: of the short side, that `crop` keeps.
 
     Returns:
         An image of the target's size; one that is to be padded is smaller on one side.
@@ -39,7 +41,7 @@ def resize(
     width, height = right - left, bottom - top
     ratios = width / target[0], height / target[1]  # pixels of the image in one of the target
     if how == "crop":
-        inner_width, inner_height = (min(ratios) * side for side in target)
+        inner_width, inner_height = (share * min(ratios) * side for side in target)
         left += max(0, (width - inner_width) / 2)
         top += max(0, (height - inner_height) / 2)
         # Rounding must not lead out of the image, which Pillow refuses.

@@ -1,6 +1,7 @@
 """Decodes one image file to one array; no other place decodes images."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,7 @@ class Decoding:
         max_megapixels: how many million pixels may be decoded; of a JPEG that is decoded at less
             than its size, that size counts.
         resize: a `fitting.Resize`: what is done with another aspect than that of `size`.
+        crop_share: the share of the short side that its `crop` keeps.
     """
 
     size: int | tuple[int, int] | None = None
@@ -74,6 +76,7 @@ class Decoding:
     bit_depth: int = 16
     max_megapixels: int = MAX_MEGAPIXELS
     resize: str = "squash"
+    crop_share: float = 1.0
 
     def key(self) -> dict[str, Any]:
         """Returns what the arrays depend on, ready for JSON; defaults that came later are out."""
@@ -85,7 +88,9 @@ class Decoding:
 def like(info: DataInfo, max_megapixels: int = MAX_MEGAPIXELS) -> Decoding:
     """Returns how other images are decoded as those of a data set were."""
     height, width, channels = info.image_shape
-    return Decoding((height, width), channels, info.bit_depth, max_megapixels, info.resize)
+    size = height, width
+    depth, how, share = info.bit_depth, info.resize, info.crop_share
+    return Decoding(size, channels, depth, max_megapixels, how, share)
 
 
 class Decoded(NamedTuple):
@@ -246,7 +251,9 @@ def _to_array(
             k = crops.reduction(part[2:], upright, _REDUCING_GAP)
             image.draft(None, (-(-whole[0] // k), -(-whole[1] // k)))
         elif image.format == "JPEG":
-            draft = image.draft(None, (_REDUCING_GAP * target[0], _REDUCING_GAP * target[1]))
+            share = how.crop_share if how.resize == "crop" else 1
+            wide, tall = (math.ceil(_REDUCING_GAP * side / share) for side in target)
+            draft = image.draft(None, (wide, tall))
             # If the scale does not divide the size, it ends inside the last row or column.
             box = draft and draft[1]
     _check_pixels(image, whole, how.max_megapixels, name)
@@ -258,7 +265,7 @@ def _to_array(
         found = _cut(found, part, k).resize(upright, Image.Resampling.BILINEAR)
         return Decoded(np.array(found).reshape(found.height, found.width, how.channels), sound)
     if target is not None:
-        found = fitting.resize(found, target, how.resize, box)
+        found = fitting.resize(found, target, how.resize, box, how.crop_share)
     if orientation in _UPRIGHT:
         found = found.transpose(_UPRIGHT[orientation])
     if upright is not None:

@@ -121,15 +121,10 @@ def load(
     parts = {name: parts[name] for name in wanted if name in parts}
     in_train = config.name in _FROM_PATH
     carve.check_classes(
-        source.name,
-        names,
-        whole,
-        parts,
-        notes,
-        all_in_train=in_train,
-        warns=every_class,
+        source.name, names, whole, parts, notes, all_in_train=in_train, warns=every_class
     )
-    return carve.describe(source.name, source.version, names, parts, notes, bits, config.resize)
+    how = _decoding(config, bits)
+    return carve.describe(source.name, source.version, names, parts, notes, how)
 
 
 def find(config: experiment.Dataset, least_classes: int = 2, multilabel: bool = False) -> Source:
@@ -245,7 +240,7 @@ def _in_memory(name: str, split: Split, config: experiment.Dataset, channels: in
             f"--dataset.image_size={config.image_size}: the images of {name} are floats of "
             f"{height}x{width}, which are not resized; leave it out"
         )
-    resized = reading.resize(pixels, config.image_size, config.resize)
+    resized = reading.resize(pixels, config.image_size, config.resize, config.crop_share)
     return dataclasses.replace(split, images=resized)
 
 
@@ -255,6 +250,7 @@ def _decoding(config: experiment.Dataset, bits: int) -> images.Decoding:
         bit_depth=bits,
         max_megapixels=config.max_megapixels,
         resize=config.resize,
+        crop_share=config.crop_share,
     )
 
 

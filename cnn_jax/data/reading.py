@@ -64,13 +64,14 @@ def read_images(
         return np.stack([image for part in pool.map(read, parts) for image in part])
 
 
-def resize(array: np.ndarray, size: int, how: str = "squash") -> np.ndarray:
+def resize(array: np.ndarray, size: int, how: str = "squash", share: float = 1.0) -> np.ndarray:
     """Resizes images as `read_image` does, bilinearly with antialiasing.
 
     Args:
         array: uint8 [n, height, width, channels], of 1 or 3 channels.
         size: the new height and width, in pixels.
         how: a `fitting.Resize`.
+        share: of the short side, that its `crop` keeps.
 
     Returns:
         uint8 [n, size, size, channels].
@@ -79,7 +80,7 @@ def resize(array: np.ndarray, size: int, how: str = "squash") -> np.ndarray:
     def one(image: np.ndarray) -> np.ndarray:
         picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
         return np.asarray(
-            fitting.pad(fitting.resize(picture, (size, size), how), (size, size), how)
+            fitting.pad(fitting.resize(picture, (size, size), how, share=share), (size, size), how)
         )
 
     with concurrent.futures.ThreadPoolExecutor(cache.cores()) as pool:

@@ -67,6 +67,7 @@ class DataInfo:
         multilabel: whether an image may have several findings, or none.
         resize: what was done with images of another aspect, a `fitting.Resize`.
         streamed: whether the training images are decoded while they are trained on.
+        crop_share: the share of the short side that a `resize` by crop kept.
     """
 
     name: str
@@ -84,6 +85,7 @@ class DataInfo:
     resize: str = "squash"
     multilabel: bool = False
     streamed: bool = False
+    crop_share: float = 1.0
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, ready for JSON."""

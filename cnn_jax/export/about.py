@@ -71,7 +71,12 @@ def _input(run: Run) -> dict[str, Any]:
         "channels": order,
     }
     if info.dtype == "uint8":
-        found |= {"range": [0, 255], "other_sizes": info.resize, "bit_depth": info.bit_depth}
+        found |= {
+            "range": [0, 255],
+            "other_sizes": info.resize,
+            "crop_share": info.crop_share,
+            "bit_depth": info.bit_depth,
+        }
     return found
 
 

@@ -134,6 +134,7 @@ def _is_data(value: Any) -> bool:
             "dtype": lambda value: value in ("uint8", "float32"),
             "bit_depth": _count,
             "multilabel": lambda value: isinstance(value, bool),
+            "crop_share": is_number,
             "streamed": lambda value: isinstance(value, bool),
             "resize": lambda value: value in get_args(Resize),
         },

@@ -63,6 +63,8 @@ def digest(variables: Any, info: DataInfo, config: Experiment) -> str:
     """Returns the sha256 (hex) of a network: its variables, and how it reads images."""
     described = info.to_dict()
     reads = {name: described.get(name) for name in _READ}
+    if described.get("crop_share", 1) != 1:  # runs that began before there was the setting had 1
+        reads["crop_share"] = described["crop_share"]
     reads |= {"normalize": config.dataset.normalize, "precision": config.train.precision}
     sha = hashlib.sha256(json.dumps(reads, sort_keys=True).encode())
     sha.update(leaves.digest(variables).encode())

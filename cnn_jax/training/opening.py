@@ -61,11 +61,13 @@ def _aspect(config: Experiment) -> list[str]:
     if config.transfer.weights != "imagenet" or config.dataset.name not in ("folder", "table"):
         return []
     how, share = catalogue.find(config.model.name).evaluated
-    if how == config.dataset.resize:
+    kept = config.dataset.crop_share
+    if (how, share if how == "crop" else kept) == (config.dataset.resize, kept):
         return []
     return [
         f"published figures of these weights are of {share:.1%} of the short side, resized by "
-        f"{how}; here it is {config.dataset.resize} (--dataset.resize)"
+        f"{how}; here it is {kept:.1%}, by {config.dataset.resize} (--dataset.crop_share, "
+        "--dataset.resize)"
     ]
 
 

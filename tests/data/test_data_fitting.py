@@ -183,8 +183,30 @@ def test_a_run_says_where_its_weights_were_evaluated_on_another_aspect():
         return opening._aspect(config)
 
     folder = {"dataset.name": "folder", "dataset.path": "x"}
-    assert "87.5% of the short side, resized by crop; here it is squash" in said(**folder)[0]
-    assert said(**folder, **{"dataset.resize": "crop"}) == []
+    published = "87.5% of the short side, resized by crop; here it is 100.0%, by"
+    assert f"{published} squash" in said(**folder)[0]
+    folder |= {"dataset.resize": "crop"}
+    assert f"{published} crop (--dataset.crop_share" in said(**folder)[0]
+    assert said(**folder, **{"dataset.crop_share": 0.875}) == []
+    folder.pop("dataset.resize")
     assert said("inception_v3", **folder) == []
     assert said(weights="file.h5", **folder) == []
     assert said() == []  # of other data the aspect is what it is
+
+
+@pytest.mark.parametrize(("height", "width"), [(384, 504), (576, 384), (256, 288)])
+def test_a_crop_of_a_share_is_the_usual_one_of_imagenet(height, width):
+    """As torchvision's Resize(64) and CenterCrop(56), where the scale leaves whole pixels."""
+    pixels = photograph(height, width)
+    found = images.read_image(encode(pixels), 56, resize="crop")
+    how = images.Decoding(56, resize="crop", crop_share=0.875)
+    shared = images.decode(encode(pixels), how).pixels
+    scale = 64 / min(height, width)
+    size = round(width * scale), round(height * scale)
+    short = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
+    left, top = (size[0] - 56) // 2, (size[1] - 56) // 2
+    expected = np.asarray(short.crop((left, top, left + 56, top + 56))).astype(int)
+    assert abs(shared - expected).mean() < 1
+    assert abs(found - expected).mean() > 3
+    with pytest.raises(UsageError, match=r"crop_share=0\.875 needs"):
+        experiment.Experiment(dataset=Dataset(crop_share=0.875))
