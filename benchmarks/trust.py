@@ -4,6 +4,8 @@
     python benchmarks/trust.py --runs=RUN,... --strange=DIR  twenty splits of each run's test images
     python benchmarks/trust.py --write                       the tables once more
 
+    python benchmarks/trust.py --costs=RUN                   processor time beside an evaluation
+
 Simulations draw from classifiers whose true error at every threshold is known. Runs are ordinary
 run directories on images with a test split; their logits are computed once and kept in RUN. DIR is
 a folder of photographs of cats and dogs, which are reduced to the run's size. Results go to
@@ -11,6 +13,7 @@ docs/results/trust.json, and trust.md beside it is made of that.
 """
 
 import argparse
+import dataclasses
 import datetime
 import json
 import math
@@ -38,14 +41,16 @@ from cnn_jax.runs.trained import Run  # noqa: E402
 from cnn_jax.trust import (  # noqa: E402
     calibration,
     certificate,
+    choices,
     corruptions,
     scores,
     sets,
     strangers,
     study,
 )
-from cnn_jax.trust.outputs import Outputs, hashes  # noqa: E402
+from cnn_jax.trust.outputs import Outputs, Seen, hashes  # noqa: E402
 from cnn_jax.trust.strangers import Bank  # noqa: E402
+from cnn_jax.trust.verdicts import Judge  # noqa: E402
 from tests.trust import simulated  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
@@ -175,42 +180,64 @@ def outputs_of(run: Run, network: trust_images.Network, split: Split, name: str)
     if not path.exists():
         said = network(split)
         with path.open("wb") as file:
-            np.savez(file, logits=said.logits, features=said.features)
+            middle = np.zeros((len(said), 0)) if said.middle is None else said.middle
+            np.savez(file, logits=said.logits, features=said.features, middle=middle)
     with np.load(path, allow_pickle=False) as stored:
+        middle = stored["middle"]
         return Outputs(
-            stored["logits"],
+            stored["logits"].astype(np.float64),
             stored["features"],
             np.asarray(split.labels, np.int64),
             list(split.ids),
+            middle=middle if middle.shape[1] else None,
         )
 
 
-def measure(directory: str, strange: str | None) -> dict[str, Any]:
+def unseen(run: Run) -> Split:
+    """Returns the images that neither trained nor chose the last checkpoint."""
+    test, validation = run.split(), run.data.splits["validation"]
+    if validation.images is test.images or set(validation.ids) == set(test.ids):
+        return test
+    return Split(
+        np.concatenate([np.asarray(validation.images), np.asarray(test.images)]),
+        np.concatenate([validation.labels, test.labels]),
+        [*validation.ids, *test.ids],
+    )
+
+
+def parts(test: Outputs, seed: int) -> list[Outputs]:
+    """Returns a random quarter to tune, half to certify, a quarter to report."""
+    shuffled = np.random.default_rng(seed).permutation(len(test))
+    ends = [len(test) // 4, 3 * len(test) // 4]
+    return [test.take(part) for part in np.split(shuffled, ends)]
+
+
+def measure(directory: str, strange: str | None, most: int, kept_: int) -> dict[str, Any]:
     """Returns what twenty splits of a run's test images show of its promises."""
     run = cnn_jax.load(directory, "last")
     network = trust_images.Network(run, "one")
-    split = run.split()
+    split = unseen(run)
     test = outputs_of(run, network, split, "test")
     train = run.split("train")
-    order = np.argsort(hashes(train.ids))[: strangers.MOST]
+    order = np.argsort(hashes(train.ids))[:kept_]
     kept = data_splits.take(train, np.sort(order))
-    bank = outputs_of(run, network, kept, "bank").features
+    known = outputs_of(run, network, kept, "bank")
+    bank = Bank.of(known.features, known.middle)
     found: dict[str, Any] = {
         "name": pathlib.Path(directory).name,
         "model": run.experiment.model.name,
         "data": run.data_info.name,
         "images": len(test),
+        "kept": len(known),
         "accuracy": float((test.logits.argmax(axis=1) == test.labels).mean()),
     }
     options = Trust(max_error=0.01)
     claims: dict[float, list[dict[str, Any]]] = {most: [] for most in ERRORS}
     records = []
     for seed in range(SPLITS):
-        shuffled = np.random.default_rng(seed).permutation(len(test))
-        ends = [len(test) // 4, 3 * len(test) // 4]
-        parts = [test.take(part) for part in np.split(shuffled, ends)]
+        tune, certify, report = parts(test, seed)
         start = time.process_time()
-        given = study.Roles(parts[0], parts[1], parts[2], "a split")
+        given = study.Roles(tune, certify, report, "a split")
         record, _ = study.study(given, bank, options, run.class_names)
         records.append(record)
         found["seconds_of_a_study"] = time.process_time() - start
@@ -238,7 +265,7 @@ def measure(directory: str, strange: str | None) -> dict[str, Any]:
         }
         for i in range(len(tables_[0]))
     ]
-    found["strangers"] = _strangers(run, network, split, test, Bank.of(bank), strange)
+    found["strangers"] = _strangers(run, network, split, test, bank, strange, most)
     return found
 
 
@@ -265,27 +292,43 @@ def _strangers(
     test: Outputs,
     bank: Bank,
     strange: str | None,
+    most: int,
 ) -> list[dict[str, Any]]:
-    """Returns how well three scores tell other images from the test images."""
+    """Returns how well scores tell other images from the test images."""
     size = run.data_info.image_shape[0]
     others: dict[str, np.ndarray] = {}
     if run.data_info.image_shape[2] == 3:
         digits = cnn_jax.from_experiment(cnn_jax.Dataset(name="digits")).test.images
-        others["digits, enlarged"] = np.repeat(resize(digits, size), 3, axis=3)
+        others["digits, enlarged"] = np.repeat(resize(digits[:most], size), 3, axis=3)
     if strange is not None:
         how = images.like(run.data_info, 100)
-        paths = named.expand([strange])[:1000]
+        paths = named.expand([strange])
+        paths = paths[:: max(1, len(paths) // most)][:most]
         photographs = np.stack([images.decode(path, how).pixels for path in paths])
         others["photographs, reduced"] = photographs
-    some = data_splits.take(split, np.arange(min(1000, len(split))))
+    some = data_splits.take(split, np.arange(min(most, len(split))))
     for kind in corruptions.KINDS:
         others[f"{kind}, strength 5"] = corruptions.corrupt(np.asarray(some.images), kind, 5)
-    known = _scores(test.logits, test.features, bank)
+    # Half of the test images say how far each part reaches, the other half are the ordinary ones.
+    half = test.take(np.arange(0, len(test), 2))
+    judge = Judge(
+        calibration.Scaling.of_temperature(1.0, test.logits.shape[1]),
+        "max_probability",
+        np.zeros(0),
+        sets.fit("lac", np.exp(calibration.log_softmax(half.logits)), half.labels, 0.1),
+        "together",
+        {},
+        bank,
+        np.zeros(0),
+        0.05,
+    )
+    judge = dataclasses.replace(judge, spread=choices.spread(judge.parts(half)))
+    known = _scores(judge, test.take(np.arange(1, len(test), 2)))
     rows = []
     for name, pixels in others.items():
         labels = np.zeros(len(pixels), np.int32)
         said = network(Split(pixels, labels, [str(i) for i in range(len(pixels))]))
-        new = _scores(said.logits, said.features, bank)
+        new = _scores(judge, said)
         row: dict[str, Any] = {"kind": name, "images": len(pixels)}
         for score in known:
             area, share = strangers.detection(known[score], new[score], 0.05)
@@ -294,12 +337,12 @@ def _strangers(
     return rows
 
 
-def _scores(logits: np.ndarray, features: np.ndarray, bank: Bank) -> dict[str, np.ndarray]:
-    logs = calibration.log_softmax(logits)
+def _scores(judge: Judge, seen: Seen) -> dict[str, np.ndarray]:
+    logs = calibration.log_softmax(seen.logits)
     return {
-        "neighbours": bank.distances(features),
-        "largest probability": -scores.max_probability(logits, logs),
-        "energy": -scores.energy(logits, logs),
+        "largest probability": -scores.max_probability(seen.logits, logs),
+        **judge.parts(seen),
+        "together": judge.strangeness(seen),
     }
 
 
@@ -363,6 +406,13 @@ def page(results: dict[str, Any]) -> str:
         )
     for run in results.get("runs", {}).values():
         parts += _run(run, percent)
+    if "gains" in results:
+        from benchmarks import trust_gains
+
+        parts += trust_gains.page(results["gains"])
+    if "costs" in results:
+        parts += _costs(results["costs"])
+    parts += results.get("remarks", [])
     return "\n\n".join(parts) + "\n"
 
 
@@ -419,23 +469,90 @@ def _run(run: dict[str, Any], percent: Any) -> list[str]:
     parts.append(tables.markdown(rows, head))
     parts.append(
         f"Ordinary images called strange at 1 %: {percent(run['false_alarms'], 2)}. AUROC of other "
-        "images, and the share noticed at 5 % false alarms, are below. OpenOOD v1.5 has for "
+        "images, and the share noticed at 5 % false alarms, are below: by the largest probability, "
+        "by the three parts of the second gate (energy, neighbours in what the last layer takes, "
+        "the middle convolution), and by these together, as `trust` goes. OpenOOD v1.5 has for "
         "ResNet-18 on CIFAR-10 mean AUROCs near and far of 88.03 and 90.73 with the largest "
         "probability, 90.64 and 92.96 with neighbours, on other images than these. The photographs "
         "are of cats and dogs, two of the classes of CIFAR-10, at another scale: a shift, and "
         "hardly strangers."
     )
-    names = ("neighbours", "largest probability", "energy")
+    kinds = run["strangers"]
+    names = [name for name in kinds[0] if name not in ("kind", "images")]
     rows = [
         [
             s["kind"],
             f"{s['images']:,}",
             *(f"{100 * s[n]['auroc']:.1f}, {percent(s[n]['noticed'], 0)}" for n in names),
         ]
-        for s in run["strangers"]
+        for s in kinds
     ]
+    means = [
+        tuple(float(np.mean([s[n][what] for s in kinds])) for what in ("auroc", "noticed"))
+        for n in names
+    ]
+    rows.append(["mean", "", *(f"{100 * a:.1f}, {percent(b, 0)}" for a, b in means)])
     parts.append(tables.markdown(rows, ["images", "number", *names]))
     return parts
+
+
+def _costs(found: dict[str, Any]) -> list[str]:
+    return [
+        f"## What it costs ({found['date']})",
+        f"Processor time of all threads, {found['run']} on {found['images']:,} test images, by "
+        "`--costs=RUN` after everything had been compiled once: an evaluation with features "
+        f"{found['evaluation']:.1f} s, `trust` with its passes {found['trust']:.1f} s "
+        f"({found['trust'] / found['evaluation']:.2f} times), of which the study of logits at hand "
+        f"{found['study']:.1f} s.",
+    ]
+
+
+def costs(directory: str) -> dict[str, Any]:
+    """Returns the processor time of an evaluation with features, of `trust`, and of its study."""
+    run = cnn_jax.load(directory, "last")
+    network = trust_images.Network(run, "one")
+    split = run.split()
+    network(split)  # is compiled and loaded
+
+    def timed(work: Any) -> tuple[float, Any]:
+        start = time.process_time()
+        done = work()
+        return time.process_time() - start, done
+
+    evaluation, _ = timed(lambda: network(split))
+    options, say = Trust(max_error=0.01), lambda _: None
+
+    def whole() -> Any:
+        given = trust_images.of_run(run, network, None, "", say)
+        bank, _ = trust_images.bank(run, network, False, say)
+        some = trust_images.reporting(run, given, None, trust_images.PLANTED)
+        return given, bank, trust_images.strange(network, some)
+
+    passes, (given, bank, strange) = timed(whole)
+    alone, _ = timed(lambda: study.study(given, bank, options, run.class_names, planted=strange))
+    return {
+        "run": f"{run.experiment.model.name} on {run.data_info.name}",
+        "images": len(split),
+        "evaluation": evaluation,
+        "trust": passes + alone,
+        "study": alone,
+    }
+
+
+def add(name: str, found: Any, within: str | None = None) -> None:
+    """Adds a result to trust.json and writes the page.
+
+    Args:
+        name: of the result.
+        found: the result.
+        within: the record that gets it; None: it is one of its own.
+    """
+    path = RESULTS / "trust.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    place = results if within is None else results.setdefault(within, {})
+    place[name] = found
+    files.write_json(path, results)
+    (RESULTS / "trust.md").write_text(page(results))
 
 
 def main() -> None:
@@ -445,21 +562,23 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=DRAWS)
     parser.add_argument("--runs", default="")
     parser.add_argument("--strange")
+    parser.add_argument("--most", type=int, default=1000, help="images of each strange kind")
+    parser.add_argument("--kept", type=int, default=strangers.MOST, help="images of the bank")
+    parser.add_argument("--costs")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
-    path = RESULTS / "trust.json"
-    results = json.loads(path.read_text()) if path.exists() else {}
     today = datetime.date.today().isoformat()
     if given.simulate:
-        results["simulations"] = {"date": today, **simulate(given.draws)}
+        add("simulations", {"date": today, **simulate(given.draws)})
     for directory in filter(None, given.runs.split(",")):
-        found = measure(directory, given.strange)
+        found = measure(directory, given.strange, given.most, given.kept)
         about = environment.environment()
         more = {"date": today, "cores": about["cores"], "processor": about["processor"]}
-        results.setdefault("runs", {})[found["name"]] = {**found, **more}
-        files.write_json(path, results)
-    files.write_json(path, results)
-    (RESULTS / "trust.md").write_text(page(results))
+        add(found["name"], {**found, **more}, "runs")
+    if given.costs:
+        add("costs", {"date": today, **costs(given.costs)})
+    if given.write:
+        (RESULTS / "trust.md").write_text(page(json.loads((RESULTS / "trust.json").read_text())))
 
 
 if __name__ == "__main__":

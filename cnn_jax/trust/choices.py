@@ -24,7 +24,7 @@ def gate(judge: Judge, held: Outputs, planted: Mapping[str, Seen]) -> tuple[Judg
     least = strangers.least_images(judge.false_alarms) if judge.false_alarms else 0
     if planted and half.any() and len(rest) >= least:
         known, held = held.take(np.flatnonzero(half)), rest
-        judge = dataclasses.replace(judge, spread=_spread(judge.parts(known)))
+        judge = dataclasses.replace(judge, spread=spread(judge.parts(known)))
         areas = {}
         for name in ("together", *judge.spread):
             tried = dataclasses.replace(judge, gate=name)
@@ -41,7 +41,7 @@ def gate(judge: Judge, held: Outputs, planted: Mapping[str, Seen]) -> tuple[Judg
     return dataclasses.replace(judge, held_out=found), held
 
 
-def _spread(parts: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
+def spread(parts: Mapping[str, np.ndarray]) -> dict[str, tuple[float, float]]:
     """Returns {part: (median, how much larger the 95 % quantile is, at least a little)}."""
     found = {}
     for name, values in parts.items():

@@ -15,6 +15,7 @@ from cnn_jax.trust.sentences import percent
 from cnn_jax.trust.study import Roles
 from cnn_jax.trust.verdicts import Judge
 
+_SEEN = 0.05  # of shifted images that are called strange: somebody would notice
 _FEW = 100  # new images, with which the tests find little
 
 
@@ -65,8 +66,10 @@ def shift_sentence(rows: Sequence[Mapping[str, Any]], most: float) -> str:
     at = f" of strength {worst['strength']}" if worst["strength"] else ""
     return (
         f"{said}: most in {worst['shift']}{at}, where {percent(worst['error'])} are wrong and "
-        f"{percent(worst['strange'])} of the images are called unlike the training images. The "
-        "promise holds for images like those that certified it, and not here."
+        f"{percent(worst['strange'])} of the images are called unlike the training images. In "
+        f"{sum(r['strange'] >= _SEEN for r in broken)} of these {len(broken)} at least "
+        f"{percent(_SEEN)} of the images are called so. The promise holds for images like those "
+        "that certified it, and not here."
     )
 
 

@@ -62,6 +62,23 @@ def test_within_each_class_sets_cover_too():
     assert total / 20_000 == pytest.approx(found["coverage"])
 
 
+@pytest.mark.parametrize("conditional", [False, True])
+def test_sets_are_those_of_crepes(conditional):
+    crepes = pytest.importorskip("crepes", reason="a reference that need not be there")
+    random = np.random.default_rng(8)
+    logits, labels = simulated.logits(random, 700, 4)
+    p = np.exp(calibration.log_softmax(logits))
+    known = labels[:400]
+    own, new = sets.lac(p[:400])[np.arange(400), known], sets.lac(p[400:])
+    columns = []
+    for k in range(4):
+        theirs = crepes.ConformalClassifier().fit(own[known == k] if conditional else own)
+        # It keeps a class with a p-value of exactly 0.1, for which the promise does not ask.
+        columns.append(theirs.predict_set(new[:, [k]], confidence=0.9 - 1e-9, smoothing=False))
+    made = sets.fit("lac", p[:400], known, 0.1, class_conditional=conditional)
+    assert np.array_equal(made(p[400:]), np.concatenate(columns, axis=1).astype(bool))
+
+
 def test_too_few_images_make_a_set_of_every_class():
     p = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
     made = sets.fit("lac", p, np.array([0, 0, 1]), 0.1)

@@ -198,8 +198,10 @@ def shift(rows: Sequence[Mapping[str, Any]], most: float) -> Figure:
         canvas.despine(axes)
     for axes in panels[len(kinds) :]:
         axes.set_visible(False)
+    for axes in panels[len(kinds) - columns : len(kinds)]:  # nothing is below them
+        axes.tick_params(labelbottom=True)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False, fontsize=9)
     figure.supxlabel(f"strength; the grey line is the promise of {100 * most:g} %", fontsize=9)
     return figure
 
