@@ -1,16 +1,24 @@
 """The examples run as they stand, and stay short."""
 
 import ast
+import http.server
+import io
+import json
 import os
 import re
 import runpy
 import subprocess
 import sys
+import threading
+import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.signal
+from PIL import Image
+
+import cnn_jax
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -115,6 +123,28 @@ def test_the_calculations_of_the_guides_are_those_of_scipy(capsys):
     assert "sum: 0" in printed
 
 
+@pytest.mark.slow
+def test_an_exported_network_is_served(trained, digits, tmp_path, monkeypatch):
+    """By the exported folder alone."""
+    for package in ("jax2onnx", "onnxruntime"):
+        pytest.importorskip(package, reason="an extra")
+    made = cnn_jax.export_run(cnn_jax.load(trained[0]), "onnx", tmp_path / "out")
+    monkeypatch.setattr(sys, "argv", ["serve.py", str(made.folder), "0"])
+    handler = runpy.run_path(str(RUNNABLE["serve"]))["Handler"]
+    picture = io.BytesIO()
+    Image.fromarray(digits.splits["test"].images[0, :, :, 0]).save(picture, "png")
+    with http.server.HTTPServer(("localhost", 0), handler) as server:
+        thread = threading.Thread(target=server.handle_request, daemon=True)
+        thread.start()
+        address = f"http://localhost:{server.server_port}"
+        with urllib.request.urlopen(address, picture.getvalue(), timeout=30) as answer:
+            said = json.load(answer)
+        thread.join()
+    expected = cnn_jax.load(trained[0]).predict(digits.splits["test"].images[:1])
+    assert said["class"] == expected.classes[0]
+    assert said["probabilities"] == pytest.approx(expected.probabilities[0].tolist(), abs=1e-5)
+
+
 def test_every_example_is_run_here():
     names = {"train_on_arrays", "many_learning_rates", "own_network", "read_a_run", "convolution"}
-    assert set(RUNNABLE) == names
+    assert set(RUNNABLE) == names | {"serve"}

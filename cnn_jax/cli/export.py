@@ -1,5 +1,8 @@
 """The command `export`: writes the network of a run for others to use."""
 
+import shlex
+from pathlib import Path
+
 from cnn_jax import text
 from cnn_jax.cli import console
 from cnn_jax.cli.given import load_run
@@ -28,6 +31,11 @@ def run_command(invocation: Invocation) -> int:
         print(f"note       {text.one_line(line)}")
     for each in made.record["files"]:
         size = each["bytes"] / 1e6
-        print(f"written    {text.shown(made.folder / each['name'])} ({size:,.2f} MB)")
+        print(f"written    {text.shown(made.folder / each['name'])} ({size:,.3g} MB)")
     print(f"written    {text.shown(made.folder / 'export.json')}")
+    script = Path(__file__).resolve().parents[2] / "examples" / "serve.py"
+    if invocation.format == "onnx" and script.exists():  # it is the repository
+        words = [text.python(), text.shown(script), text.shown(made.folder), "8000"]
+        print(f"serve      {shlex.join(words)}")
+    print(f"load       {text.shown(made.folder / 'README.md')} has the lines that do it")
     return 0

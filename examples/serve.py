@@ -1,0 +1,40 @@
+"""Serves an exported network over HTTP, with ONNX Runtime and Pillow and nothing of this package.
+
+python launch.py export --workdir=runs/digits_lenet --format=onnx --output=digits
+python examples/serve.py digits 8000
+curl --data-binary @seven.png localhost:8000
+"""
+
+import io
+import json
+import pathlib
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import numpy as np
+import onnxruntime  # pyright: ignore[reportMissingImports]
+from PIL import Image, ImageOps
+
+folder = pathlib.Path(sys.argv[1])
+about = json.loads((folder / "export.json").read_text())
+_, height, width, channels = about["input"]["shape"]
+fit = {"squash": Image.Image.resize, "crop": ImageOps.fit}.get(about["input"]["other_sizes"])
+session = onnxruntime.InferenceSession(folder / about["file"])
+
+
+class Handler(BaseHTTPRequestHandler):  # noqa: D101
+    def do_POST(self):  # noqa: D102
+        given = io.BytesIO(self.rfile.read(int(self.headers["Content-Length"])))
+        image = ImageOps.exif_transpose(Image.open(given)).convert("L" if channels == 1 else "RGB")
+        image = (fit or ImageOps.pad)(image, (width, height), Image.Resampling.BILINEAR)
+        pixels = np.asarray(image).reshape(1, height, width, channels)
+        found = zip(session.get_outputs(), session.run(None, {"images": pixels}), strict=True)
+        said = {each.name: value[0].tolist() for each, value in found}
+        said["class"] = about["classes"][int(np.argmax(said["probabilities"]))]
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(said).encode())
+
+
+if __name__ == "__main__":
+    HTTPServer(("localhost", int(sys.argv[2])), Handler).serve_forever()
