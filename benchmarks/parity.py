@@ -1,4 +1,4 @@
-"""Compares the models with those of Keras and torchvision: same weights, same images, same numbers.
+"""Compares the models with Keras', torchvision's and timm's: same weights, images and numbers.
 
     python benchmarks/parity.py
     python benchmarks/parity.py --models=resnet50,densenet121 --sizes=odd
@@ -6,7 +6,8 @@
 The reference gets random weights, including batch statistics, scales and biases; the library writes
 them to a file, `cnn_jax.pretrained` reads it, and both networks see the same image. The largest
 difference of features and of logits, divided by the largest value, must stay below 1e-4.
-Keras (on its JAX backend) is a development dependency; torchvision is compared if it is installed.
+Keras (on its JAX backend) is a development dependency; torchvision and timm are compared if they
+are installed.
 Every model runs in a process of its own, and its figures replace its earlier ones in
 docs/results/parity.json and docs/results/parity.md.
 """
@@ -48,11 +49,32 @@ KERAS = {
     "densenet121": "DenseNet121",
     "densenet169": "DenseNet169",
     "densenet201": "DenseNet201",
+    "efficientnet_b0": "EfficientNetB0",
+    "efficientnet_b3": "EfficientNetB3",
+    "mobilenet_v3_large": "MobileNetV3Large",
+    "mobilenet_v3_small": "MobileNetV3Small",
+    "convnext_tiny": "ConvNeXtTiny",
 }
-TORCH = ("vgg11_bn", "alexnet", "googlenet", "resnet18", "resnet50", "densenet121")
+NEWER = (
+    "efficientnet_b0",
+    "efficientnet_b2",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small",
+    "convnext_tiny",
+)
+TORCH = ("vgg11_bn", "alexnet", "googlenet", "resnet18", "resnet50", "densenet121", *NEWER)
+# Our name of timm's, and of its networks with TensorFlow's padding.
+TIMM = {
+    "resnet50": "resnet50",
+    "efficientnet_b0": "efficientnet_b0",
+    "efficientnet_b2": "tf_efficientnet_b2",
+    "mobilenet_v3_large": "tf_mobilenetv3_large_100",
+    "mobilenet_v3_small": "mobilenetv3_small_100",
+    "convnext_tiny": "convnext_tiny",
+}
 # Torchvision pools the map in front of these tops to one size; our models do not.
 FIXED_TOP = ("vgg11_bn", "alexnet")
-NATIVE = {"inception_v3": 299}
+NATIVE = {"inception_v3": 299, "efficientnet_b2": 260, "efficientnet_b3": 300}
 ODD = 197  # not a multiple of any stride; large enough for AlexNet and Inception
 # Compiled once and run once.
 FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -110,6 +132,10 @@ def compare_keras(name: str, size: int) -> dict[str, float]:
 
     keras.initializers.VarianceScaling.__call__ = draw
     images = rng.standard_normal((1, size, size, 3), np.float32)
+    # EfficientNet divides by 255 inside; the other two leave that out if asked to.
+    pixels = images * np.float32(255 if name.startswith("efficientnet") else 1)
+    bare = name.startswith(("mobilenet", "convnext"))
+    more = {"include_preprocessing": False} if bare else {}
     found = {}
     for top in (True, False):
         theirs = build(
@@ -118,20 +144,26 @@ def compare_keras(name: str, size: int) -> dict[str, float]:
             input_shape=(size, size, 3),
             classes=CLASSES,
             classifier_activation=None,
+            **more,
         )
         for variable in theirs.weights:
+            if variable.path.startswith("normalization"):  # of pixels, not of a batch
+                continue
             value = randomise(variable.path, tuple(variable.shape), rng)
             if value is not None:
                 variable.assign(value)
-        state = [[v.value for v in theirs.trainable_variables]]
-        state.append([v.value for v in theirs.non_trainable_variables])
-        forward = jax.jit(lambda a, b, x, m=theirs: m.stateless_call(a, b, x)[0])
-        reference = np.asarray(forward.lower(*state, images).compile(FAST)(*state, images))
+        # ConvNeXt without top ends with a normalisation that belongs to no network.
+        whole = top or not name.startswith("convnext")
+        cut = theirs if whole else keras.Model(theirs.input, theirs.layers[-1].input)
+        state = [[v.value for v in cut.trainable_variables]]
+        state.append([v.value for v in cut.non_trainable_variables])
+        forward = jax.jit(lambda a, b, x, m=cut: m.stateless_call(a, b, x)[0])
+        reference = np.asarray(forward.lower(*state, pixels).compile(FAST)(*state, pixels))
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder, "weights.h5")
             with h5py.File(path, "w") as file:
                 legacy.save_weights_to_hdf5_group(file, theirs)
-            del theirs, state
+            del theirs, cut, state
             weights = pretrained.load(str(path), name)
         if top:
             _, logits = run_ours(name, weights, images)
@@ -156,14 +188,17 @@ def run_features(name: str, weights: pretrained.Weights, images: np.ndarray) -> 
     return np.asarray(forward(backbone, images))
 
 
-def compare_torch(name: str, size: int) -> dict[str, float]:
-    """Returns the differences to torchvision: features and logits, after safetensors."""
+def compare_torch(name: str, size: int, source: str) -> dict[str, float]:
+    """Returns the differences to torchvision or timm: features and logits, after safetensors."""
     torch = importlib.import_module("torch")
-    torchvision = importlib.import_module("torchvision")
     save = importlib.import_module("safetensors.torch").save_file
     torch.set_num_threads(1)
-    more = {"aux_logits": True, "init_weights": False} if name == "googlenet" else {}
-    theirs = getattr(torchvision.models, name)(weights=None, num_classes=CLASSES, **more).eval()
+    if source == "timm":
+        theirs = importlib.import_module("timm").create_model(TIMM[name]).eval()
+    else:
+        networks = importlib.import_module("torchvision").models
+        more = {"aux_logits": True, "init_weights": False} if name == "googlenet" else {}
+        theirs = getattr(networks, name)(weights=None, num_classes=CLASSES, **more).eval()
     rng = np.random.default_rng(size)
     images = rng.standard_normal((1, size, size, 3), np.float32)
     state = theirs.state_dict()
@@ -175,14 +210,20 @@ def compare_torch(name: str, size: int) -> dict[str, float]:
     kept = {}
     last = "inception5b" if name == "googlenet" else "layer4" if "resnet" in name else "features"
     hook = lambda _, __, output: kept.update(features=output)  # noqa: E731
-    getattr(theirs, last).register_forward_hook(hook)
+    if source == "torch":
+        getattr(theirs, last).register_forward_hook(hook)
     with torch.no_grad():
-        logits = theirs(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()
-    features = kept["features"].relu().numpy().transpose(0, 2, 3, 1)  # DenseNet's come before it
+        x = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+        logits = theirs(x).numpy()
+        features = kept["features"] if source == "torch" else theirs.forward_features(x)
+    features = features.relu() if name.startswith("densenet") else features  # it comes before it
+    features = features.numpy().transpose(0, 2, 3, 1)
     with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder, "weights.safetensors")
-        save(state, path)
-        weights = pretrained.load(str(path), name)
+        save(state, pathlib.Path(folder, "model.safetensors"))
+        if source == "timm":
+            config = {"architecture": TIMM[name], "pretrained_cfg": theirs.pretrained_cfg}
+            files.write_json(pathlib.Path(folder, "config.json"), config)
+        weights = pretrained.load(folder, name)
     if name in FIXED_TOP and size != 224:
         return {"features": difference(run_features(name, weights, images), features)}
     our_features, our_logits = run_ours(name, weights, images)
@@ -194,15 +235,15 @@ def compare_torch(name: str, size: int) -> dict[str, float]:
 
 def measure(source: str, name: str, sizes: list[int]) -> dict:
     """Returns the record of a model beside one library."""
-    compare = compare_keras if source == "keras" else compare_torch
-    library = {"keras": "keras", "torch": "torchvision"}[source]
+    library = {"keras": "keras", "torch": "torchvision", "timm": "timm"}[source]
     records = []
     for size in sizes:
-        found = compare(name, size)
+        keras = source == "keras"
+        found = compare_keras(name, size) if keras else compare_torch(name, size, source)
         records.append({"size": size, **found, "equal": max(found.values()) < TOLERANCE})
     here = environment()
     packages = {**here["packages"], library: importlib.metadata.version(library)}
-    if source == "torch":
+    if source != "keras":
         packages["torch"] = importlib.metadata.version("torch")
     return {
         "model": name,
@@ -270,6 +311,8 @@ def main() -> int:
     pairs = [("keras", name) for name in KERAS]
     if importlib.util.find_spec("torch") and importlib.util.find_spec("torchvision"):
         pairs += [("torch", name) for name in TORCH]
+    if importlib.util.find_spec("torch") and importlib.util.find_spec("timm"):
+        pairs += [("timm", name) for name in TIMM]
     if options.models:
         pairs = [pair for pair in pairs if pair[1] in options.models.split(",")]
     path = RESULTS / "parity.json"

@@ -24,7 +24,8 @@ def load_run(invocation: Invocation) -> tuple[RunDirectory, Run]:
         UsageError: there is no run, or a flag may not change.
     """
     if invocation.workdir is None:
-        raise UsageError(f"{invocation.command} needs --workdir=DIR, the directory of a run")
+        other = ", or --config=imagenet_predict" if invocation.command == "predict" else ""
+        raise UsageError(f"{invocation.command} needs --workdir=DIR, the directory of a run{other}")
     if invocation.config is not None and not invocation.has_code_as_config:
         raise UsageError(
             f"{invocation.command} takes no --config={invocation.config}: the run in --workdir has "
@@ -35,7 +36,12 @@ def load_run(invocation: Invocation) -> tuple[RunDirectory, Run]:
 
 
 def read_files(
-    paths: Sequence[str], run: Run, on_error: str, depth: str, failures: list[dict[str, str]]
+    paths: Sequence[str],
+    run: Run,
+    on_error: str,
+    depth: str,
+    failures: list[dict[str, str]],
+    how: images.Decoding | None = None,
 ) -> Iterator[tuple[list[str], np.ndarray]]:
     """Yields (paths, images) of some files at a time.
 
@@ -45,6 +51,7 @@ def read_files(
         on_error: "refuse" or "skip", of files that cannot be read.
         depth: as of `decoding`.
         failures: gets those that are skipped, and why.
+        how: how they are decoded; None: as the run's own data.
 
     Raises:
         UsageError: the run takes no files.
@@ -52,7 +59,7 @@ def read_files(
     """
     if run.data_info.dtype != "uint8":
         raise UsageError("the run was trained on float arrays; give it such in Python, not files")
-    how = decoding(run, paths, depth)
+    how = how or decoding(run, paths, depth)
 
     def read(path: str) -> np.ndarray | images.ImageError:
         try:

@@ -10,6 +10,8 @@ from cnn_jax.options import Advise, Explain, Labels, Page, Sweep, Trust
 
 # `Command.settings` of a command that takes them all: every path starts with "".
 EVERY_SETTING = ("",)
+# What is done with image files that a person names.
+_FILES = ("dataset.bit_depth", "dataset.on_error", "dataset.max_megapixels")
 
 
 class Command(NamedTuple):
@@ -70,7 +72,7 @@ COMMANDS = (
         "classify image files, or those of a folder, with a trained model",
         "predict --workdir=runs/cifar10 photos --output=found.csv",
         "IMAGE...",
-        settings=("dataset.bit_depth", "dataset.on_error", "dataset.max_megapixels"),
+        settings=(*_FILES, "model.name", "transfer.weights"),
     ),
     Command(
         "trust",
@@ -97,9 +99,7 @@ COMMANDS = (
             "dataset.path",
             "dataset.data_dir",
             "dataset.root",
-            "dataset.bit_depth",
-            "dataset.on_error",
-            "dataset.max_megapixels",
+            *_FILES,
             "dataset.verify",
         ),
         reads_run=True,

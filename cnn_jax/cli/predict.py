@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from cnn_jax import files, text
-from cnn_jax.cli import console, findings, verdicts
+from cnn_jax.cli import console, findings, presets, verdicts
 from cnn_jax.cli.given import load_run, read_files
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.data import named
 from cnn_jax.errors import RunError
 from cnn_jax.reporting import tables
+from cnn_jax.runs import untrained
 from cnn_jax.runs.trained import Run
 
 
@@ -25,11 +26,18 @@ def run_command(invocation: Invocation) -> int:
     overrides = dict(invocation.overrides)
     on_error = overrides.pop("dataset.on_error", "refuse")
     depth = overrides.pop("dataset.bit_depth", "auto")
-    _, run = load_run(dataclasses.replace(invocation, overrides=overrides))
+    invocation, how = dataclasses.replace(invocation, overrides=overrides), None
+    if invocation.workdir is None and invocation.config is not None:
+        network = untrained.load(presets.resolve(invocation))
+        run, how = network.run, network.decoding
+        how = how if depth == "auto" else dataclasses.replace(how, bit_depth=int(depth))
+        print(f"weights    {network.source}\nimages     {network.how}", file=sys.stderr)
+    else:
+        _, run = load_run(invocation)
     predictions: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
     names = named.expand(invocation.arguments)
-    for paths, pixels in read_files(names, run, on_error, depth, failures):
+    for paths, pixels in read_files(names, run, on_error, depth, failures, how):
         found = run.predict(pixels)
         if run.data_info.multilabel:
             predictions += findings.predicted(paths, found)
@@ -66,7 +74,7 @@ def _show(
         print(csv_text(predictions, run.class_names), end="")
     elif path is None:
         print(findings.table(predictions) if several else _table(predictions, len(run.class_names)))
-        if predictions and not several and "answers" not in predictions[0]:
+        if run.directory and predictions and not several and "answers" not in predictions[0]:
             command = console.command_line(invocation, "trust", Path(str(run.directory)))
             print(f"note       {verdicts.NOT_CALIBRATED}\n           {command}")
     if path is not None:

@@ -22,23 +22,32 @@ def resize(
     how: str,
     box: tuple[float, float, float, float] | None = None,
     share: float = 1.0,
+    interpolation: str = "bilinear",
 ) -> Image.Image:
-    """Scales an image, bilinearly with antialiasing (Pillow's); `pad` adds the rest.
+    """Scales an image with antialiasing (Pillow's); `pad` adds the rest.
 
     Args:
         image: of any size.
         target: (width, height), in pixels.
         how: a `Resize`.
         box: (left, top, right, bottom) of what counts of the image, in its pixels; None: all.
-        share: of the short side, that `crop` keeps.
+        share: how much of the image is taken, its middle: of "crop" of the short side, of "squash"
+            of each side; the others take all.
+        interpolation: the name of a filter of Pillow's.
 
     Returns:
         An image of the target's size; one that is to be padded is smaller on one side.
     """
-    if how == "squash":
-        return image.resize(target, Image.Resampling.BILINEAR, box)
+    kind = Image.Resampling[interpolation.upper()]
+    if how == "squash" and share == 1:
+        return image.resize(target, kind, box)
     left, top, right, bottom = box or (0, 0, *image.size)
     width, height = right - left, bottom - top
+    if how == "squash":
+        across, down = (1 - share) / 2 * width, (1 - share) / 2 * height
+        return image.resize(
+            target, kind, (left + across, top + down, right - across, bottom - down)
+        )
     ratios = width / target[0], height / target[1]  # pixels of the image in one of the target
     if how == "crop":
         inner_width, inner_height = (share * min(ratios) * side for side in target)
@@ -46,12 +55,12 @@ def resize(
         top += max(0, (height - inner_height) / 2)
         # Rounding must not lead out of the image, which Pillow refuses.
         box = left, top, min(right, left + inner_width), min(bottom, top + inner_height)
-        return image.resize(target, Image.Resampling.BILINEAR, box)
+        return image.resize(target, kind, box)
     inner = [
         min(whole, max(1, round(side / max(ratios))))
         for side, whole in zip((width, height), target, strict=True)
     ]
-    return image.resize((inner[0], inner[1]), Image.Resampling.BILINEAR, box)
+    return image.resize((inner[0], inner[1]), kind, box)
 
 
 def pad(image: Image.Image, target: tuple[int, int], how: str) -> Image.Image:

@@ -69,6 +69,7 @@ class Decoding:
             than its size, that size counts.
         resize: a `fitting.Resize`: what is done with another aspect than that of `size`.
         crop_share: the share of the short side that its `crop` keeps.
+        interpolation: the filter of Pillow's by which it is resized; see `fitting.resize`.
     """
 
     size: int | tuple[int, int] | None = None
@@ -77,6 +78,7 @@ class Decoding:
     max_megapixels: int = MAX_MEGAPIXELS
     resize: str = "squash"
     crop_share: float = 1.0
+    interpolation: str = "bilinear"
 
     def key(self) -> dict[str, Any]:
         """Returns what the arrays depend on, ready for JSON; defaults that came later are out."""
@@ -265,7 +267,8 @@ def _to_array(
         found = _cut(found, part, k).resize(upright, Image.Resampling.BILINEAR)
         return Decoded(np.array(found).reshape(found.height, found.width, how.channels), sound)
     if target is not None:
-        found = fitting.resize(found, target, how.resize, box, how.crop_share)
+        filtered = how.crop_share, how.interpolation
+        found = fitting.resize(found, target, how.resize, box, *filtered)
     if orientation in _UPRIGHT:
         found = found.transpose(_UPRIGHT[orientation])
     if upright is not None:

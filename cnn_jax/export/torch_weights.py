@@ -105,7 +105,7 @@ def _config(run: Run, layout: layouts.Layout) -> dict[str, Any] | str:
     model, info = run.experiment.model, run.data_info
     height, width, _ = info.image_shape
     if not model.name.startswith(_TIMM):
-        return f"timm has no {model.name}"
+        return f"timm has no {model.name}, or calls its layers otherwise"
     if changes(run, layout) or (model.head != "default" and model.name.startswith("vgg")):
         return "timm's network would have to be changed as torchvision's has to"
     numbers = mean_and_std(run)

@@ -93,6 +93,7 @@ class InvertedResidual(nn.Module):
             else EfficientNet's, with the block's activation and the sigmoid.
         padding: see `BlockPadding`.
         drop_path: see `StochasticDepth`.
+        epsilon: of the normalisations.
         dtype: the dtype of activations.
     """
 
@@ -105,13 +106,18 @@ class InvertedResidual(nn.Module):
     hard: bool = False
     padding: BlockPadding = "symmetric"
     drop_path: float = 0.0
+    epsilon: float = 1e-5
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Maps `[batch, height, width, in]` to `[batch, height / stride, width / stride, out]`."""
         conv = functools.partial(
-            ConvBatchNorm, activation=self.activation, kernel_init=he_normal, dtype=self.dtype
+            ConvBatchNorm,
+            epsilon=self.epsilon,
+            activation=self.activation,
+            kernel_init=he_normal,
+            dtype=self.dtype,
         )
         y = x
         if self.expanded != x.shape[-1]:

@@ -50,6 +50,7 @@ STAGES: dict[str, tuple[tuple[Row, ...], ...]] = {
         (Row(5, 288, 96, True, "hard_swish", 2), *[Row(5, 576, 96, True, "hard_swish", 1)] * 2),
     ),
 }
+EPSILON = 1e-3  # of batch normalisations: TensorFlow's, which torchvision kept
 # {name: the units of the hidden layer of its head}.
 HIDDEN = {"mobilenet_v3_large": 1280, "mobilenet_v3_small": 1024}
 
@@ -74,6 +75,7 @@ class MobileNetStage(nn.Module):
                 row.activation,
                 hard=True,
                 padding=self.padding,
+                epsilon=EPSILON,
                 dtype=self.dtype,
                 name=f"block{number}",
             )(x, train)
@@ -102,6 +104,7 @@ class MobileNetV3(Stages):
         """Returns the stem, a stage or the last convolution."""
         conv = functools.partial(
             ConvBatchNorm,
+            epsilon=EPSILON,
             activation="hard_swish",
             kernel_init=he_normal,
             dtype=self.dtype,

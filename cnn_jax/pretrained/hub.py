@@ -9,7 +9,7 @@ from cnn_jax import files
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.pretrained import timm_config
 
-_REFERENCE = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
+_REFERENCE = re.compile(r"hf://(\w[\w.-]*/\w[\w.-]*)(?:@([\w./-]+))?")
 
 
 def fetch(reference: str) -> Path:

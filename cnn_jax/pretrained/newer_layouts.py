@@ -6,7 +6,7 @@ Names and conventions are those of Keras Applications 3.15, torchvision 0.29 and
 from cnn_jax.models import convnext, efficientnet, mobilenet_v3
 from cnn_jax.pretrained.layout import Convention, Layer, Layout
 
-# TensorFlow's epsilon of batch normalisations minus ours.
+# TensorFlow's epsilon of normalisations minus PyTorch's; ours is that of torchvision's network.
 _TENSORFLOW = 1e-3 - 1e-5
 
 
@@ -129,10 +129,10 @@ def _mobilenet_v3(stages: tuple[tuple[mobilenet_v3.Row, ...], ...]) -> Layout:
     return Layout(
         tuple(layers),
         {
-            "keras": Convention("symmetric", {"padding": "same"}, epsilon=_TENSORFLOW),
-            "torch": Convention("torch", options, epsilon=_TENSORFLOW),
-            "timm": Convention("torch", options),
-            "timm_tf": Convention("symmetric", {"padding": "same"}, epsilon=_TENSORFLOW),
+            "keras": Convention("symmetric", {"padding": "same"}),
+            "torch": Convention("torch", options),
+            "timm": Convention("torch", options, epsilon=-_TENSORFLOW),
+            "timm_tf": Convention("symmetric", {"padding": "same"}),
         },
     )
 

@@ -18,6 +18,7 @@ _SCALINGS: dict[tuple[tuple[float, ...], tuple[float, ...]], Scaling] = {
     ((0.0,) * 3, (1.0,) * 3): "unit",
 }
 _FITS: dict[str, Resize] = {"center": "crop", "squash": "squash", "border": "pad"}
+_FILTERS = {name: name for name in ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")}
 # timm's architectures that are another name of one of ours.
 _SAME = {
     "mobilenetv3_large_100": "mobilenet_v3_large",
@@ -38,7 +39,7 @@ class Config:
         said: the mean and standard deviation as they stand there, for messages.
         input_size: (height, width) in pixels; None: it does not say.
         evaluated: see `catalogue.Entry.evaluated`; None: it does not say.
-        interpolation: how images were resized, such as "bicubic"; None: it does not say.
+        interpolation: the filter of Pillow's by which images were resized; None: it does not say.
     """
 
     path: Path
@@ -114,5 +115,5 @@ def _read(path: Path, values: dict[str, Any], said: dict[str, Any]) -> Config:
         f"the mean {list(mean)} and the standard deviation {list(std)}",
         None if size is None else (int(size[1]), int(size[2])),
         None if share is None else (fit, float(share)),
-        said.get("interpolation"),
+        _FILTERS.get(str(said.get("interpolation"))),
     )

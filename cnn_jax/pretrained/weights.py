@@ -1,5 +1,6 @@
 """Weights from files: read without running any code that is in them, and fitted to a model."""
 
+import contextlib
 import dataclasses
 import re
 import zipfile
@@ -13,7 +14,7 @@ from cnn_jax import files, places, text, trees
 from cnn_jax.data.fitting import Resize
 from cnn_jax.errors import RunError, UsageError, plain_reason
 from cnn_jax.patterns import matches
-from cnn_jax.pretrained import catalogue, layouts, statistics, timm_config
+from cnn_jax.pretrained import catalogue, keras_archive, layouts, statistics, timm_config
 
 _LAST_BIAS = r"head/(logits|predictions)/bias"
 _CATALOGUED = "the catalogue's for "
@@ -40,6 +41,7 @@ class Weights:
         options: the options that the model needs; with others the weights compute another function.
         evaluated: see `catalogue.Entry.evaluated`; None: nobody knows.
         input_size: (height, width) in pixels that the network was evaluated at; None: likewise.
+        interpolation: how its images were resized then, such as "bicubic"; None: likewise.
         resembles: the model whose layers the file seems to hold, where they are not this one's.
     """
 
@@ -52,6 +54,7 @@ class Weights:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     evaluated: tuple[Resize, float] | None = None
     input_size: tuple[int, int] | None = None
+    interpolation: str | None = None
     resembles: str | None = None
 
 
@@ -125,10 +128,12 @@ def load_file(path: Path, model: str, entry: catalogue.Entry | None = None) -> W
         if library == "keras":
             from cnn_jax.pretrained import hdf5, keras_files
 
-            if all(known.md5 != md5 for known in catalogue.ENTRIES):
-                hdf5.check(path)
             convention = layout.conventions["keras"]
-            arrays, names, scaling = keras_files.read(path, layout.layers, convention)
+            whole = zipfile.is_zipfile(path)
+            with keras_archive.unpacked(path) if whole else contextlib.nullcontext(path) as inner:
+                if all(known.md5 != md5 for known in catalogue.ENTRIES):
+                    hdf5.check(inner)
+                arrays, names, scaling = keras_files.read(inner, layout.layers, convention)
             resembles = layouts.guess(names, "keras", model)
         else:
             from cnn_jax.pretrained import torch_files
@@ -171,6 +176,7 @@ def load_file(path: Path, model: str, entry: catalogue.Entry | None = None) -> W
         options=dict(convention.options),
         evaluated=evaluated,
         input_size=size,
+        interpolation=None if config is None else config.interpolation,
         resembles=resembles,
     )
 
@@ -218,7 +224,7 @@ def merge(
         raise UsageError(
             f"--transfer.include={pattern} selects no parameters; there are {_some(full)}"
         )
-    problems = []
+    problems, seems = [], weights.resembles
     if missing := [name for name in ours if name not in theirs]:
         problems.append(f"the file lacks {_some(missing)}")
     if surplus := [name for name in theirs if name not in ours]:
@@ -231,12 +237,13 @@ def merge(
             )
             break
     if problems:
+        if seems is not None:
+            problems.insert(0, f"by its names the file is of {seems} (--model.name={seems})")
         raise RunError(
             f"the weights of {weights.source} do not fit, and none were loaded: "
             f"{'; '.join(problems)}. The model has {_some(full)}; the file has "
             f"{_some(weights.arrays)}. --transfer.include=PATTERN loads the part whose paths match "
             f"(none given: {pattern}); --model.name and --model.head choose another network"
-            f"{f': the file seems to be of {weights.resembles}' if weights.resembles else ''}"
         )
     taken = {full[path]: np.asarray(theirs[path], leaf.dtype) for path, leaf in ours.items()}
     return trees.unflatten(flat | taken)
@@ -262,7 +269,7 @@ def _own(path: Path) -> dict[str, Any]:
 
 
 def _format(path: Path) -> Literal["keras", "torch"]:
-    """Returns "keras" for HDF5, "torch" for safetensors; raises UsageError for everything else."""
+    """Returns "keras" or "torch" (safetensors); raises UsageError for everything else."""
     import h5py
 
     with path.open("rb") as file:
@@ -272,15 +279,12 @@ def _format(path: Path) -> Literal["keras", "torch"]:
         return "keras"
     if len(start) > 8 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:
         return "torch"
-    accepted = "take a Keras HDF5 file, a safetensors file or a run directory"
+    accepted = "take a Keras file, a safetensors file or a run directory"
     if not start:
         raise UsageError(f"--transfer.weights: {path} is empty; {accepted}")
     members = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else []
-    if "model.weights.h5" in members:
-        raise UsageError(
-            f"--transfer.weights: {path} is a whole Keras model; save its weights with "
-            "model.save_weights('NAME.weights.h5') and give that file"
-        )
+    if keras_archive.WEIGHTS in members or path.suffix == ".keras":
+        return "keras"
     # Protocol 2 and later start with 0x80 and the protocol; torch.save wraps one in a zip file.
     pickled = (start[0] == 0x80 and start[1:2] <= b"\x05") or any(
         member.endswith(".pkl") for member in members

@@ -226,7 +226,9 @@ def to_keras(model, arrays):
     layers = {}
     for layer in layouts.find(model).layers:
         leaves = found[layer.path]
-        if layer.kind == "batch_norm":
+        if layer.kind == "scale":
+            layers[layer.keras] = {"variable": leaves["scale"]}
+        elif layer.kind in ("batch_norm", "layer_norm"):
             layers[layer.keras] = {LEAVES[n]: leaves[n] for n in LEAVES if n in leaves}
         else:
             layers[layer.keras] = {n: leaves[n] for n in ("kernel", "bias") if n in leaves}
