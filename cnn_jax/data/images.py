@@ -267,8 +267,7 @@ def _to_array(
         found = _cut(found, part, k).resize(upright, Image.Resampling.BILINEAR)
         return Decoded(np.array(found).reshape(found.height, found.width, how.channels), sound)
     if target is not None:
-        filtered = how.crop_share, how.interpolation
-        found = fitting.resize(found, target, how.resize, box, *filtered)
+        found = fitting.resize(found, target, how.resize, box, how.crop_share, how.interpolation)
     if orientation in _UPRIGHT:
         found = found.transpose(_UPRIGHT[orientation])
     if upright is not None:
