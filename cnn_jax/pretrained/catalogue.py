@@ -11,7 +11,8 @@ only the publisher could have made two files of one md5.
 What the networks were evaluated with (`evaluated`) is what their authors publish: VGG and ResNet in
 the descriptions of their Caffe models, DenseNet through fb.resnet.torch, each the middle 224 x 224
 of an image whose short side is 256; Inception v3 in TensorFlow's `inception_preprocessing`, the
-middle 87.5 % of both sides, squashed to 299 x 299.
+middle 87.5 % of both sides, squashed to 299 x 299, and so MobileNetV3; EfficientNet in TensorFlow's
+`tpu` repository, 32 pixels larger than the middle that is taken; ConvNeXt as VGG.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from cnn_jax import models
 from cnn_jax.data.fitting import Resize
 from cnn_jax.data.scaling import Scaling
 from cnn_jax.errors import UsageError
-from cnn_jax.pretrained import layouts
+from cnn_jax.pretrained import layouts, newer_files
 
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
 
@@ -33,7 +34,7 @@ class Entry:
         name: the file's name, in the cache too.
         model: the registered model whose weights they are.
         url: where the file is.
-        md5: hexadecimal, as the publisher gives it.
+        md5: hexadecimal, as the publisher gives it; None if it gives a sha256.
         sha256: hexadecimal, or None if the publisher gives none (see the module's docstring).
         size: the size in bytes, or None if it is not known.
         licence: the licence of the weights.
@@ -49,7 +50,7 @@ class Entry:
     name: str
     model: str
     url: str
-    md5: str
+    md5: str | None
     sha256: str | None
     size: int | None
     licence: str
@@ -120,7 +121,7 @@ _DENSENET = (
     "Zhuang Liu (https://github.com/liuzhuang13/DenseNet), Huang et al. 2016, arXiv:1608.06993",
 )
 
-ENTRIES = (
+_CLASSIC = (
     *_keras(
         "vgg16",
         "vgg16",
@@ -202,6 +203,33 @@ ENTRIES = (
             ("c13680b51ded0fb44dff2d8f86ac8bb1", 74836368),
         ),
     ),
+)
+
+
+def _newer(files: newer_files.Files) -> list[Entry]:
+    """Returns the entries with and without top; digests of 64 digits are sha256."""
+    return [
+        Entry(
+            name=name,
+            model=files.model,
+            url=f"{files.address}/{name}",
+            md5=digest if len(digest) == 32 else None,
+            sha256=digest if len(digest) == 64 else None,
+            size=None,
+            licence=files.licence,
+            source=f"{files.source}; converted by Keras Applications",
+            input_size=models.REGISTRY[files.model].input_shape[:2],
+            preprocessing=layouts.find(files.model).conventions["keras"].preprocessing,
+            evaluated=files.evaluated,
+            classes=classes,
+        )
+        for name, digest, classes in zip(files.names, files.digests, (1000, None), strict=True)
+    ]
+
+
+ENTRIES = (
+    *_CLASSIC,
+    *(entry for files in newer_files.FILES for entry in _newer(files)),
 )
 
 

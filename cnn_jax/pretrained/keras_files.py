@@ -35,7 +35,8 @@ def read(
     found: dict[str, hdf5.Arrays] = {}
     named = True
     for name, weights, certain in hdf5.layers(path, ours):
-        name = name.replace("/", "_")  # the DenseNet of 2018 has conv1/conv, not conv1_conv
+        # The DenseNet of 2018 has conv1/conv, not conv1_conv; MobileNetV3 had Conv/BatchNorm.
+        name = name.replace("/", "_").replace("BatchNorm", "bn").lower()
         if weights and name in found:
             raise ContentError(f"two layers are called {name}")
         if weights:

@@ -15,7 +15,7 @@ import time
 import numpy as np
 import pytest
 
-from cnn_jax import runtime
+from cnn_jax import models, runtime
 from cnn_jax.errors import RunError
 from cnn_jax.pretrained import catalogue, download
 
@@ -98,10 +98,11 @@ def test_catalogue_is_complete_and_consistent():
     for entry in catalogue.ENTRIES:
         assert entry.url.startswith("https://")
         assert entry.url.endswith(f"/{entry.name}")
-        assert re.fullmatch("[0-9a-f]{32}", entry.md5)
-        assert entry.includes_top == ("notop" not in entry.name) == (entry.classes == 1000)
+        assert re.fullmatch("md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", entry.checksum)
+        bare = "notop" in entry.name or "no_top" in entry.name
+        assert entry.includes_top == (not bare) == (entry.classes == 1000)
         assert entry.size is None or entry.size > 25_000_000
-    assert len({entry.md5 for entry in catalogue.ENTRIES}) == len(catalogue.ENTRIES) == 18
+    assert len({entry.checksum for entry in catalogue.ENTRIES}) == len(catalogue.ENTRIES) == 34
 
 
 @pytest.mark.parametrize(
@@ -116,6 +117,14 @@ def test_catalogue_is_complete_and_consistent():
         ("densenet121", "densenet", "torch"),
         ("densenet169", "densenet", "torch"),
         ("densenet201", "densenet", "torch"),
+        ("efficientnet_b0", "efficientnet", "torch"),
+        ("efficientnet_b1", "efficientnet", "torch"),
+        ("efficientnet_b2", "efficientnet", "torch"),
+        ("efficientnet_b3", "efficientnet", "torch"),
+        ("mobilenet_v3_large", "mobilenet_v3", "symmetric"),
+        ("mobilenet_v3_small", "mobilenet_v3", "symmetric"),
+        ("convnext_tiny", "convnext", "torch"),
+        ("convnext_small", "convnext", "torch"),
     ],
 )
 def test_catalogue_has_the_addresses_and_checksums_of_keras(model, module, preprocessing, keras):
@@ -124,7 +133,15 @@ def test_catalogue_has_the_addresses_and_checksums_of_keras(model, module, prepr
     for top in (True, False):
         entry = catalogue.find(model, top)
         assert entry.preprocessing == preprocessing
-        assert entry.input_size == ((299, 299) if model == "inception_v3" else (224, 224))
+        assert entry.input_size == models.REGISTRY[model].input_shape[:2]
+        if module in ("efficientnet", "mobilenet_v3", "convnext"):
+            size = model.rpartition("_")[2]
+            of = {"efficientnet": size, "mobilenet_v3": f"{size}_224_1.0_float"}
+            digest = theirs.WEIGHTS_HASHES[of.get(module, model)][not top]
+            assert entry.checksum.partition(":")[2] == digest
+            address = getattr(theirs, f"BASE_WEIGHT{'' if module == 'mobilenet_v3' else 'S'}_PATH")
+            assert f"{address}{entry.name}" == entry.url
+            continue
         if module == "resnet":
             assert theirs.WEIGHTS_HASHES[model][not top] == entry.md5
             assert f"{theirs.BASE_WEIGHTS_PATH}{entry.name}" == entry.url
