@@ -65,7 +65,7 @@ def _above(
     """Returns how many of the held-out images are at least as strange, int32 [n]."""
     assert found.bank is not None
     parts = {
-        "energy": lambda: -_logsumexp(logits),
+        "energy": lambda: -_energy(logits),
         "neighbours": lambda: _distances(found.bank, features),
         "middle": lambda: _surprise(found.bank, middle),
     }
@@ -112,7 +112,7 @@ def score(name: str, logits: jax.Array, logs: jax.Array) -> jax.Array:
     if name == "gen":
         return -jnp.sum((p * rest) ** 0.1, axis=1)
     if name == "energy":
-        return _logsumexp(logits)
+        return _energy(logits)
     if name == "max_logit":
         return jnp.max(logits, axis=1)
     power = int(name.removeprefix("p_norm_"))
@@ -122,6 +122,8 @@ def score(name: str, logits: jax.Array, logs: jax.Array) -> jax.Array:
     return jnp.max(centred, axis=1) / jnp.maximum(norms, 1e-30)
 
 
-def _logsumexp(logits: jax.Array) -> jax.Array:
+def _energy(logits: jax.Array) -> jax.Array:
+    if logits.shape[1] == 2:
+        logits = logits - jnp.mean(logits, axis=1, keepdims=True)
     largest = jnp.max(logits, axis=1)
     return largest + jnp.log(jnp.sum(jnp.exp(logits - largest[:, None]), axis=1))

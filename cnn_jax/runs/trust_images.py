@@ -17,7 +17,8 @@ from cnn_jax.trust.planted import planted
 from cnn_jax.trust.strangers import Bank
 from cnn_jax.trust.study import Roles
 
-PLANTED = 100  # images of each strange kind
+PLANTED = 50  # images of each strange kind
+_BATCH = 200  # images in one pass at most: the last one of each kind is filled up
 Say = Callable[[str], None]
 
 
@@ -41,7 +42,7 @@ class Network:
             self._mesh,
             self._run.variables,
             split,
-            batch_size=self._run.experiment.dataset.eval_batch_size,
+            batch_size=min(self._run.experiment.dataset.eval_batch_size, _BATCH),
             resident_limit=0.0,
         )
         said = seen(*found)

@@ -24,17 +24,14 @@ def gate(judge: Judge, held: Outputs, planted: Mapping[str, Seen]) -> tuple[Judg
     least = strangers.least_images(judge.false_alarms) if judge.false_alarms else 0
     if planted and half.any() and len(rest) >= least:
         known, held = held.take(np.flatnonzero(half)), rest
-        judge = dataclasses.replace(judge, spread=spread(judge.parts(known)))
+        usual = judge.parts(known)
+        judge = dataclasses.replace(judge, spread=spread(usual))
+        strange = [judge.parts(each) for each in planted.values()]
         areas = {}
         for name in ("together", *judge.spread):
-            tried = dataclasses.replace(judge, gate=name)
-            usual = tried.strangeness(known)
-            areas[name] = np.mean(
-                [
-                    strangers.detection(usual, tried.strangeness(strange), 0.05)[0]
-                    for strange in planted.values()
-                ]
-            )
+            joined = dataclasses.replace(judge, gate=name).joined
+            found = [strangers.detection(joined(usual), joined(each), 0.05) for each in strange]
+            areas[name] = np.mean([area for area, _ in found])
         best = max(areas, key=lambda name: areas[name])
         judge = dataclasses.replace(judge, gate=best)
     found = np.sort(judge.strangeness(held))

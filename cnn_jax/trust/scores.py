@@ -45,8 +45,13 @@ def gen(logits: np.ndarray, logs: np.ndarray) -> np.ndarray:
 
 
 def energy(logits: np.ndarray, logs: np.ndarray) -> np.ndarray:
-    """Returns logsumexp(z), the negative free energy (Liu et al. 2020, arXiv:2010.03759)."""
+    """Returns logsumexp(z), the negative free energy (Liu et al. 2020, arXiv:2010.03759).
+
+    Two logits are centred first: a network with one output says only how far they are apart.
+    """
     del logs
+    if logits.shape[1] == 2:
+        logits = logits - logits.mean(axis=1, keepdims=True)
     return np.asarray(logsumexp(logits, axis=1))
 
 

@@ -14,7 +14,7 @@ import dataclasses
 
 import numpy as np
 
-MOST = 1000  # training images that are kept, the first ones by the hash of their ids
+MOST = 500  # training images that are kept, the first ones by the hash of their ids
 _NEIGHBOURS = 50
 _SHARE = 0.02  # of the images kept, at most
 _CHUNK = 2048

@@ -26,6 +26,7 @@ from cnn_jax.trust.strangers import Bank
 from cnn_jax.trust.verdicts import Judge
 
 VERSION = 1
+Graded = tuple[np.ndarray, np.ndarray]  # what `_graded` returns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +91,8 @@ def study(
     draft, held = choices.gate(draft, tune.one_a_group(), planted or {})
     score, note = choices.score(draft, tune)
     draft = dataclasses.replace(draft, score=score)
-    claims, found = _claims(draft, tune, certify, options, level, costs)
+    graded = [_graded(draft, part) for part in (tune, certify, report)]
+    claims, found = _claims(graded, tune, certify, options, level, costs)
     judge = dataclasses.replace(draft, thresholds=found)
     said = judge(report)
     wrong = said.labels != report.labels
@@ -116,7 +118,7 @@ def study(
         "scores": measured.compared(report.logits, logs, wrong, own),
         "claims": claims,
         "thresholds": [None if math.isinf(t) else float(t) for t in found],
-        "other_claims": [] if costs is not None else _others(draft, tune, certify, report, level),
+        "other_claims": [] if costs is not None else _others(graded, tune, certify, report, level),
         "report": measured.answered(said, report, options.false_alarms),
         "risk_coverage": measured.curve(said.scores, wrong),
         "sets": {
@@ -152,7 +154,7 @@ def _sets(certify: Outputs, scaling: calibration.Scaling, options: Trust) -> set
     )
 
 
-def _graded(judge: Judge, outputs: Outputs) -> tuple[np.ndarray, np.ndarray]:
+def _graded(judge: Judge, outputs: Outputs) -> Graded:
     """Returns (scores, minus infinity for strange images; predicted classes)."""
     said = judge(outputs)
     strange = said.p_values <= judge.false_alarms
@@ -160,7 +162,7 @@ def _graded(judge: Judge, outputs: Outputs) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _claims(
-    judge: Judge,
+    graded: Sequence[Graded],
     tune: Outputs,
     certify: Outputs,
     options: Trust,
@@ -169,8 +171,7 @@ def _claims(
 ) -> tuple[list[dict[str, Any]], np.ndarray]:
     """Returns the claims, one or one a class, and the threshold of each class."""
     classes = tune.logits.shape[1]
-    tune_scores, tune_said = _graded(judge, tune)
-    scores_, said = _graded(judge, certify)
+    (tune_scores, tune_said), (scores_, said) = graded[:2]
     tune_wrong, wrong = tune_said != tune.labels, said != certify.labels
     most = options.max_error
     if costs is not None:
@@ -213,12 +214,10 @@ def _claim(found: Certificate, label: int | None) -> dict[str, Any]:
 
 
 def _others(
-    judge: Judge, tune: Outputs, certify: Outputs, report: Outputs, level: float
+    graded: Sequence[Graded], tune: Outputs, certify: Outputs, report: Outputs, level: float
 ) -> list[dict[str, Any]]:
     """Returns what could be promised for other maximal errors, each claim by itself."""
-    tune_scores, tune_said = _graded(judge, tune)
-    scores_, said = _graded(judge, certify)
-    new_scores, new_said = _graded(judge, report)
+    (tune_scores, tune_said), (scores_, said), (new_scores, new_said) = graded
     rows = []
     for most in scores.ERRORS:
         found = certificate.certify(

@@ -74,12 +74,15 @@ class Judge:
         return found
 
     def strangeness(self, seen: Seen) -> np.ndarray:
-        """Returns how unlike the training images some are by the gate, float64 [n].
+        """Returns how unlike the training images some are by the gate, float64 [n]."""
+        return self.joined(self.parts(seen))
+
+    def joined(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Returns the strangeness of parts by the gate, float64 [n].
 
         Together it is the sum of the squares of what each part is above its median, measured by how
         far the 95 % quantile of ordinary images is.
         """
-        parts = self.parts(seen)
         if self.gate != "together":
             return parts[self.gate]
         away = [(parts[name] - middle) / reach for name, (middle, reach) in self.spread.items()]

@@ -147,6 +147,13 @@ def test_scores_sort_what_is_sure_first_and_p_norm_ignores_the_scale():
     assert "p_norm_2" not in scores.names(2)
 
 
+def test_the_energy_of_one_output_does_not_depend_on_which_class_is_said():
+    one = np.array([[0.0, 3.0], [0.0, -3.0], [0.0, 0.1]])
+    first, second, near = scores.energy(one, one)
+    assert first == pytest.approx(second)
+    assert first > near + 0.5
+
+
 def sgr(scores, wrong, most, level):
     """Returns the coverage of selection with guaranteed risk (Geifman & El-Yaniv 2017, Alg. 2)."""
     order = np.argsort(-scores)
