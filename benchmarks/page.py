@@ -3,9 +3,9 @@
     python -m benchmarks.page --workdir=runs/cifar10_cnn --baseline=runs/cifar10_mlp [--pictures]
 
 It writes page.html in the run directory and prints the largest difference of 100 probabilities from
-JAX's, the time of a forward pass, and the size. With --pictures it saves docs/page/SECTION_*.png at
-1,100 and 390 pixels, by day and by night. The runs are those of the presets `cifar10_cnn` and
-`cifar10_mlp`.
+JAX's, the time of a forward pass, and the size. With --pictures it saves them in docs/figures/page:
+one of each section, and sheets of all sections at 1,100 and 390 pixels, by day and by night. The
+runs are those of the presets `cifar10_cnn` and `cifar10_mlp`.
 """
 
 import argparse
@@ -18,14 +18,16 @@ import sys
 import tempfile
 import time
 
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
 import cnn_jax
+from cnn_jax.evaluation import metrics
 from tests import browser
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PICTURES = ROOT / "docs" / "page"
+PICTURES = ROOT / "docs" / "figures" / "page"
 SECTIONS = {
     "chooser": "the_picture",
     "scene-1": "1_window",
@@ -52,6 +54,7 @@ DONE = """(async () => {
   document.querySelectorAll(".thumb")[PICTURE].click();
   document.querySelectorAll("#scene-1 input[type=radio]")[2].click();
   document.querySelectorAll("#scene-3 input[type=radio]")[0].click();
+  for (const section of [1, 3]) document.querySelector(`#scene-${section} .why`).open = true;
   put(1, "select", 0, "picture");
   put(1, "select", 1, "sobelX");
   put(3, "input[type=range]", 1, 1);
@@ -99,7 +102,7 @@ def main() -> None:
     subprocess.run([sys.executable, str(ROOT / "launch.py"), "page", *where, *more], check=True)
     run = cnn_jax.load(given.workdir)
     images = np.asarray(run.split().images[:100])
-    expected = run.predict(images).probabilities
+    expected = np.asarray(metrics.probabilities(jnp.asarray(run.logits(images))))
     encoded = json.dumps([base64.b64encode(image.tobytes()).decode() for image in images])
     with tempfile.TemporaryDirectory() as folder, browser.chromium(pathlib.Path(folder)) as page:
         page.size(1100, 900)
@@ -116,40 +119,72 @@ def main() -> None:
 
 
 def take(page: browser.Page, picture: int) -> None:
-    """Takes every section's pictures, after a reader has done something in each."""
+    """Takes every section's pictures, after a reader has done something in each.
+
+    Of each width and scheme there is one sheet with all sections, of the wide page by day also one
+    picture a section.
+    """
+    PICTURES.mkdir(parents=True, exist_ok=True)
     page.evaluate(DONE.replace("PICTURE", str(picture)))
     page.until(LATER)
     page.until("document.querySelector('#why-test').dataset.correlation")
-    for width, scheme in ((1100, "light"), (390, "dark"), (1100, "dark"), (390, "light")):
+    for width, scheme in ((1100, "light"), (1100, "dark"), (390, "light"), (390, "dark")):
         page.size(width, 900, mobile=width < 500)
         media = [{"name": "prefers-color-scheme", "value": scheme}]
         page.call("Emulation.setEmulatedMedia", features=media)
         page.evaluate("picture.set(picture.now.pixels, picture.now.name, picture.now.label)")
         page.evaluate(PRESS.replace("WORDS", "cover every place"))
         page.until(LATER)
+        page.evaluate("delete document.querySelector('#why-test').dataset.correlation")
         page.evaluate(PRESS.replace("WORDS", "test: draw the weights anew"))
+        page.until("document.querySelector('#why-test').dataset.correlation")
         time.sleep(2)  # for the other sections to draw
-        for section, name in SECTIONS.items():
-            save(page, section, PICTURES / f"{name}_{width}_{scheme}.png")
+        shots = [shot(page, section) for section in SECTIONS]
+        columns, scale = (2, 0.5) if width > 500 else (5, 0.6)
+        path = (
+            PICTURES / f"all_{width}_{scheme}.webp"
+        )  # a third of a PNG, for pictures to leaf over
+        sheet(shots, columns, scale).save(path, quality=60, method=6)
+        if (width, scheme) == (1100, "light"):
+            for name, image in zip(SECTIONS.values(), shots, strict=True):
+                save(image, PICTURES / f"{name}.png")
 
 
-def save(page: browser.Page, section: str, path: pathlib.Path) -> None:
-    """Saves the picture of a section in 96 colours, which takes a third of the bytes."""
+def shot(page: browser.Page, section: str) -> Image.Image:
+    """Returns the picture of a section."""
     box = page.evaluate(
         f"(() => {{ const r = document.getElementById('{section}').getBoundingClientRect();"
         "return [r.x + scrollX, r.y + scrollY, r.width, r.height]; })()"
     )
     x, y, width, height = box
-    clip = {
-        "x": x - 8,
-        "y": y - 8,
-        "width": width + 16,
-        "height": min(height + 16, 2400),
-        "scale": 1,
-    }
-    shot = page.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
-    image = Image.open(io.BytesIO(base64.b64decode(shot["data"])))
-    image.convert("RGB").quantize(96).save(path, optimize=True)
+    clip = {"x": x - 8, "y": y - 8, "width": width + 16, "height": height + 16, "scale": 1}
+    taken = page.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
+    return Image.open(io.BytesIO(base64.b64decode(taken["data"]))).convert("RGB")
+
+
+def sheet(shots: list[Image.Image], columns: int, scale: float) -> Image.Image:
+    """Returns pictures side by side, each below the shortest column so far."""
+    small = [
+        image.resize(
+            (round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS
+        )
+        for image in shots
+    ]
+    width, gap = max(image.width for image in small), 12
+    ends, places = [0] * columns, []
+    for image in small:
+        column = ends.index(min(ends))
+        places.append((column * (width + gap), ends[column]))
+        ends[column] += image.height + gap
+    whole = Image.new("RGB", (columns * (width + gap) - gap, max(ends)), shots[0].getpixel((0, 0)))
+    for image, place in zip(small, places, strict=True):
+        whole.paste(image, place)
+    return whole
+
+
+def save(image: Image.Image, path: pathlib.Path) -> None:
+    """Saves a picture in 96 colours, which takes a third of the bytes."""
+    image.quantize(96).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -209,10 +209,15 @@ class Explain:
         "explain typical confusions of two classes, such as cat,dog; auto: of the two that are "
         "confused most",
     )
-    features: bool = setting(False, "draw the strongest feature maps of the layer for each image")
+    features: bool = setting(
+        False,
+        "draw the strongest feature maps of the layer for each image, and the network's first "
+        "filters",
+    )
     units: str | None = setting(
         None,
-        "channels of the layer, such as 3,17: the images of the split that excite them most",
+        "channels of the layer, such as 3,17: the images of the split that excite them most; the "
+        "network's first filters are drawn too",
     )
     maximise: bool = setting(
         False, "with units: an image that excites each unit, made by gradient ascent"

@@ -30,14 +30,14 @@ _FLAGS = (
     "--enable-unsafe-swiftshader",
     "--remote-debugging-port=0",
 )
-_PATIENCE = 60.0  # seconds to wait for anything
+_PATIENCE = float(os.environ.get("BROWSER_PATIENCE", "60"))  # seconds to wait for anything
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
     """Calls a condition until its value is true, and returns that value.
 
     Raises:
-        TimeoutError: it stayed false for a minute; the message is `what`.
+        TimeoutError: it stayed false for too long (BROWSER_PATIENCE); the message is `what`.
     """
     deadline = time.monotonic() + _PATIENCE
     while time.monotonic() < deadline:

@@ -73,6 +73,10 @@ def run_command(invocation: Invocation) -> int:
     printed: list[Any] = []
     for chosen, place in jobs:
         printed += _explain(invocation, options, network, chosen, place, say)
+    if options.features or options.units is not None:
+        filters = output / "filters.png"
+        if presenting.save_filters(network, filters):
+            say(f"figure     {text.shown(filters)}")
     if options.units is not None:
         _units(invocation, options, network, output, say)
     if invocation.format == "json":

@@ -11,8 +11,10 @@ from cnn_jax import files, text
 from cnn_jax.explain import checks, maps
 from cnn_jax.explain.checks import Box, Curves
 from cnn_jax.explain.explaining import Explanation, Map
+from cnn_jax.explain.network import Network
 from cnn_jax.reporting import figures, tables
 from cnn_jax.reporting.figures.explanations import Panel, explanation, overview
+from cnn_jax.runs import figures as run_figures
 
 _BARS = 5
 NO_PROOF = (
@@ -90,6 +92,15 @@ def save_overview(
     unit = f"{method}, in {maps.UNITS[method]}; red is for the class that the network says"
     figure = overview(wholes, values, lines, limits(found)[method], unit, title)
     figures.save(figure, path)
+
+
+def save_filters(network: Network, path: Path) -> bool:
+    """Draws the filters of the first convolution; returns False where there is none."""
+    kernel = run_figures.first_kernel(network.run.variables["params"])
+    if kernel is None:
+        return False
+    figures.save(figures.filters(np.asarray(kernel)), path)
+    return True
 
 
 def _overview_line(one: Explanation) -> str:

@@ -92,11 +92,12 @@ const dropoutPart = (names, rates, answer, watch, recorded = false) => {
   });
   const areMany = new Set(rates).size > 1;
   const places = rates.length === 1 ? "at one place" : `at ${rates.length} places`;
+  const ask = question(whyDropout(rates));
   return [
-    make("h3", {}, "Dropout: on in training, off in evaluation"), question(whyDropout(rates)),
+    make("h3", {}, "Dropout: on in training, off in evaluation"), ask,
     make("p", {}, `In training this network drops ${areMany ? `${percent(Math.min(...rates))} to ${percent(Math.max(...rates))}` : percent(rates[0])} of its numbers ${places}. Switch it on and let the same picture pass again and again; then take a picture that the network is less sure of.${recorded ? ` The ${PASSES} passes were computed when the page was written.` : ""}`),
     make("div", { class: "controls" }, tick("dropout on, as in training", false, (on) => { state.on = on; restart(); }),
       recorded ? null : slider("share dropped", { min: 0.05, max: 0.95, step: 0.05, value: rates[0], text: percent }, (v) => { state.rate = v; restart(); }), one, many),
-    line, chart,
+    line, chart, ask.reveal,
   ];
 };

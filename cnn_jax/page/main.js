@@ -12,6 +12,7 @@ const start = async () => {
   const check = liveLine({ id: "check" });
   main.append(
     make("p", {}, `A page to touch: ${contents.network.live ? "the trained network of this run runs in your browser" : "what was recorded of a trained network"}, and answers by being tried. Each section asks first, then lets you do something, then says why. Nothing is loaded and nothing is sent.`),
+    make("p", {}, "To see whether it teaches you anything, answer ", make("a", { href: "#scene-9" }, "the twelve questions"), " first, and once more at the end."),
     check,
     make("nav", { "aria-label": "sections" }, ...["A window slides", "Colour and channels", "Pooling, stride, flatten", "Through this network", "Dense against convolution", "Why did it say that?", "When should it be silent?", "Freeze or fine-tune?", "Twelve questions"]
       .map((title, i) => make("a", { href: `#scene-${i + 1}` }, `${i + 1}. ${title}`))));

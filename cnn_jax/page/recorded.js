@@ -15,6 +15,7 @@ const recordedThumbs = (contents, choose) => {
 
 const recordedWalk = (contents) => {
   const { shape, network: about } = contents;
+  const ask = question(WHY_WALK);
   const state = { seen: about.recorded[0], layer: 0, place: [0, 0] };
   const list = make("div", { class: "layers", role: "group", "aria-label": "layers of the network" });
   const maps = make("div", { class: "maps" });
@@ -61,8 +62,8 @@ const recordedWalk = (contents) => {
   };
   scene(4, "Through this network", [
     `This network does not run in the page: ${about.why}. What it makes of ${about.recorded.length} pictures was computed when the page was written. Choose a picture and a layer, and point at a place of a map.`],
-  question(WHY_WALK), recordedThumbs(contents, (seen) => { state.seen = seen; show(); watchers.forEach((each) => each()); }), list, facts,
-  make("div", { class: "side" }, make("div", {}, small, bars), make("div", { class: "grow" }, bar, maps)), pointed,
+  ask, recordedThumbs(contents, (seen) => { state.seen = seen; show(); watchers.forEach((each) => each()); }), list, facts,
+  make("div", { class: "side" }, make("div", {}, small, bars), make("div", { class: "grow" }, bar, maps)), pointed, ask.reveal,
   ...dropoutPart(contents.classes, about.dropout, async (drop) => {
     const { seen } = state;
     return drop ? seen.passes[(drop.seed - 1) % seen.passes.length] : seen.p;

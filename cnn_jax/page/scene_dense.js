@@ -117,19 +117,20 @@ const svg = (tag, attributes, ...children) => {
   element.append(...children);
   return element;
 };
-const lineChart = (lines, { x, y, low, high, marks = [], diagonal = false }) => {
+const lineChart = (lines, { x, y, low, high, from = null, to = null, texts = [], marks = [], diagonal = false }) => {
   const [w, h, left, bottom] = [460, 260, 72, 46];
   const all = lines.flatMap((each) => each.values.map(([a]) => a));
-  const [x0, x1] = [Math.min(...all), Math.max(...all)];
+  const [x0, x1] = [from ?? Math.min(...all), to ?? Math.max(...all)];
+  const [xText, yText] = [texts[0] ?? ((v) => shown(Number(v.toFixed(2)))), texts[1] ?? ((v) => shown(Number(v.toFixed(3))))];
   const px = (a) => left + ((a - x0) / (x1 - x0 || 1)) * (w - left - 24);
   const py = (b) => h - bottom - ((b - low) / (high - low || 1)) * (h - bottom - 12);
   const classes = ["line-a", "line-b", "line-c"];
   const chart = svg("svg", { viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": `${y} over ${x}: ${lines.map((l) => l.name).join(", ")}`, class: "chart" });
   for (let i = 0; i <= 4; i++) {
     const value = low + ((high - low) * i) / 4;
-    chart.append(svg("line", { x1: left, x2: w - 24, y1: py(value), y2: py(value), class: "grid" }), svg("text", { x: left - 6, y: py(value) + 4, "text-anchor": "end" }, shown(Number(value.toFixed(3)))));
+    chart.append(svg("line", { x1: left, x2: w - 24, y1: py(value), y2: py(value), class: "grid" }), svg("text", { x: left - 6, y: py(value) + 4, "text-anchor": "end" }, yText(value)));
     const at = x0 + ((x1 - x0) * i) / 4;
-    chart.append(svg("text", { x: px(at), y: h - bottom + 18, "text-anchor": "middle" }, shown(Number(at.toFixed(2)))));
+    chart.append(svg("text", { x: px(at), y: h - bottom + 18, "text-anchor": "middle" }, xText(at)));
   }
   if (diagonal) chart.append(svg("line", { x1: px(x0), y1: py(x0), x2: px(x1), y2: py(x1), class: "diagonal" }));
   lines.forEach((each, i) => {

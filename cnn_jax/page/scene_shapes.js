@@ -82,7 +82,7 @@ const sceneShapes = (contents) => {
     ask: "which of these has parameters that training changes?",
     answers: ["max-pooling", "average pooling", "flatten", "none of them"], right: 3,
     why: ["Pooling and flatten learn nothing. They do matter for learning: the gradient goes back through them, in max-pooling to the largest number of each window alone.",
-      "A convolution moves its map along when the image moves: that is equivariance. Invariance would be an output that does not change at all. Pooling does not give it: move the picture by one pixel below and look."],
+      "A convolution moves its map along when the image moves: that is equivariance. Invariance would be an output that does not change at all. Pooling does not give it: move the picture by one pixel above and look."],
     source: "R. Zhang, Making convolutional networks shift-invariant again, 2019; A. Azulay and Y. Weiss, 2019",
   }),
   make("div", { class: "controls" }, slider("window and stride", { min: 2, max: 4, value: 2 }, (v) => { state.size = v; show(); }),

@@ -27,11 +27,14 @@ const answered = (rows, labels, temperature, threshold) => {
 const calibrated = (logits, trust) => (trust?.weights
   ? Array.from(logits.length === 1 ? [0, logits[0]] : logits, (z, k) => z * trust.weights[k] + trust.offsets[k]) : logits);
 
+const LEAST = 10; // images that a share is drawn of
+const percent0 = (p) => `${Math.round(100 * p)} %`;
+
 const sceneTrust = (contents, network) => {
   const test = contents.test;
   const trust = contents.trust;
   const ask = question({
-    ask: "the network says: frog, 0.97. Does that mean that 97 of 100 such pictures are frogs?",
+    ask: `the network says: ${contents.classes[Math.min(6, contents.classes.length - 1)]}, 0.97. Does that mean that it is right for 97 of 100 such pictures?`,
     answers: ["yes, softmax gives the chance", "only if that was measured on pictures it had not seen", "yes, if it was trained long enough"], right: 1,
     why: ["Softmax makes positive numbers that sum to one. Nothing in training makes them chances: networks are often surer than they are right. On held-out pictures one can count how often 0.97 is right, and stretch or press the numbers by one temperature until they fit.",
       "A picture of something that is none of the classes also gets numbers that sum to one: draw nothing but noise above and look."],
@@ -55,11 +58,11 @@ const sceneTrust = (contents, network) => {
   const show = () => {
     const found = answered(rows, test.labels, state.temperature, state.threshold);
     line.textContent = `Of ${rows.length.toLocaleString("en")} ${contents.split} images it answers ${found.said.toLocaleString("en")} (${percent(found.coverage)}); of these answers ${found.wrong} are wrong (${percent(found.error)}).`;
-    const full = found.bins.filter((b) => b.count > 0);
-    clear(reliability, lineChart([{ name: "measured; on the dashed line confidence would be the share that is right", values: full.map((b) => [b.sure / b.count, b.right / b.count]) }], { x: "what it says", y: "share that is right", low: 0, high: 1, diagonal: true }));
+    const full = found.bins.filter((b) => b.count >= LEAST);
+    clear(reliability, lineChart([{ name: `measured, where it said such a number ${LEAST} times or more; on the dashed line confidence would be the share that is right`, values: full.map((b) => [b.sure / b.count, b.right / b.count]) }], { x: "what it says", y: "share that is right", low: 0, high: 1, from: 0, to: 1, texts: [percent0, percent0], diagonal: true }));
     const curve = thresholds.map((t) => answered(rows, test.labels, state.temperature, t)).filter((f) => f.said > 0);
     const high = Math.max(0.02, ...curve.map((f) => f.error)) * 1.1;
-    clear(risk, lineChart([{ name: "share of wrong answers; the ring is the threshold of now", values: curve.map((f) => [f.coverage, f.error]).sort((a, b) => a[0] - b[0]) }], { x: "share of images that are answered", y: "wrong answers", low: 0, high, marks: found.said ? [[found.coverage, found.error]] : [] }));
+    clear(risk, lineChart([{ name: "share of wrong answers; the ring is the threshold of now", values: curve.map((f) => [f.coverage, f.error]).sort((a, b) => a[0] - b[0]) }], { x: "share of images that are answered", y: "wrong answers", low: 0, high, texts: [percent0, percent], marks: found.said ? [[found.coverage, found.error]] : [] }));
     own();
   };
   const own = newest(async () => {

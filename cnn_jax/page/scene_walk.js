@@ -34,6 +34,7 @@ const sceneWalk = (contents, network) => {
   const intro = ["The picture goes through the layers below, from left to right. Every filter of a layer makes a map: its number is large where the picture has what the filter looks for. Choose a layer, point at a place of a map, press a map to switch its filter off."];
   if (!about.live) { recordedWalk(contents); return; }
   const shape = contents.shape;
+  const ask = question(WHY_WALK);
   const steps = about.steps;
   const state = { step: Math.min(2, steps.length - 1), off: {}, result: null, whole: null, place: [0, 0], channel: 0 };
   const list = make("div", { class: "layers", role: "group", "aria-label": "layers of the network" });
@@ -139,9 +140,9 @@ const sceneWalk = (contents, network) => {
   scene(4, "Through this network", [...intro,
     `It has ${bytesAmount(about.parameters)} parameters and makes ${bytesAmount(about.macs)} multiplications for a picture. The weights are in this page as ${about.kind} numbers${about.cost
       ? `: on ${bytesAmount(about.cost.examples)} images it is right for ${percent(about.cost.after)}, and for ${percent(about.cost.before)} with the numbers that were trained` : ""}.`],
-  question(WHY_WALK), list, facts,
+  ask, list, facts,
   make("div", { class: "side" }, make("div", {}, small, bars, offLine, button("all filters on", () => { state.off = {}; compute(true); })), make("div", { class: "grow" }, bar, maps)),
-  pointed, ...dropoutPart(contents.classes, about.forward.operations.filter((each) => each.name === "dropout").map((each) => each.rate),
+  pointed, ask.reveal, ...dropoutPart(contents.classes, about.forward.operations.filter((each) => each.name === "dropout").map((each) => each.rate),
     async (drop) => (await network.run(picture.now.pixels, { drop })).p, picture.watch));
   showStep();
   picture.watch(() => compute(false));

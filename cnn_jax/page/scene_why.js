@@ -57,7 +57,7 @@ const sceneWhy = (contents, network) => {
     ask: "a map of evidence is bright on the dog's head. What does it prove?",
     answers: ["the network knows what a head is", "the network looks where people look, so it can be trusted", "that changing these places changes the network's number; no more"], right: 2,
     why: ["A map says which places the number depends on, by one way of counting. It does not say what the network takes them for. In a study of clinicians, heat maps did not protect them from a biased model.",
-      "So every map should be tested: does it change when the weights are drawn anew? Does covering the bright places change the answer more than covering others? Both are below."],
+      `So every map should be tested: does it change when the weights are drawn anew? Does covering the bright places change the answer more than covering others? ${network ? "Both can be tried above." : "The command explain does both for every map."}`],
     source: "J. Adebayo et al., Sanity checks for saliency maps, 2018; S. Jabbour et al., JAMA, 2023; R. Draelos and L. Carin, HiResCAM, 2020",
   });
   const intro = ["Cover a part of the picture with grey: if the probability falls, that part mattered. This is a measurement anybody can understand. The maps below it guess the same from the network's gradients."];
@@ -66,13 +66,13 @@ const sceneWhy = (contents, network) => {
     scene(6, "Why did it say that?", ["Cover a part of the picture with grey: if the number of the class falls, that part mattered. HiResCAM guesses the same from the network's gradients. Orange speaks for the class, blue against it. Both were computed when the page was written."], ask, ...recordedEvidence(contents));
     return;
   }
-  const state = { side: Math.max(2, Math.round(height / 4)), top: Math.round(height * 0.375), left: Math.round(width * 0.375), cls: 0, whole: null, painted: null, method: "hirescam", busy: false };
+  const state = { side: Math.max(2, Math.round(height / 4)), top: Math.round(height * 0.375), left: Math.round(width * 0.375), cls: 0, whole: null, painted: null, method: "hirescam", busy: false, begun: null };
   const canvas = canvasOf("the picture with a grey patch: drag it, or use the arrow keys", width, height, { class: "picture", id: "why-picture" });
   const map = canvasOf("occlusion map painted by your patch", width, height, { class: "picture" });
   const bars = make("div", {});
   const line = liveLine({ class: "formula", id: "why-line" });
   const bar = make("div", {});
-  const classMenu = menu("class", contents.classes.map((name, i) => [i, name]), (v) => { state.cls = Number(v); start(false); });
+  const classMenu = menu("class", contents.classes.map((name, i) => [i, name]), (v) => { state.cls = Number(v); begin(false); });
 
   const paint = () => {
     const most = Math.max(0.02, ...state.painted.map(Math.abs));
@@ -108,6 +108,7 @@ const sceneWhy = (contents, network) => {
   const everywhere = button("cover every place", async () => {
     if (state.busy) return; // not disabled, which would take the focus away
     state.busy = true;
+    await state.begun; // of a picture that was just chosen
     const step = Math.max(1, Math.floor(state.side / 2));
     const pixels = picture.now.pixels;
     const begun = { cls: state.cls, side: state.side };
@@ -187,6 +188,7 @@ const sceneWhy = (contents, network) => {
     testLine.dataset.correlation = mean;
   };
 
+  const begin = (choose) => { state.begun = start(choose); };
   const start = async (choose) => {
     const pixels = picture.now.pixels;
     const found = await network.run(pixels);
@@ -201,11 +203,11 @@ const sceneWhy = (contents, network) => {
   scene(6, "Why did it say that?", intro, ask,
     make("div", { class: "controls" }, classMenu, slider("patch, pixels", { min: 1, max: Math.floor(height / 2), value: state.side }, (v) => { state.side = v; look(); })),
     make("div", { class: "side" }, make("figure", {}, canvas, make("figcaption", {}, "drag the patch")), make("figure", {}, map, bar, make("figcaption", {}, "painted by the patch")), make("div", { class: "grow" }, bars)),
-    line, make("div", { class: "controls" }, everywhere, button("paint anew", () => start(false))),
+    line, make("div", { class: "controls" }, everywhere, button("paint anew", () => begin(false))),
     make("h3", {}, "A map of evidence, live"),
     ...(mapShape ? [make("div", { class: "controls" }, menu("method", [["hirescam", "HiResCAM: place by place, signed"], ["gradcam", "Grad-CAM: channels weighed, positive part"]], (v) => { state.method = v; showCam(); }),
       button("test: draw the weights anew", redraw)),
     make("div", { class: "side" }, make("figure", {}, camPhoto, make("figcaption", {}, "the picture")), make("figure", {}, cam, camBar, make("figcaption", {}, `${mapShape[0]} x ${mapShape[1]} places of the last feature map`))), camLine, testLine]
       : [make("p", { class: "soft" }, "This network has no last feature map that all of its answer goes through.")]));
-  picture.watch(() => start(true));
+  picture.watch(() => begin(true));
 };

@@ -74,24 +74,33 @@ const button = (label, click, attributes = {}) => make("button", { type: "button
 // A line that screen readers say when it changes.
 const liveLine = (attributes = {}) => make("p", { role: "status", "aria-live": "polite", ...attributes });
 
-// A question with one right answer. The reason opens with the first answer, or when asked for.
+// A question with one right answer. Whether a guess is right stands in `reveal`, with the reason:
+// a section puts it at its end, so that one sees before one is told.
 const question = ({ ask, answers, right, why, source }) => {
   const name = newId("question");
+  const kept = liveLine({ class: "kept" });
   const verdict = liveLine({ class: "verdict" });
-  const reason = make("details", { class: "why" }, make("summary", {}, "Why"), ...why.map((text) => make("p", {}, text)),
-    source ? make("p", { class: "soft" }, `Source: ${source}`) : null);
+  let guess = null;
+  const tell = () => {
+    const good = guess === right;
+    verdict.textContent = good ? `Your guess is right: ${answers[right]}.` : `${guess == null ? "" : `Your guess was: ${answers[guess]}. Many people say so. `}The answer is: ${answers[right]}.`;
+    verdict.className = good || guess == null ? "verdict good" : "verdict bad";
+  };
   const choices = answers.map((text, i) => {
     const id = `${name}-${i}`;
     const input = make("input", { type: "radio", name, id, value: i });
     input.addEventListener("change", () => {
-      const good = i === right;
-      verdict.textContent = good ? "Right. Now see it happen below." : `Many people say so. The answer is: ${answers[right]}. See it happen below.`;
-      verdict.className = good ? "verdict good" : "verdict bad";
-      reason.open = true;
+      guess = i;
+      kept.textContent = "Your guess is kept. Now try it below; the answer and the reason stand at the end.";
+      tell();
     });
     return make("div", { class: "answer" }, input, make("label", { for: id }, text));
   });
-  return make("fieldset", { class: "question" }, make("legend", {}, "First guess: ", ask), ...choices, verdict, reason);
+  tell();
+  const element = make("fieldset", { class: "question" }, make("legend", {}, "First guess: ", ask), ...choices, kept);
+  element.reveal = make("details", { class: "why" }, make("summary", {}, "The answer, and why"), make("p", { class: "soft" }, `The question was: ${ask}`), verdict,
+    ...why.map((text) => make("p", {}, text)), source ? make("p", { class: "soft" }, `Source: ${source}`) : null);
+  return element;
 };
 
 const table = (headers, rows, caption) => make("div", { class: "wide" }, make("table", {},
@@ -138,6 +147,7 @@ const scene = (number, title, intro, ...children) => {
   const element = make("section", { id, "aria-labelledby": `${id}-title` },
     make("h2", { id: `${id}-title`, tabindex: "-1" }, `${number}. ${title}`),
     ...intro.map((text) => make("p", {}, text)), ...children);
+  for (const child of children) if (child?.reveal && !child.reveal.parentNode) element.append(child.reveal);
   document.querySelector("main").append(element);
   return element;
 };

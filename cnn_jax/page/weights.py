@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-# Networks of at most this many numbers have them as float16, larger ones as int8.
-MOST_HALVES = 1_000_000
+# Networks of at most this many numbers have them as they were trained, or as float16; larger ones
+# as int8.
+MOST_SINGLES, MOST_HALVES = 150_000, 1_000_000
 _SMALL = 4096  # leaves of fewer numbers, such as biases and statistics, stay float32
 _LARGEST_HALF = 65504.0
 
@@ -23,15 +24,16 @@ def pack(leaves: Sequence[jax.Array]) -> tuple[dict[str, Any], list[np.ndarray],
         leaves: the variables.
 
     Returns:
-        What the page holds, the variables as the page has them, and the kind of numbers, "float16"
-        or "int8".
+        What the page holds, the variables as the page has them, and the kind of numbers, "float32",
+        "float16" or "int8".
     """
     arrays = [np.asarray(leaf, np.float32) for leaf in leaves]
-    kind = "float16" if sum(each.size for each in arrays) <= MOST_HALVES else "int8"
+    count = sum(each.size for each in arrays)
+    kind = "float32" if count <= MOST_SINGLES else "float16" if count <= MOST_HALVES else "int8"
     parts, described, stored, at = [], [], [], 0
     for array in arrays:
         entry: dict[str, Any] = {"at": at, "size": int(array.size), "type": kind}
-        if array.ndim < 2 or (array.size < _SMALL and kind == "int8"):
+        if kind == "float32" or array.ndim < 2 or (array.size < _SMALL and kind == "int8"):
             entry["type"], packed, value = "float32", array.astype("<f4"), array
         elif kind == "int8":
             largest = np.abs(array).reshape(-1, array.shape[-1]).max(axis=0)

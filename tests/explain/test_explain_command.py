@@ -76,7 +76,7 @@ def test_it_explains_files_and_the_worst_errors(main, finished, digits, tmp_path
         (["--explain.units=0"], "no feature map"),
         (["--explain.maximise", "--explain.worst=1"], "needs --explain.units"),
         (["--explain.worst=1", "--explain.box=0,0,2,1"], "TOP,LEFT,BOTTOM,RIGHT"),
-        (["--explain.worst=1", "--split=train", "--format=csv"], "table or json"),
+        (["--explain.worst=1", "--split=train", "--format=csv"], "one of table, json"),
     ],
 )
 def test_what_it_refuses(main, trained, capsys, flags, words):

@@ -12,7 +12,7 @@ import cnn_jax
 from cnn_jax import Experiment, UsageError
 from cnn_jax.assembly import assemble
 from cnn_jax.data import DataInfo
-from cnn_jax.explain import checks, explaining, maps, units
+from cnn_jax.explain import checks, explaining, maps, presenting, units
 from cnn_jax.explain.maps import Subject
 from cnn_jax.explain.network import Network
 from cnn_jax.runs.trained import Run
@@ -248,3 +248,10 @@ def test_the_public_door_and_what_it_refuses(planted):
     ]:
         with pytest.raises(UsageError, match=words):
             cnn_jax.explain_images(network.run, x[:1], **{"methods": ["hirescam"], **wrong})
+
+
+def test_the_first_filters_are_drawn_where_there_are_some(tmp_path):
+    assert presenting.save_filters(network_of(Flat(), 2), tmp_path / "filters.png")
+    assert (tmp_path / "filters.png").stat().st_size > 1000
+    assert not presenting.save_filters(network_of(Linear()), tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
