@@ -194,7 +194,14 @@ def _is_trust(value: Any) -> bool:
         "views": networks,
         "members": networks,
     }
+    report = {
+        "certified": lambda value: isinstance(value, bool),
+        "share": is_number,
+        "error": _maybe(is_number),
+        "error_without_abstention": is_number,
+    }
     needed = {
+        "report": _record(report),
         "network": _record(views),
         "class_names": _each(_string),
         "score": lambda value: value in scores.names(3),

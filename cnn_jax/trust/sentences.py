@@ -167,8 +167,8 @@ def _measured(report: Mapping[str, Any]) -> str:
         error = _with_interval(report["error"], report["error_interval"])
         said += f", {report['wrong']:,} wrongly ({error})"
     return (
-        f"{said}. It is not sure enough of {report['unsure']:,}, and {report['strange']:,} are "
-        f"unlike the training images. {every}"
+        f"{said}. It is not sure enough of {report['unsure']:,}, and finds "
+        f"{report['strange']:,} unlike the training images. {every}"
     )
 
 

@@ -64,6 +64,8 @@ def test_the_command_promises_and_predict_evaluate_and_report_go_by_it(
     assert main("report", str(directory), "--noimages") == 0
     page = (directory / "report.html").read_text()
     assert "<h2>Trust</h2>" in page
+    share = record["report"]["share"]
+    assert f"Of 100 such images it answers about {100 * share:.0f} on its own" in page
     assert "It may answer" in page
 
 
