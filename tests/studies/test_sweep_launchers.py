@@ -106,7 +106,11 @@ class Ray(types.ModuleType):
         if "num_wheels" in given:
             raise ValueError("Invalid option keyword num_wheels")
         self.given = given
-        return types.SimpleNamespace(remote=Job)
+        return types.SimpleNamespace(remote=self.start)
+
+    def start(self, command, gpus):
+        assert gpus == self.given.get("num_gpus", 1)
+        return Job(command)
 
     def wait(self, tasks, num_returns, timeout):
         assert num_returns == len(tasks)
@@ -221,6 +225,19 @@ def test_a_cancelled_task_of_ray_waits_for_its_worker(tmp_path, monkeypatch):
         clusters.run_under_ray(["bash", "-c", script])
     thread.join()
     assert pathlib.Path("log").read_text() == "on\nsaved\n"
+
+
+@pytest.mark.parametrize(
+    ("gpus", "given", "memory"), [(1, "", ""), (0.5, "", "0.375"), (0.5, "0.2", "0.2")]
+)
+def test_workers_that_share_a_gpu_share_its_memory(tmp_path, monkeypatch, gpus, given, memory):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", given)
+    if not given:
+        monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION")
+    command = ["bash", "-c", "printf %s $XLA_PYTHON_CLIENT_MEM_FRACTION >memory"]
+    assert clusters.run_under_ray(command, gpus) == 0
+    assert (tmp_path / "memory").read_text() == memory
 
 
 def test_a_controller_that_does_not_answer_ends_no_job(engines, monkeypatch, tmp_path):

@@ -24,6 +24,8 @@ _SLURM_DEFAULTS = {"timeout_min": 24 * 60}
 # How often a job that reached its time limit is queued again. A setting that was given back goes
 # on from its last checkpoint, so a sweep may take many times the limit.
 _MOST_REQUEUES = 100
+# The part of a GPU's memory that JAX takes at its start, unless it is told.
+_GPU_MEMORY = 0.75
 # How often Ray starts a worker again whose machine it has lost.
 _MOST_RESTARTS = 3
 # How often the controller of a cluster is asked which jobs there are.
@@ -195,7 +197,8 @@ class Ray:
             task = ray.remote(run_under_ray).options(max_retries=_MOST_RESTARTS, **resources)
         except (TypeError, ValueError) as error:
             raise UsageError(f"--sweep.resources: Ray says {error}") from error
-        self._tasks = [task.remote(list(command)) for _ in range(count)]
+        share = resources.get("num_gpus", 1)
+        self._tasks = [task.remote(list(command), share) for _ in range(count)]
 
     def alive(self) -> int:
         """Returns how many have not ended; those that wait for a machine count."""
@@ -231,12 +234,19 @@ def _own_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def run_under_ray(command: list[str]) -> int:
+def run_under_ray(command: list[str], gpus: float = 1) -> int:
     """Runs a worker to its end; where the task is cancelled, asks the worker to stop.
 
     A cancelled task gets a KeyboardInterrupt, which does not end a wait for a process.
+
+    Args:
+        command: the command of the worker.
+        gpus: how many it has; of one that several share, JAX takes no more than its part.
     """
-    process = subprocess.Popen(command)
+    env = dict(os.environ)
+    if 0 < gpus < 1:
+        env.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{_GPU_MEMORY * gpus:.3f}")
+    process = subprocess.Popen(command, env=env)
     try:
         while process.poll() is None:
             time.sleep(0.2)

@@ -1,0 +1,1 @@
+"""What `benchmarks/hosts.py` simulates of many hosts, and measures on one."""
