@@ -41,6 +41,15 @@ ENGINES: dict[str, dict[str, Callable[[Sweep], str]]] = {
     "ray": rays.SCENARIOS,
 }
 _PACKAGES = ("jax", "optuna", "submitit", "ray")
+_TITLE, _FOUND = "# Sweeps on real engines", "## Found and mended"
+_MEANING = """\
+Slurm has two node daemons with names of their own, follows all processes of a job, and has no
+accounting; Ray has two nodes of two processors. Each line is a sweep of three settings (digits, a
+dense network). It ends as it should if every setting is complete with the validation accuracy of a
+sweep that nobody disturbed, to the bit; if no two processes ever trained one setting at a time
+(watched four times a second); and if no setting was trained again after its end. Starts are the
+processes that trained each setting: 1, and one more for every time that it was interrupted and
+resumed from its checkpoint. A run goes on to its end where its worker alone was killed."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -94,7 +103,12 @@ def attempt(
 ) -> dict[str, Any]:
     """Starts a sweep, does to it what a scenario says, and returns what came of it."""
     sweep, began = Sweep(path, options.epochs), time.monotonic()
-    result: dict[str, Any] = {"date": datetime.date.today().isoformat(), "seen": ""}
+    result: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(),
+        "git_commit": environment.git_commit(),
+        "epochs": options.epochs,
+        "seen": "",
+    }
     try:
         result["seen"] = scenario(sweep)
         result |= sweep.result()
@@ -108,12 +122,10 @@ def attempt(
 
 
 def write(options: argparse.Namespace, found: dict[str, Any]) -> None:
-    """Writes the results so far, and the page."""
+    """Writes the results so far, and the page, in which what is written by hand stays."""
     known = {name: version for name in _PACKAGES if (version := _version(name))}
     found |= {
         "date": datetime.date.today().isoformat(),
-        "epochs": options.epochs,
-        "git_commit": environment.git_commit(),
         "python": platform.python_version(),
         "processor": runtime.processor(),
         "versions": {**found.get("versions", {}), **known},
@@ -121,7 +133,10 @@ def write(options: argparse.Namespace, found: dict[str, Any]) -> None:
     if slurm.is_there():
         found["versions"]["slurm"] = slurm.version().removeprefix("slurm-wlm ")
     options.output.write_text(json.dumps(found, indent=2) + "\n")
-    options.output.with_suffix(".md").write_text(page(found))
+    path = options.output.with_suffix(".md")
+    before = path.read_text() if path.exists() else ""
+    by_hand = before[before.find(_FOUND) :] if _FOUND in before else ""
+    path.write_text(page(found) + by_hand)
 
 
 def _version(package: str) -> str | None:
@@ -140,27 +155,17 @@ def page(found: dict[str, Any]) -> str:
         states = one.get("states", [])
         starts = "+".join(str(count) for count in one.get("starts", {}).values())
         complete = f"{states.count('complete')} of {len(states)}"
-        rows.append([engine, done, one["seen"], complete, starts, one["wrong"] or "as it should"])
+        wrong = one["wrong"] or "as it should"
+        rows.append([engine, done, one["epochs"], one["seen"], complete, starts, wrong])
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    headers = ["engine", "what was done", "what was seen", "complete", "starts", "ended"]
-    return "\n".join(
-        [
-            "# Sweeps on real engines\n",
-            f"Made on {found['date']} by `python benchmarks/engines.py slurm ray` at commit "
-            f"{found['git_commit']}, Python {found['python']}, {versions}, on one machine with "
-            f"{found['processor']}.\n",
-            "Slurm has two node daemons with names of their own, follows all processes of a job, "
-            "and has no accounting; Ray has two nodes of two processors. Each line is a sweep of "
-            f"three settings (digits, a dense network, {found['epochs']} epochs). It ends as it "
-            "should if every setting is complete with the validation accuracy of a sweep that "
-            "nobody disturbed, to the bit; if no two processes ever trained one setting at a time "
-            "(watched four times a second); and if no setting was trained again after its end. "
-            "Starts are the processes that trained each setting: 1, and one more for every time "
-            "that it was interrupted and resumed from its checkpoint.\n",
-            tables.markdown(rows, headers),
-            "",
-        ]
+    headers = ["engine", "what was done", "epochs", "what was seen", "complete", "starts", "ended"]
+    commits = sorted({str(one["git_commit"])[:7] for one in found["tries"].values()})
+    made = (
+        f"Made on {found['date']} by `python benchmarks/engines.py slurm ray`, in parts (`--only`, "
+        f"`--epochs`), at commits {', '.join(commits)}, on one machine ({found['processor']}) that "
+        f"others used: Python {found['python']}, {versions}."
     )
+    return "\n\n".join([_TITLE, made, _MEANING, tables.markdown(rows, headers), ""])
 
 
 if __name__ == "__main__":

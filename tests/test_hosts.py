@@ -1,9 +1,12 @@
 """The simulation of many hosts: a small version of it, and that it can fail."""
 
+import os
+import resource
+
 import numpy as np
 import pytest
 
-from benchmarks.fleet import simulation
+from benchmarks.fleet import measured, simulation
 
 
 @pytest.mark.parametrize(("hosts", "devices"), [(1, 1), (1, 8), (4, 2), (64, 1)])
@@ -59,3 +62,12 @@ def test_a_step_waits_for_the_slowest_host():
     rates = [simulation.skew(uneven, hosts, 8, 2, 0.5, ahead=2) for hosts in (1, 16, 256)]
     assert rates == sorted(rates, reverse=True)
     assert simulation.skew(uneven, 16, 8, 2, 0.5, ahead=8) > rates[1]
+
+
+def test_process_0_opens_as_many_files_as_it_has_connections():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, before[1]))
+    try:
+        assert measured.met(32)["hosts"] == 32
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
