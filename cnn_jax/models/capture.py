@@ -63,7 +63,7 @@ def inside(model: Any, variables: Any, x: jax.Array) -> tuple[jax.Array, jax.Arr
         logits = model.apply(variables, features, method=model.forward_head)
     last = [given for given, outputs in seen if outputs == logits.shape[-1] and given.ndim == 2]
     maps = [each for each in maps if each.ndim == 4]
-    middle = maps[(len(maps) - 1) // 2] if maps else jnp.zeros((len(x), 0))
+    middle = maps[(len(maps) - 1) // 2] if maps else jnp.zeros((x.shape[0], 0))
     return logits, (last[-1] if last else features), middle
 
 
