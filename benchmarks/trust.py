@@ -419,8 +419,9 @@ def page(results: dict[str, Any]) -> str:
 def _run(run: dict[str, Any], percent: Any) -> list[str]:
     parts = [
         f"## {run['name']}: {run['model']} on {run['data']} ({run['date']})",
-        f"{run['images']:,} test images, accuracy {run['accuracy']:.4f}, {SPLITS} random splits "
-        "into a quarter to tune, half to certify and a quarter to report; the last checkpoint. "
+        f"{run['images']:,} images that neither trained it nor chose the last checkpoint, "
+        f"accuracy {run['accuracy']:.4f}, {SPLITS} random splits into a quarter to tune, half to "
+        "certify and a quarter to report. "
         f"One study took {run['seconds_of_a_study']:.1f} s of processor time, of all threads "
         "together, with the logits at hand. Confidence 95 %. `held`: in how many "
         "splits the error of the reporting quarter, which scatters, was no larger than promised.",

@@ -155,7 +155,8 @@ def page(found: Mapping[str, Any]) -> list[str]:
         "without label smoothing. Means over the same twenty splits; *answers* is the share of "
         "certifying images that may be answered at 1 % or 0.5 % errors with 95 % confidence (0 "
         "where nothing could be promised), *wrong* the errors among the answers of the reporting "
-        "quarter. By the largest probability after a temperature, and by the best p-norm of the "
+        "quarter. Of one run `trust --views=mirror_translate --trust.members=RUN,RUN` prints such "
+        "rows. By the largest probability after a temperature, and by the best p-norm of the "
         "tuning images.",
     ]
     rows = []
