@@ -1,5 +1,7 @@
 """Do several processes train as one, stop together, and go on after any of them was killed?
 
+It has over 300 lines because the kills, the Slurm and their page are one record.
+
     python benchmarks/processes.py kills --kills=20
     SLURM_CONF=... python benchmarks/processes.py slurm --nodes=2
 
@@ -13,7 +15,7 @@ the middle and resumed with another number of tasks; asked to stop before a time
 killed, a task stopped (as when its machine answers no more), and the daemon of a node killed. Each
 process notes the sha256 of the positions of every batch. All nodes are on this machine.
 
-The results go to docs/results/processes.json.
+The results go to docs/results/processes.json, and `page` writes processes.md of them.
 """
 
 import argparse
@@ -295,7 +297,7 @@ class Slurm:
 
 def hide(line: str, base: pathlib.Path) -> str:
     """Returns a line without the places of this machine."""
-    line = line.replace(str(base), "DIR").replace(" ".join(LAUNCH), "cnn-jax")
+    line = re.sub(rf"--workdir=\S*{base.name}", "--workdir=DIR", line)
     line = line.replace(LAUNCH[0], "python").replace(LAUNCH[1], "launch.py")
     return re.sub(r"\S*/order.py", "order.py", line)
 
@@ -389,6 +391,93 @@ def daemon(node: str) -> int:
     raise SystemExit(f"error: no slurmd of {node} runs here")
 
 
+def page(options: argparse.Namespace) -> int:
+    """Writes the page of the results; returns 0."""
+    del options
+    found = json.loads(RESULTS.read_text())
+    lines = [
+        "# Several processes",
+        "",
+        "Made by `python benchmarks/processes.py`; every line is in [processes.json]"
+        "(processes.json). The machine had much other work: seconds say no more than that a limit "
+        "was kept. All nodes and processes are on one machine, whose processes talk over the "
+        "loopback; GPUs, a TPU pod, Open MPI and Kubernetes were not tried.",
+        "",
+    ]
+    if "slurm" in found:
+        lines += _slurm_lines(found["slurm"])
+    if "kills" in found:
+        lines += _kill_lines(found["kills"])
+    RESULTS.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    return 0
+
+
+def _about(part: dict[str, Any]) -> str:
+    names = ("jax", "jaxlib", "flax", "orbax-checkpoint", "numpy")
+    versions = ", ".join(f"{name} {part[name]}" for name in names)
+    return f"{part['date']}; {part['processor']}; Python {part['python']}, {versions}."
+
+
+def _slurm_lines(part: dict[str, Any]) -> list[str]:
+    lines = [
+        f"## A real Slurm ({part['slurm']}), two nodes",
+        "",
+        _about(part),
+        "",
+        "`srun -N2 -nTASKS python launch.py "
+        + " ".join(part["flags"])
+        + " --workdir=DIR`, an epoch "
+        "of a part of the images (960 of 50,000).",
+        "",
+        "| what | tasks | exit code | saved | seconds until all ended | train loss | validation loss "
+        "| validation accuracy (1,000 images) |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in part["log"]:
+        seconds = [value for key, value in row.items() if key.startswith("seconds")]
+        numbers = [
+            f"{row[key]:.5f}" if key in row else ""
+            for key in ("train_loss", "validation_loss", "validation_accuracy")
+        ]
+        cells = [row["what"], row["tasks"], row["exit_code"], *row["saved"], *(seconds or [""])]
+        lines.append(f"| {' | '.join(map(str, [*cells, *numbers]))} |")
+    starts = sum(each["processes"] for each in part["batches"].values())
+    equal = sum(each["equal_to_one_task"] for each in part["batches"].values())
+    lines += [
+        "",
+        f"The sha256 of the positions of every batch, noted by each process of each start: {equal} of "
+        f"{starts} are those of one task to the bit, resumed ones included.",
+        "",
+        "What was said (srun's own lines are left out):",
+        "",
+    ]
+    lines += [f"- {row['what']}: `{said}`" for row in part["log"] for said in row["said"]]
+    return [*lines, ""]
+
+
+def _kill_lines(part: dict[str, Any]) -> list[str]:
+    killed = [row["killed"] for row in part["log"]]
+    late = [row["other_ended_after_s"] for row in part["log"] if "was killed" in row["other_said"]]
+    early = len(part["log"]) - len(late)
+    return [
+        f"## {part['kills']} kills of two processes",
+        "",
+        _about(part),
+        "",
+        "`python launch.py " + " ".join(part["flags"]) + "`, killed by SIGKILL at moments drawn by "
+        f"chance, process 0 {killed.count(0)} times and process 1 {killed.count(1)} times, and "
+        "started again with the same command.",
+        "",
+        f"- {part['runs_with_the_same_bits']} of {part['runs']} runs ended with the final state and "
+        "history of the undisturbed run, to the bit.",
+        f"- In {part['answered_by_one_line']} of {part['kills']} kills the other process ended with "
+        "exit code 1 and one line, or was through.",
+        f"- Where both had met, it ended within {max(late):.0f} s; {early} kills came before that, "
+        "and there the other waited for --distributed_timeout=60.",
+        "",
+    ]
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     commands = parser.add_subparsers(required=True)
@@ -402,5 +491,6 @@ if __name__ == "__main__":
     cluster.add_argument("--daemon", help="a node whose slurmd is killed, and started again")
     cluster.add_argument("--folder", help="where the runs are trained; all nodes see it")
     cluster.set_defaults(run=slurm)
+    commands.add_parser("page").set_defaults(run=page)
     chosen = parser.parse_args()
     sys.exit(chosen.run(chosen))

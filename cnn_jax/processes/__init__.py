@@ -43,6 +43,9 @@ class Alone:
         """Returns the value in a list."""
         return [value]
 
+    def expect_end(self, error: BaseException) -> None:
+        """Does nothing: nobody else waits."""
+
     def first(self) -> contextlib.AbstractContextManager[None]:
         """Leaves what is within as it is."""
         return contextlib.nullcontext()

@@ -20,8 +20,8 @@ _LOOK_SECONDS, _BEAT_SECONDS = 0.1, 2.0
 _SILENT_SECONDS = 40.0
 # What the others may take to end by themselves where one has failed: mostly all fail alike.
 _GRACE_SECONDS = 3.0
-# What a process that has failed may take to end.
-_LAST_SECONDS = 15.0
+# What a process that fails may take to leave what it does, and then to end.
+_PATIENCE_SECONDS, _LAST_SECONDS = 60.0, 15.0
 # What one process may take for what the others wait for, such as decoding a data set.
 _LONGEST_WORK = 24 * 3600.0
 _LONGEST_TALK = 1800.0
@@ -129,6 +129,24 @@ class Team:
         else:
             self._links[0].send(lost)
 
+    def expect_end(self, error: BaseException) -> None:
+        """Is told of an error that ends this process, or else ends it after a minute.
+
+        What comes first, such as the end of a save, may wait for the others, and they for this one.
+        """
+
+        def give_up() -> None:
+            if not self._ending:
+                if self.is_first:
+                    self._say(f"error: {reason}")
+                self.fail(1, reason)
+                os._exit(1)
+
+        reason = " ".join((getattr(error, "for_command_line", "") or str(error)).split())
+        timer = threading.Timer(_PATIENCE_SECONDS, give_up)
+        timer.daemon = True
+        timer.start()
+
     def wait_for_word(self) -> None:
         """Gives a watch that has noticed a lost process the time to end this one."""
         time.sleep(2 * _BEAT_SECONDS)
@@ -212,13 +230,15 @@ class Team:
                 "was killed, or its machine has failed; the same command goes on from the last "
                 "checkpoint"
             )
-            line = f"error: {self.name_of(index)}{':' if reason else ''} {what}"
-            with contextlib.suppress(Exception):
-                sys.stdout.flush()
-            start = "\n" if os.isatty(2) else ""  # below a progress bar
-            os.write(2, f"{start}{text.one_line(line)}\n".encode())
+            self._say(f"error: {self.name_of(index)}{':' if reason else ''} {what}")
         self._wait_for_others()
         os._exit(code)
+
+    def _say(self, line: str) -> None:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+        start = "\n" if os.isatty(2) else ""  # below a progress bar
+        os.write(2, f"{start}{text.one_line(line)}\n".encode())
 
     def _wait_for_others(self) -> None:
         """On process 0, which JAX's service runs in, waits until the others have ended."""

@@ -95,6 +95,8 @@ class Recorder:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is not None:
+            processes.team().expect_end(error)
         with self._stack:
             try:
                 if error is None:
