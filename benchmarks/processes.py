@@ -419,19 +419,18 @@ def _about(part: dict[str, Any]) -> str:
 
 
 def _slurm_lines(part: dict[str, Any]) -> list[str]:
+    command = f"srun -N2 -nTASKS python launch.py {' '.join(part['flags'])} --workdir=DIR"
+    head = ["what", "tasks", "exit code", "saved", "seconds until all ended"]
+    head += ["train loss", "validation loss", "validation accuracy (1,000 images)"]
     lines = [
         f"## A real Slurm ({part['slurm']}), two nodes",
         "",
         _about(part),
         "",
-        "`srun -N2 -nTASKS python launch.py "
-        + " ".join(part["flags"])
-        + " --workdir=DIR`, an epoch "
-        "of a part of the images (960 of 50,000).",
+        f"`{command}`, an epoch of a part of the images (960 of 50,000).",
         "",
-        "| what | tasks | exit code | saved | seconds until all ended | train loss | validation loss "
-        "| validation accuracy (1,000 images) |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        f"| {' | '.join(head)} |",
+        "|---|" + "---:|" * (len(head) - 1),
     ]
     for row in part["log"]:
         seconds = [value for key, value in row.items() if key.startswith("seconds")]
@@ -441,12 +440,14 @@ def _slurm_lines(part: dict[str, Any]) -> list[str]:
         ]
         cells = [row["what"], row["tasks"], row["exit_code"], *row["saved"], *(seconds or [""])]
         lines.append(f"| {' | '.join(map(str, [*cells, *numbers]))} |")
+    losses = [row["train_loss"] for row in part["log"] if "train_loss" in row]
     starts = sum(each["processes"] for each in part["batches"].values())
     equal = sum(each["equal_to_one_task"] for each in part["batches"].values())
     lines += [
         "",
-        f"The sha256 of the positions of every batch, noted by each process of each start: {equal} of "
-        f"{starts} are those of one task to the bit, resumed ones included.",
+        "Each process of each start noted the sha256 of the positions of every batch: "
+        f"{equal} of {starts} are those of one task to the bit, resumed ones included. "
+        f"Train losses differ by at most {max(losses) / min(losses) - 1:.1e} of themselves.",
         "",
         "What was said (srun's own lines are left out):",
         "",
@@ -458,22 +459,22 @@ def _slurm_lines(part: dict[str, Any]) -> list[str]:
 def _kill_lines(part: dict[str, Any]) -> list[str]:
     killed = [row["killed"] for row in part["log"]]
     late = [row["other_ended_after_s"] for row in part["log"] if "was killed" in row["other_said"]]
-    early = len(part["log"]) - len(late)
+    same, runs = part["runs_with_the_same_bits"], part["runs"]
     return [
         f"## {part['kills']} kills of two processes",
         "",
         _about(part),
         "",
-        "`python launch.py " + " ".join(part["flags"]) + "`, killed by SIGKILL at moments drawn by "
+        f"`python launch.py {' '.join(part['flags'])}`, killed by SIGKILL at moments drawn by "
         f"chance, process 0 {killed.count(0)} times and process 1 {killed.count(1)} times, and "
         "started again with the same command.",
         "",
-        f"- {part['runs_with_the_same_bits']} of {part['runs']} runs ended with the final state and "
-        "history of the undisturbed run, to the bit.",
-        f"- In {part['answered_by_one_line']} of {part['kills']} kills the other process ended with "
-        "exit code 1 and one line, or was through.",
-        f"- Where both had met, it ended within {max(late):.0f} s; {early} kills came before that, "
-        "and there the other waited for --distributed_timeout=60.",
+        f"- {same} of {runs} runs ended with the final state and history of the undisturbed run of "
+        "two processes, to the bit.",
+        f"- In {part['answered_by_one_line']} of {part['kills']} kills the other process ended "
+        "with exit code 1 and one line, or was through.",
+        f"- Where both had met, it ended within {max(late):.0f} s. {len(killed) - len(late)} "
+        "kills came before that, and there the other waited for --distributed_timeout=60.",
         "",
     ]
 
