@@ -6,9 +6,9 @@ It has over 300 lines because the kills, the Slurm and their page are one record
     SLURM_CONF=... python benchmarks/processes.py slurm --nodes=2
 
 `kills` trains with two processes on this machine, kills one of them, drawn by chance, with SIGKILL
-at a moment drawn by chance, starts both again with the same command, and so on. A run that comes to
-its end is compared with an undisturbed one of two processes: the sha256 of its final state, and its
-history.
+at a moment drawn by chance, starts both again with the same command, and so on; with --training the
+moments are between the first step after a start and the end. A run that comes to its end is
+compared with an undisturbed one of two processes: the sha256 of its final state, and its history.
 
 `slurm` trains `cifar10_cnn` on a part of its images by srun: with 1, 2 and 4 tasks; cancelled in
 the middle and resumed with another number of tasks; asked to stop before a time limit; with a task
@@ -138,6 +138,15 @@ def start_two(workdir: pathlib.Path, flags: list[str]) -> list[subprocess.Popen[
     ]
 
 
+def wait_for_events(workdir: pathlib.Path, started: list[subprocess.Popen[str]]) -> None:
+    """Returns when this start has opened its curves, which comes right before its first step."""
+    before = len(list(workdir.glob("events.out.*")))
+    while len(list(workdir.glob("events.out.*"))) == before:
+        if any(process.poll() is not None for process in started):
+            return
+        time.sleep(0.05)
+
+
 def wait_all(processes: list[subprocess.Popen[str]]) -> tuple[list[int], list[str]]:
     """Returns the exit codes and what was said on standard error."""
     said = [process.communicate()[1] for process in processes]
@@ -159,14 +168,18 @@ def kills(options: argparse.Namespace) -> int:
         wanted = ending(base / "reference")
         print(f"undisturbed: {seconds:.0f} s, final state {wanted[0][:16]}", flush=True)
         log = []
-        while done < options.kills or runs * 10000 < done:
+        end = began + 60 * options.minutes
+        while True:
             runs += 1
             workdir = base / f"run{runs}"
             while True:
                 started = start_two(workdir, flags)
-                if done < options.kills:
+                if done < options.kills and time.monotonic() < end:
                     victim = draw.randrange(2)
                     until = time.monotonic() + draw.uniform(0.1, 1.0) * seconds
+                    if options.training:
+                        wait_for_events(workdir, started)
+                        until = time.monotonic() + draw.uniform(0.0, 0.5) * seconds
                     while time.monotonic() < until and started[victim].poll() is None:
                         time.sleep(0.05)
                     if started[victim].poll() is None:
@@ -200,16 +213,17 @@ def kills(options: argparse.Namespace) -> int:
             same += equal
             word = "same bits" if equal else "OTHER BITS"
             print(f"run {runs} ended after {done} kills in all: {word}", flush=True)
-            if done >= options.kills:
+            if done >= options.kills or time.monotonic() > end:
                 break
         print(
             f"{done} kills, {right} answered by one line; "
             f"{same} of {runs} runs ended with the same bits"
         )
         save(
-            "kills",
+            "kills_in_training" if options.training else "kills",
             {
                 "flags": flags,
+                "in_training": options.training,
                 "kills": done,
                 "answered_by_one_line": right,
                 "runs": runs,
@@ -406,8 +420,9 @@ def page(options: argparse.Namespace) -> int:
     ]
     if "slurm" in found:
         lines += _slurm_lines(found["slurm"])
-    if "kills" in found:
-        lines += _kill_lines(found["kills"])
+    for name in ("kills", "kills_in_training"):
+        if name in found:
+            lines += _kill_lines(found[name])
     RESULTS.with_suffix(".md").write_text("\n".join(lines) + "\n")
     return 0
 
@@ -460,14 +475,19 @@ def _kill_lines(part: dict[str, Any]) -> list[str]:
     killed = [row["killed"] for row in part["log"]]
     late = [row["other_ended_after_s"] for row in part["log"] if "was killed" in row["other_said"]]
     same, runs = part["runs_with_the_same_bits"], part["runs"]
+    when = (
+        "between the first step after a start and the end" if part["in_training"] else "at any time"
+    )
+    reached = sorted({row["newest_checkpoint"] or 0 for row in part["log"]})
     return [
-        f"## {part['kills']} kills of two processes",
+        f"## {part['kills']} kills of two processes, {when}",
         "",
         _about(part),
         "",
         f"`python launch.py {' '.join(part['flags'])}`, killed by SIGKILL at moments drawn by "
         f"chance, process 0 {killed.count(0)} times and process 1 {killed.count(1)} times, and "
-        "started again with the same command.",
+        "started again with the same command. The newest checkpoints then were those of the steps "
+        f"{', '.join(map(str, reached))}.",
         "",
         f"- {same} of {runs} runs ended with the final state and history of the undisturbed run of "
         "two processes, to the bit.",
@@ -486,6 +506,8 @@ if __name__ == "__main__":
     killing.add_argument("--kills", type=int, default=20)
     killing.add_argument("--epochs", type=int, default=3)
     killing.add_argument("--seed", type=int, default=0, help="seed of the random moments")
+    killing.add_argument("--minutes", type=float, default=1e9, help="no kill after these")
+    killing.add_argument("--training", action="store_true", help="no kill before the first step")
     killing.set_defaults(run=kills)
     cluster = commands.add_parser("slurm")
     cluster.add_argument("--nodes", type=int, default=2)
