@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import flax.linen as nn
@@ -237,6 +238,12 @@ def test_the_committed_page_has_the_style_and_the_scripts_of_now():
     page = (Path(__file__).parents[2] / "docs" / "page" / "digits.html").read_text()
     assert frame.joined(frame.STYLE) in page
     assert frame.joined(*frame.SCRIPTS) in page
+
+
+def test_the_package_has_every_part_of_the_page():
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    listed = tomllib.loads(text)["tool"]["setuptools"]["package-data"]["cnn_jax.page"]
+    assert set(listed) == {*frame.SCRIPTS, frame.STYLE}
 
 
 def test_what_the_engine_cannot_compute_is_named():
