@@ -6,6 +6,7 @@ right to cancel jobs and to take nodes down is that of whoever runs this.
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -120,7 +121,7 @@ def joined(sweep: Sweep) -> str:
     process = sweep.start(before=tasks)
     sweep.ends(process)
     said = (sweep.path.parent / f"{sweep.path.name}.log.txt").read_text()
-    trained = {line.split(":")[0] for line in said.splitlines() if ": trial " in line}
+    trained = set(re.findall(r"^(\d+): trial \d", said, re.MULTILINE))
     if len(trained) < 2:
         raise Fault(f"only the tasks {trained} have trained")
     return f"{len(trained)} of 4 tasks have trained"
