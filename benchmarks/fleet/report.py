@@ -26,8 +26,8 @@ def page(
         "## Order and reading\n",
         f"An epoch of {found['examples']:,} examples in batches of {batch_size:,}, over hosts of "
         f"{devices} devices. Every host draws the order by itself. Sizes of files are drawn from "
-        f"those of {decode['images']:,} real photographs (cats_vs_dogs), {decode['bytes'] / 1024:.0f} KiB each on "
-        f"average: {first['all'] / 1e9:.1f} GB.\n",
+        f"those of {decode['images']:,} real photographs (cats_vs_dogs), "
+        f"{decode['bytes'] / 1024:.0f} KiB each on average: {first['all'] / 1e9:.1f} GB.\n",
         tables.markdown(
             [
                 [
