@@ -25,7 +25,6 @@ import json
 import os
 import pathlib
 import platform
-import resource
 import statistics
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import psutil
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -124,18 +124,21 @@ def in_threads(way: Way, paths: list[pathlib.Path], count: int) -> None:
             np.stack(list(pool.map(one, part, chunksize=16)))
 
 
-def in_processes(paths: list[pathlib.Path], count: int) -> None:
-    """Makes them as training does, in a process a core; the flip is made on the device."""
+def processes(paths: list[pathlib.Path]) -> Callable[[int], None]:
+    """Returns a function that makes them as training does, in processes that have started before.
+
+    The flip is left out: it is made on the device.
+    """
     order = TrainBatches(0, len(paths), BATCH)
-    chunks = Chunks(Reader(Files.of(paths), HOW, SMALLEST), np.arange(len(paths)), order, ROWS)
+    rows = np.arange(BATCH)
+    chunks = Chunks(Reader(Files.of(paths), HOW, SMALLEST), np.arange(len(paths)), order, rows)
     given = loader.load(chunks, cores(), cores())
-    next(given)  # the processes have started
-    for _ in itertools.islice(given, count // BATCH * chunks.a_batch):
-        pass
-    given.close()  # type: ignore[attr-defined]
 
+    def run(count: int) -> None:
+        for _ in itertools.islice(given, count // BATCH * chunks.a_batch):
+            pass
 
-ROWS = np.arange(BATCH)
+    return run
 
 
 def tensorflow(tf: Any, paths: list[pathlib.Path]) -> Callable[[int], None]:
@@ -172,10 +175,10 @@ def tensorflow(tf: Any, paths: list[pathlib.Path]) -> Callable[[int], None]:
 
 
 def spent() -> float:
-    """Returns the processor seconds of this process and of those that it has waited for."""
-    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    used = [resource.getrusage(kind) for kind in kinds]
-    return sum(each.ru_utime + each.ru_stime for each in used)
+    """Returns the processor seconds of this process and of its children, which run on."""
+    own = psutil.Process()
+    times = [each.cpu_times() for each in (own, *own.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
 
 
 def main() -> int:
@@ -240,7 +243,7 @@ def measure(paths: list[pathlib.Path], count: int, rounds: int) -> list[dict[str
     for name, way in found.items():
         runs[name] = lambda n, way=way: in_threads(way, paths, n)
     if turbo.AVAILABLE and optional("grain"):
-        runs["cnn_jax (jpeg extra), in Grain's processes"] = lambda n: in_processes(paths, n)
+        runs["cnn_jax (jpeg extra), in Grain's processes"] = processes(paths)
     timings: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for run in runs.values():
         run(BATCH)  # compiled, and the files are in the page cache

@@ -22,6 +22,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -152,7 +153,7 @@ def command(data: pathlib.Path, workdir: pathlib.Path, options: argparse.Namespa
         f"--dataset.train_examples={options.images}",
         f"--checkpoint.every_steps={options.save}",
         f"--logging.every_steps={options.save}",
-        "--logging.figures=false",
+        "--logging.projector_images=0",
         f"--workdir={workdir}",
     ]
 
@@ -205,13 +206,21 @@ def run(data: pathlib.Path, out: pathlib.Path, options: argparse.Namespace) -> d
     found["resumed"] = {"exit_code": code, "largest_memory_mib": again.largest >> 20}
     found["same_parameters"] = parameters(out / "whole") == parameters(out / "killed")
     found["steps"] = -(-options.images // options.batch)
+    found["images_per_second"] = rate(out / "whole.log")
     return found
 
 
 def parameters(workdir: pathlib.Path) -> str:
     """Returns the sha256 of the state that a run has saved last."""
-    [meta] = stored.metas(workdir / "checkpoints")[-1:]
+    meta = next(stored.metas(workdir / "checkpoints"))
     return str(meta["sha256"])
+
+
+def rate(log: pathlib.Path) -> list[int]:
+    """Returns the images a second that the lines of a run tell, in their order."""
+    return [
+        int(each.replace(",", "")) for each in re.findall(r"([\d,]+) images/s", log.read_text())
+    ]
 
 
 def cpu_of_children() -> float:

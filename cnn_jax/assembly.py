@@ -94,6 +94,12 @@ def assemble(
             "--dataset.mixup and --dataset.cutmix give shares of classes in place of labels, which "
             f"a loss of your own does not take; use {', '.join(losses.OURS)}"
         )
+    if info.streamed and config.transfer.cache_views and config.dataset.random_crop is not None:
+        raise UsageError(
+            "--transfer.cache_views keeps views of whole images, and of streamed ones "
+            "--dataset.random_crop cuts parts while they are decoded: leave one of them out, or "
+            "give --dataset.streaming=false"
+        )
     if model is None:
         outputs = 1 if chosen_loss is losses.binary_cross_entropy else classes
         build, options = _builder(config, info, outputs, about)

@@ -12,9 +12,9 @@ import PIL
 from PIL import Image, ImageFile, features
 
 from cnn_jax.data import crops, encoded_images, fitting, foreign
+from cnn_jax.data.contents import ImageError, content
 from cnn_jax.data.refused import RefusedError
 from cnn_jax.data.splits import DataInfo
-from cnn_jax.errors import RunError
 
 # The arrays depend on it beside the encoded images; benchmarks/decode.py compares it with others.
 _LIBJPEG = features.version("libjpeg_turbo") or features.version("jpg")
@@ -41,20 +41,6 @@ _LOADED_FIRST = ("PNG", "TIFF")
 MAX_MEGAPIXELS = 100
 
 PartOf = Callable[[int, int], tuple[int, int, int, int]]
-
-
-class ImageError(RunError):
-    """An image that cannot be read.
-
-    Attributes:
-        path: its path, or another name for it.
-        reason: why it cannot be read.
-    """
-
-    def __init__(self, path: str, reason: str):
-        super().__init__(f"{path}: {reason}")
-        self.path = path
-        self.reason = reason
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,21 +174,6 @@ def decode(
         raise ImageError(name, foreign.kind(source))
     reason = " ".join(str(failure).split()) or type(failure).__name__
     raise ImageError(name, f"cannot be decoded: {reason}") from failure
-
-
-def content(source: str | os.PathLike[str] | bytes, name: str) -> bytes:
-    """Returns the bytes of an image; ImageError says why there are none."""
-    if not isinstance(source, bytes):
-        try:
-            path = Path(source)
-            if path.exists() and not path.is_file():  # reading a pipe would wait without end
-                raise ImageError(name, "not a regular file")
-            source = path.read_bytes()
-        except OSError as error:
-            raise ImageError(name, error.strerror or str(error)) from error
-    if not source:
-        raise ImageError(name, "the file is empty")
-    return source
 
 
 def is_stored_grey(source: Path | bytes) -> bool:

@@ -19,7 +19,7 @@ from cnn_jax.data.cache import Encoded
 from cnn_jax.data.sources import Source
 from cnn_jax.data.splits import Split
 from cnn_jax.data.streamed import Reader, Streamed
-from cnn_jax.errors import RunError, UsageError
+from cnn_jax.errors import UsageError
 
 _SAMPLE = 2048  # images that the mean and the standard deviation are computed of
 _BLOCK = 256
@@ -199,17 +199,3 @@ def statistics(train: Split, notes: list[str]) -> tuple[tuple[float, ...], tuple
 
     mean, std = kept.of_splits("statistics", {"train": some}, look)
     return tuple(mean), tuple(std)
-
-
-def check_commands(split: Split, what: str) -> None:
-    """Refuses what looks at the pixels of every image, where these are streamed.
-
-    Raises:
-        RunError: they are.
-    """
-    if is_streamed(split):
-        raise RunError(
-            f"{what} looks at the pixels of every training image, and these are streamed: give "
-            "--dataset.streaming=false, which decodes them beforehand, or "
-            "--dataset.train_examples=10000"
-        )

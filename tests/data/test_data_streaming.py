@@ -10,6 +10,7 @@ from absl import logging
 from PIL import Image
 
 from cnn_jax import distributed, experiment, runtime
+from cnn_jax.assembly import assemble
 from cnn_jax.data import load, streamed
 from cnn_jax.data.batches import TrainBatches
 from cnn_jax.data.feeding import Feed
@@ -188,3 +189,13 @@ def test_asking_for_everything_at_once_is_refused_in_a_line(folder, monkeypatch)
     monkeypatch.setattr(runtime, "host_memory", lambda: 10_000)
     with pytest.raises(RunError, match=r"give dataset\.streaming=false"):
         np.asarray(train.images)
+
+
+def test_cached_views_of_random_parts_are_refused(folder):
+    info = load(section(folder), quiet=True).info
+    config = experiment.Experiment(
+        dataset=section(folder),
+        transfer=experiment.Transfer(cache_views=2, freeze="backbone"),
+    )
+    with pytest.raises(UsageError, match=r"transfer\.cache_views keeps views of whole images"):
+        assemble(config, info)
