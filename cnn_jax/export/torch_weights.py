@@ -22,6 +22,8 @@ CONFIG = "config.json"
 # Height and width of the map that torchvision's network makes of every map before its dense layers.
 _POOLED = {"vgg": 7, "alexnet": 6}
 _TIMM = ("vgg", "resnet", "densenet", "inception_v3")
+# The models whose files are written. Those of the newer ones are read alone.
+_WRITTEN = ("vgg", "resnet", "densenet", "alexnet", "googlenet", "inception_v3")
 _CROPS = {"crop": "center", "squash": "squash"}
 
 
@@ -71,11 +73,15 @@ def checked_layout(run: Run, source: layouts.Source, whose: str) -> layouts.Layo
         UsageError: the project has no such network, or one that computes something else.
     """
     model, channels = run.experiment.model, run.data_info.image_shape[-1]
-    layout = layouts.LAYOUTS.get(model.name)
-    known = [name for name, each in layouts.LAYOUTS.items() if source in each.conventions]
-    if layout is None or source not in layout.conventions:
+    known = {
+        name: each
+        for name, each in layouts.LAYOUTS.items()
+        if source in each.conventions and name.startswith(_WRITTEN)
+    }
+    layout = known.get(model.name)
+    if layout is None:
         raise UsageError(
-            f"{whose} files are known for {', '.join(known)}, not for {model.name}; "
+            f"{whose} files are written for {', '.join(known)}, not for {model.name}; "
             "format=stablehlo and format=onnx hold every network"
         )
     if channels != 3:

@@ -89,7 +89,7 @@ def test_the_lines_that_load_a_file_name_its_network():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"name": "lenet5"}, "torchvision's files are known for vgg11, .*, not for lenet5"),
+        ({"name": "lenet5"}, "torchvision's files are written for vgg11, .*, not for lenet5"),
         ({"name": "resnet18", "channels": 1}, "images of 3 channels, and this run 1"),
         ({"name": "resnet50", "model.bottleneck_stride": "1x1"}, "and this run has .*=1x1: with"),
         ({"name": "alexnet", "size": 63, "model.local_response_norm": True}, "norm=False"),
