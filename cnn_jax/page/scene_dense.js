@@ -54,8 +54,7 @@ const sceneDense = (contents, network, baseline) => {
   const curve = make("div", { id: "dense-curve" });
   const abouts = [contents.network, contents.baseline].filter(Boolean);
 
-  const kinds = abouts.map((about) => `${about.parameters.toLocaleString("en")} parameters, here as ${about.kind}${about.cost
-    ? `: right for ${percent(about.cost.after)} of ${about.cost.examples.toLocaleString("en")} images, ${percent(about.cost.before)} as trained` : ""}`);
+  const kinds = abouts.map((about) => `${about.parameters.toLocaleString("en")} parameters. ${weightsOf(about)}`);
   const show = newest(async () => {
     const whole = picture.now.pixels;
     const pixels = changedPixels(whole, shape, { ...state, order: state.scrambled ? order : null });

@@ -18,6 +18,13 @@ const drawField = (canvas, pixels, shape, box) => {
   context.strokeRect(l + 0.5, t + 0.5, Math.max(0, r - l - 1), Math.max(0, b - t - 1));
 };
 
+// What the page has of the weights, and what that costs.
+const weightsOf = ({ kind, cost }) => {
+  const right = cost ? `on ${bytesAmount(cost.examples)} images it is right for ${percent(cost.after)}` : "";
+  if (kind === "float32") return `The weights are in this page as they were trained${right ? `: ${right}` : ""}.`;
+  return `The weights are in this page as ${kind} numbers${right ? `: ${right}, and for ${percent(cost.before)} with the numbers that were trained` : ""}.`;
+};
+
 const dependsOn = ([top, left, h, w], [height, width]) => `It depends on ${shown(h)} x ${shown(w)} pixels of the picture${
   top < 0 || left < 0 || top + h > height || left + w > width ? ", some of them in the padding" : ""}.`;
 
@@ -138,8 +145,7 @@ const sceneWalk = (contents, network) => {
   });
 
   scene(4, "Through this network", [...intro,
-    `It has ${bytesAmount(about.parameters)} parameters and makes ${bytesAmount(about.macs)} multiplications for a picture. The weights are in this page as ${about.kind} numbers${about.cost
-      ? `: on ${bytesAmount(about.cost.examples)} images it is right for ${percent(about.cost.after)}, and for ${percent(about.cost.before)} with the numbers that were trained` : ""}.`],
+    `It has ${bytesAmount(about.parameters)} parameters and makes ${bytesAmount(about.macs)} multiplications for a picture. ${weightsOf(about)}`],
   ask, list, facts,
   make("div", { class: "side" }, make("div", {}, small, bars, offLine, button("all filters on", () => { state.off = {}; compute(true); })), make("div", { class: "grow" }, bar, maps)),
   pointed, ask.reveal, ...dropoutPart(contents.classes, about.forward.operations.filter((each) => each.name === "dropout").map((each) => each.rate),
