@@ -487,7 +487,8 @@ def _kill_lines(part: dict[str, Any]) -> list[str]:
         f"`python launch.py {' '.join(part['flags'])}`, killed by SIGKILL at moments drawn by "
         f"chance, process 0 {killed.count(0)} times and process 1 {killed.count(1)} times, and "
         "started again with the same command. The newest checkpoints then were those of the steps "
-        f"{', '.join(map(str, reached))}.",
+        f"{', '.join(map(str, reached))}"
+        + ("." if len(reached) > 1 else ": all others came before the first step after a start."),
         "",
         f"- {same} of {runs} runs ended with the final state and history of the undisturbed run of "
         "two processes, to the bit.",
