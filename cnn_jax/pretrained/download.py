@@ -70,7 +70,7 @@ def _download(path: Path, entry: Entry) -> None:
         RunError: the server sends another file than the catalogue's.
         OSError: the server cannot be reached, the connection broke, or the disk is full.
     """
-    _preflight(entry.url)
+    preflight(entry.url)
     part = path.with_name(f"{path.name}.part")
     pooch.get_logger().setLevel("WARNING")  # its lines would repeat ours
     if part.exists():
@@ -150,7 +150,7 @@ def _stream(url: str, part: Path, entry: Entry, path: Path) -> None:
         raise ConnectionError(f"the connection broke after {offset} of {size} bytes")
 
 
-def _preflight(url: str) -> None:
+def preflight(url: str) -> None:
     """Raises OSError if nothing answers within 5 seconds.
 
     It asks in a thread, because looking up a name has no timeout of its own.

@@ -1,13 +1,14 @@
 """Weights from the Hugging Face hub: `hf://OWNER/NAME[@REVISION]`, in timm's form."""
 
 import importlib
+import logging
 import re
 from pathlib import Path
 from typing import Any
 
 from cnn_jax import files
 from cnn_jax.errors import RunError, UsageError
-from cnn_jax.pretrained import timm_config
+from cnn_jax.pretrained import download, timm_config
 
 _REFERENCE = re.compile(r"hf://(\w[\w.-]*/\w[\w.-]*)(?:@([\w./-]+))?")
 
@@ -36,17 +37,14 @@ def fetch(reference: str) -> Path:
         raise UsageError(
             f"--transfer.weights={reference} needs huggingface_hub: pip install 'cnn_jax[hub]'"
         ) from error
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # our errors say what went wrong
     repository, revision = match.groups()
     address = f"https://huggingface.co/{repository}"
-    found = []
+    offline, found = _is_offline(huggingface_hub.constants), []
     for name in (timm_config.NAME, timm_config.WEIGHTS):
         try:
-            found.append(
-                Path(
-                    huggingface_hub.hf_hub_download(
-                        repository, name, revision=revision, etag_timeout=5
-                    )
-                )
+            path = huggingface_hub.hf_hub_download(
+                repository, name, revision=revision, etag_timeout=5, local_files_only=offline
             )
         except Exception as error:  # the hub's, those of the library below it, the disk's
             raise RunError(
@@ -54,12 +52,24 @@ def fetch(reference: str) -> Path:
                 f"{timm_config.NAME} and {timm_config.WEIGHTS} into a folder, and give "
                 "--transfer.weights=FOLDER"
             ) from error
+        found.append(Path(path))
     # The cache names a large file after its sha256.
     path = found[-1]
     digest = path.resolve().name
     if re.fullmatch(r"[0-9a-f]{64}", digest) and files.sha256(path) != digest:
         raise RunError(f"{path} is damaged: its sha256 is not {digest}; delete it and start again")
     return path
+
+
+def _is_offline(constants: Any) -> bool:
+    """Returns whether the hub cannot be reached, which its library would try for half a minute."""
+    if constants.HF_HUB_OFFLINE:
+        return True
+    try:
+        download.preflight(constants.ENDPOINT)
+    except OSError:
+        return True
+    return False
 
 
 def _reason(error: BaseException) -> str:

@@ -272,6 +272,7 @@ CHECKS: dict[str, Check] = {
             "preprocessing": _maybe(_string),
             "preprocessing_reason": _string,
             "options": lambda value: isinstance(value, dict),
+            "evaluated": _maybe(lambda value: isinstance(value, list) and len(value) == 2),
         },
     ),
     "config": lambda value: isinstance(value, dict),

@@ -1,10 +1,12 @@
 """What a run says before its first step."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from cnn_jax import cpu, runtime, text
 from cnn_jax.data import augmentation
 from cnn_jax.evaluation import two_classes
 from cnn_jax.experiment import Experiment
-from cnn_jax.pretrained import catalogue
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.training import balance, costs
 from cnn_jax.training.parts import Parts, Say
@@ -50,17 +52,17 @@ def tell(say: Say, parts: Parts, directory: RunDirectory | None) -> None:
         )
         if info.image_shape[-1] == 1:
             say("           images have one channel, as the weights take: colours are not seen")
-        for line in _aspect(config):
+        for line in _aspect(config, about.get("evaluated")):
             say(f"           {line}")
     for line in costs.report(parts.plan, config.transfer):
         say(line)
 
 
-def _aspect(config: Experiment) -> list[str]:
-    """Returns a note where ImageNet's weights were evaluated on images of another aspect."""
-    if config.transfer.weights != "imagenet" or config.dataset.name not in ("folder", "table"):
+def _aspect(config: Experiment, evaluated: Sequence[Any] | None) -> list[str]:
+    """Returns a note where pretrained weights were evaluated on images of another aspect."""
+    if evaluated is None or config.dataset.name not in ("folder", "table"):
         return []
-    how, share = catalogue.find(config.model.name).evaluated
+    how, share = evaluated
     kept = config.dataset.crop_share
     if (how, share if how == "crop" else kept) == (config.dataset.resize, kept):
         return []

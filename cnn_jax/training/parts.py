@@ -133,5 +133,6 @@ def _find_weights(
         "preprocessing": weights.preprocessing,
         "preprocessing_reason": weights.preprocessing_reason,
         "options": dict(weights.options),
+        "evaluated": weights.evaluated,
     }
     return weights, about

@@ -273,6 +273,7 @@ def served(tmp_path, monkeypatch):
         return original(*arguments, endpoint=address, cache_dir=cache, token=False, **options)
 
     monkeypatch.setattr(library, "hf_hub_download", download)
+    monkeypatch.setattr(library.constants, "ENDPOINT", address)
     yield files
     server.shutdown()
     server.server_close()
@@ -296,6 +297,19 @@ def test_weights_of_the_hub_are_kept_and_checked(tmp_path, served):
     blob.write_bytes(blob.read_bytes()[:-1] + b"\1")
     with pytest.raises(RunError, match="its sha256 is not"):
         run_weights.load("hf://owner/net", "resnet18")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_without_a_network_the_hub_is_its_cache(tmp_path, served, monkeypatch):
+    arrays = save(tmp_path / "w", "resnet18", config="resnet18")
+    served |= {path.name: path.read_bytes() for path in (tmp_path / "w").iterdir()}
+    run_weights.load("hf://owner/net", "resnet18")
+    monkeypatch.setattr(sys.modules["huggingface_hub"].constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert_same(run_weights.load("hf://owner/net", "resnet18"), arrays)
+    with pytest.raises(
+        RunError, match=r"cannot be reached; or put https://huggingface\.co/owner/x"
+    ):
+        run_weights.load("hf://owner/x", "resnet18")
 
 
 @pytest.mark.parametrize("name", ["hf://resnet50", "hf://a/b/c", "hf://../x", "hf://a/b@"])
