@@ -40,7 +40,7 @@ def fetch(reference: str) -> Path:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # our errors say what went wrong
     repository, revision = match.groups()
     address = f"https://huggingface.co/{repository}"
-    offline, found = _is_offline(huggingface_hub.constants), []
+    offline, found = _is_offline(), []
     for name in (timm_config.NAME, timm_config.WEIGHTS):
         try:
             path = huggingface_hub.hf_hub_download(
@@ -61,8 +61,9 @@ def fetch(reference: str) -> Path:
     return path
 
 
-def _is_offline(constants: Any) -> bool:
+def _is_offline() -> bool:
     """Returns whether the hub cannot be reached, which its library would try for half a minute."""
+    constants: Any = importlib.import_module("huggingface_hub.constants")
     if constants.HF_HUB_OFFLINE:
         return True
     try:

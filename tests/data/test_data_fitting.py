@@ -11,6 +11,7 @@ import cnn_jax
 from cnn_jax import data, experiment
 from cnn_jax.data import fitting, images, outside, reading, splits
 from cnn_jax.errors import UsageError
+from cnn_jax.pretrained import catalogue
 from cnn_jax.sections import Dataset
 from cnn_jax.training import opening
 
@@ -180,7 +181,8 @@ def test_a_run_says_where_its_weights_were_evaluated_on_another_aspect():
         config = experiment.Experiment().replace(
             {"model.name": model, "transfer.weights": weights, **settings}
         )
-        return opening._aspect(config)
+        known = catalogue.find(model).evaluated if weights == "imagenet" else None
+        return opening._aspect(config, known)
 
     folder = {"dataset.name": "folder", "dataset.path": "x"}
     published = "87.5% of the short side, resized by crop; here it is 100.0%, by"

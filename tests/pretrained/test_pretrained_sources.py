@@ -273,7 +273,7 @@ def served(tmp_path, monkeypatch):
         return original(*arguments, endpoint=address, cache_dir=cache, token=False, **options)
 
     monkeypatch.setattr(library, "hf_hub_download", download)
-    monkeypatch.setattr(library.constants, "ENDPOINT", address)
+    monkeypatch.setattr(hub, "_is_offline", lambda: False)
     yield files
     server.shutdown()
     server.server_close()
@@ -304,7 +304,7 @@ def test_without_a_network_the_hub_is_its_cache(tmp_path, served, monkeypatch):
     arrays = save(tmp_path / "w", "resnet18", config="resnet18")
     served |= {path.name: path.read_bytes() for path in (tmp_path / "w").iterdir()}
     run_weights.load("hf://owner/net", "resnet18")
-    monkeypatch.setattr(sys.modules["huggingface_hub"].constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(hub, "_is_offline", lambda: True)
     assert_same(run_weights.load("hf://owner/net", "resnet18"), arrays)
     with pytest.raises(
         RunError, match=r"cannot be reached; or put https://huggingface\.co/owner/x"
