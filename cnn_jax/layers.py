@@ -212,14 +212,9 @@ class ConvBatchNorm(nn.Module):
         window = (self.features, self.kernel_size, self.strides, self.padding, self.use_bias)
         more: Any = {"groups": self.groups, "dtype": self.dtype, "kernel_init": self.kernel_init}
         x = Conv(*window, **more, name="conv")(x)
-        return BatchNorm(
-            self.epsilon,
-            use_scale=self.use_scale,
-            activation=self.activation,
-            dtype=self.dtype,
-            scale_init=self.scale_init,
-            name="bn",
-        )(x, train)
+        rest: Any = {"use_scale": self.use_scale, "scale_init": self.scale_init}
+        rest |= {"activation": self.activation, "dtype": self.dtype}
+        return BatchNorm(self.epsilon, **rest, name="bn")(x, train)
 
 
 class _Pool(nn.Module):
