@@ -78,10 +78,12 @@ def _of_ray(program: str) -> list[tuple[int, list[str]]]:
 
 
 def _end(processes: Iterable[int]) -> None:
-    for pid in processes:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-    time.sleep(2)
+    processes = list(processes)
+    for number in (signal.SIGTERM, signal.SIGKILL):  # some of Ray's take no notice of the first
+        for pid in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        time.sleep(3)
 
 
 def _flags(workers: int, resources: str) -> list[str]:
