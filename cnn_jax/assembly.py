@@ -96,9 +96,8 @@ def assemble(
         )
     if info.streamed and config.transfer.cache_views and config.dataset.random_crop is not None:
         raise UsageError(
-            "--transfer.cache_views keeps views of whole images, and of streamed ones "
-            "--dataset.random_crop cuts parts while they are decoded: leave one of them out, or "
-            "give --dataset.streaming=false"
+            "--transfer.cache_views keeps whole images, of which --dataset.random_crop cuts parts "
+            "where they are streamed: leave one of them out, or give --dataset.streaming=false"
         )
     if model is None:
         outputs = 1 if chosen_loss is losses.binary_cross_entropy else classes

@@ -209,10 +209,9 @@ def take(split: Split, indices: np.ndarray) -> Split:
     ids = [split.ids[int(i)] for i in indices]
     groups = None if split.groups is None else [split.groups[int(i)] for i in indices]
     images: Any = split.images
-    if isinstance(images, Lazy):
-        images = images.rows(indices)
-    else:
-        images = Indexed(images, indices) if isinstance(images, np.memmap) else images[indices]
+    if isinstance(images, np.memmap):
+        images = Indexed(images, np.arange(len(images)))
+    images = images.rows(indices) if isinstance(images, Lazy) else images[indices]
     identity = split.identity
     if identity is not None:
         places = np.ascontiguousarray(indices, np.int64).tobytes()

@@ -197,5 +197,5 @@ def test_cached_views_of_random_parts_are_refused(folder):
         dataset=section(folder),
         transfer=experiment.Transfer(cache_views=2, freeze="backbone"),
     )
-    with pytest.raises(UsageError, match=r"transfer\.cache_views keeps views of whole images"):
+    with pytest.raises(UsageError, match=r"transfer\.cache_views keeps whole images"):
         assemble(config, info)
