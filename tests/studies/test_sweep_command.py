@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -148,7 +149,8 @@ def test_settings_that_all_diverge_are_a_result(main, instant, capsys):
     assert main("report", "r") == 0
 
 
-def test_a_sweep_goes_on_as_its_preset_says_and_no_other_way(main, instant, capsys):
+def test_a_sweep_goes_on_as_its_preset_says_and_no_other_way(main, instant, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "submitit", None)  # as where it is not installed
     preset = Path("own.py")
     text = '''"""What?"""
 from cnn_jax.experiment import Dataset, Experiment, Model
