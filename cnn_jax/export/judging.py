@@ -118,7 +118,9 @@ def score(name: str, logits: jax.Array, logs: jax.Array) -> jax.Array:
     power = int(name.removeprefix("p_norm_"))
     centred = logits - jnp.mean(logits, axis=1, keepdims=True)
     centred = centred / jnp.maximum(jnp.max(jnp.abs(centred), axis=1, keepdims=True), 1e-30)
-    norms = jnp.sum(jnp.abs(centred) ** power, axis=1) ** (1 / power)
+    exponent = jnp.full_like(centred, power)  # of an integer jax2onnx makes doubles
+    powers = jax.lax.pow(jnp.abs(centred), exponent)
+    norms = jnp.sum(powers, axis=1) ** (1 / power)
     return jnp.max(centred, axis=1) / jnp.maximum(norms, 1e-30)
 
 

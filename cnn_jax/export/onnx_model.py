@@ -1,10 +1,12 @@
 """A network as ONNX, converted by jax2onnx and computed by ONNX Runtime before it is given away."""
 
+import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -24,6 +26,7 @@ LOADING = [
     "names = [each.name for each in session.get_outputs()]",
     'found = dict(zip(names, session.run(names, {"images": images})))  # see export.json',
 ]
+_POOLS = {"max_pool": nn.max_pool, "avg_pool": nn.avg_pool}
 _MOST_BYTES = 1_900_000_000  # of a file of protobuf; larger networks have their weights beside it
 _BATCH = 64
 
@@ -49,7 +52,7 @@ def write(run: Run, made: program.Program, folder: Path, about: Mapping[str, Any
     try:
         with cpu.using("plain"), extras.quiet():
             model = jax2onnx.to_onnx(
-                program.plain(made.apply),
+                _by_keyword(program.plain(made.apply)),
                 [image],
                 model_name=run.experiment.model.name,
                 input_names=["images"],
@@ -71,6 +74,35 @@ def write(run: Run, made: program.Program, folder: Path, about: Mapping[str, Any
     del model
     compute, by = reader(path)
     return checking.check(run, compute, by, made.precision)
+
+
+def _by_keyword(apply: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a function in which Linen's pools may be called by position.
+
+    While it converts, jax2onnx replaces them by functions that take keywords alone.
+    """
+
+    def traced(images: Any) -> Any:
+        replaced = {name: getattr(nn, name) for name in ("max_pool", "avg_pool")}
+
+        def pool(name: str) -> Callable[..., Any]:
+            names = inspect.signature(_POOLS[name]).parameters
+
+            def called(inputs: Any, *given: Any, **more: Any) -> Any:
+                keywords = dict(zip(list(names)[1:], given, strict=False)) | more
+                return replaced[name](inputs, **keywords)
+
+            return called
+
+        try:
+            for name in replaced:
+                setattr(nn, name, pool(name))
+            return apply(images)
+        finally:
+            for name, own in replaced.items():
+                setattr(nn, name, own)
+
+    return traced
 
 
 def reader(path: Path) -> tuple[checking.Compute, str]:
