@@ -92,6 +92,10 @@ const STRATEGY_WORDS = {
   everything: "everything, from pretrained weights", scratch: "everything, from random weights",
 };
 
+const cellName = (cell) => `${STRATEGY_WORDS[cell.strategy] ?? cell.strategy}${(cell.rate ?? 1) === 1 ? "" : `, at ${shown(cell.rate)} of the rate`}`;
+// A network that says one class for everything is shown, and not compared.
+const hasCollapsed = (cell) => (cell.collapsed ?? 0) > 0;
+
 const sceneFreeze = (contents) => {
   const advice = contents.advice;
   const ask = question({
@@ -108,7 +112,7 @@ const sceneFreeze = (contents) => {
   }
   const parts = Object.entries(advice.budgets).map(([name, budget]) => {
     const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
-    const rows = budget.cells.map((cell) => [STRATEGY_WORDS[cell.strategy] ?? cell.strategy, cell.images, cell.epochs,
+    const rows = budget.cells.map((cell) => [`${cellName(cell)}${hasCollapsed(cell) ? " (says one class only)" : ""}`, cell.images, cell.epochs,
       cell.accuracies.length ? `${mean(cell.accuracies).toFixed(3)} (${Math.min(...cell.accuracies).toFixed(3)} to ${Math.max(...cell.accuracies).toFixed(3)})` : "diverged"]);
     const sizes = [...new Set(budget.cells.map((cell) => cell.images))].sort((a, b) => a - b);
     const result = make("div", {});
@@ -116,13 +120,14 @@ const sceneFreeze = (contents) => {
     let guess = null;
     const show = () => {
       const cells = budget.cells.filter((cell) => cell.images === size && cell.accuracies.length);
-      const best = cells.reduce((a, b) => (mean(b.accuracies) > mean(a.accuracies) ? b : a), cells[0]);
+      const compared = cells.filter((cell) => !hasCollapsed(cell));
+      const best = (compared.length ? compared : cells).reduce((a, b) => (mean(b.accuracies) > mean(a.accuracies) ? b : a));
       clear(result, guess == null ? make("p", {}, "Which strategy reached most? Choose one.") : make("div", {},
-        make("p", { class: guess === best.strategy ? "verdict good" : "verdict bad" }, `With ${size} images ${STRATEGY_WORDS[best.strategy] ?? best.strategy} reached most: ${mean(best.accuracies).toFixed(3)}.`),
+        make("p", { class: guess === best.strategy ? "verdict good" : "verdict bad" }, `With ${size} images ${cellName(best)} reached most: ${mean(best.accuracies).toFixed(3)}.`),
         ...cells.map((cell) => {
           const bar = make("span", { class: "bar" });
           bar.style.width = `${100 * mean(cell.accuracies)}%`;
-          return make("div", { class: "row" }, make("span", { class: "name" }, STRATEGY_WORDS[cell.strategy] ?? cell.strategy), make("span", { class: "track", "aria-hidden": "true" }, bar), make("span", { class: "number" }, mean(cell.accuracies).toFixed(3)));
+          return make("div", { class: "row" }, make("span", { class: "name" }, cellName(cell)), make("span", { class: "track", "aria-hidden": "true" }, bar), make("span", { class: "number" }, mean(cell.accuracies).toFixed(3)));
         }), table(["trained", "images", "epochs", "validation accuracy (range)"], rows)));
     };
     const strategies = [...new Set(budget.cells.map((cell) => cell.strategy))];
