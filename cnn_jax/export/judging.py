@@ -71,7 +71,8 @@ def _above(
     }
     if found.gate == "together":
         away = [(parts[name]() - m) / reach for name, (m, reach) in found.spread.items()]
-        strange = jnp.sum(jnp.maximum(jnp.stack(away), 0) ** 2, axis=0)
+        above = jnp.maximum(jnp.stack(away), 0)
+        strange = jnp.sum(above * above, axis=0)  # of a square jax2onnx makes doubles
     else:
         strange = parts[found.gate]()
     held = jnp.asarray(found.held_out, jnp.float32)
@@ -118,7 +119,7 @@ def score(name: str, logits: jax.Array, logs: jax.Array) -> jax.Array:
     power = int(name.removeprefix("p_norm_"))
     centred = logits - jnp.mean(logits, axis=1, keepdims=True)
     centred = centred / jnp.maximum(jnp.max(jnp.abs(centred), axis=1, keepdims=True), 1e-30)
-    exponent = jnp.full_like(centred, power)  # of an integer jax2onnx makes doubles
+    exponent = jnp.full_like(centred, power)  # of an integral one jax2onnx makes doubles
     powers = jax.lax.pow(jnp.abs(centred), exponent)
     norms = jnp.sum(powers, axis=1) ** (1 / power)
     return jnp.max(centred, axis=1) / jnp.maximum(norms, 1e-30)
