@@ -60,7 +60,8 @@ DONE = """(async () => {
   put(3, "input[type=range]", 1, 1);
   put(5, "input[type=range]", 0, 3);
   put(7, "input[type=range]", 1, 0.7);
-  press("all shifts from left to right");
+  [...document.querySelectorAll("button")]
+    .find((each) => /^all shifts: .* images/.test(each.textContent)).click();
   press("permute the first weights too");
   press("cover every place");
   press("test: draw the weights anew");

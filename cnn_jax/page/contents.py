@@ -13,7 +13,7 @@ from cnn_jax import cpu
 from cnn_jax.data import Split
 from cnn_jax.errors import UsageError
 from cnn_jax.evaluation import metrics
-from cnn_jax.page import pictures, recorded, tracing, weights
+from cnn_jax.page import pictures, recorded, shifts, tracing, weights
 from cnn_jax.page.program import UnsupportedError
 from cnn_jax.page.steps import steps_of
 from cnn_jax.runs.trained import Run
@@ -109,7 +109,7 @@ def trust_of(record: dict[str, Any]) -> dict[str, Any]:
     elif record["score"] != "max_probability":
         why = f"the run goes by another score than the largest probability, {record['score']}"
     elif limits == {None}:
-        why = "nothing could be promised"
+        why = "for no threshold could it be shown that the answers above it are right often enough"
     elif len(limits) > 1:
         why = "the run has a threshold of its own for each class"
     else:
@@ -119,6 +119,8 @@ def trust_of(record: dict[str, Any]) -> dict[str, Any]:
         "weights": scaling["weights"] if by_classes else None,
         "offsets": scaling["offsets"] if by_classes else None,
         "threshold": threshold,
+        "most_wrong": record["settings"].get("max_error"),
+        "confidence": record["settings"].get("confidence"),
         "why": why,
         "sentences": record["sentences"],
     }
@@ -187,6 +189,9 @@ def network_of(
         say(
             f"{run.experiment.model.name}: accuracy {after:.4f} with weights as {kind}, "
             f"{before:.4f} with those of training, on {count:,} images"
+        )
+        about["shifted"] = shifts.measure(
+            lambda images: forward(as_stored, images), split, traced.forward.macs
         )
     return about
 

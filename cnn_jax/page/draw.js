@@ -70,7 +70,8 @@ const colourBar = (low, high, signed, unit = "") => {
   const canvas = make("canvas", { width: 64, height: 1, class: "scale", "aria-hidden": "true" });
   const ramp = Float32Array.from({ length: 64 }, (_, i) => low + ((high - low) * i) / 63);
   paintMap(canvas, ramp, 1, 64, { low, high, signed });
-  return make("div", { class: "scalebar" }, make("span", {}, shown(low)), canvas, make("span", {}, `${shown(high)}${unit ? ` ${unit}` : ""}`));
+  return make("div", { class: "scalebar" }, make("span", {}, shown(low)), canvas, make("span", {}, shown(high)),
+    unit || signed ? make("span", { class: "signs" }, [unit, signed ? "blue: below 0, orange: above" : ""].filter(Boolean).join("; ")) : null);
 };
 
 // Draws numbers in cells (small arrays), with a window and cells that no window reads.

@@ -19,9 +19,15 @@ const start = async () => {
 
   const live = contents.network.live ? new Network("own", contents.network, contents.span) : null;
   const baseline = contents.baseline?.live ? new Network("baseline", contents.baseline, contents.span) : null;
-  pictureChooser(contents);
-  const [first] = contents.images;
-  picture.set(first.pixels, first.name, first.label);
+  pictureChooser(contents, live);
+  // The first picture is one that the network gets right, so that a reader sees it work first.
+  let [first] = contents.images;
+  for (const image of live ? contents.images : []) {
+    if (image.label == null) break;
+    const { p } = await live.run(image.pixels);
+    if (p.indexOf(Math.max(...p)) === image.label) { first = image; break; }
+  }
+  picture.set(first.pixels, first.label == null ? first.name : `picture ${contents.images.indexOf(first) + 1}`, first.label);
   sceneWindow(contents);
   sceneChannels(contents);
   sceneShapes(contents);

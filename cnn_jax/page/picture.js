@@ -36,7 +36,8 @@ const pixelsOf = (source, [height, width, channels]) => {
   return found;
 };
 
-const pictureChooser = (contents) => {
+// The answer of the network to the picture of now stands beside it, since every section is about it.
+const pictureChooser = (contents, network) => {
   const shape = contents.shape;
   const names = contents.classes;
   const big = canvasOf("the picture that all sections use", shape[1], shape[0], { class: "picture", id: "picture" });
@@ -45,7 +46,7 @@ const pictureChooser = (contents) => {
     const canvas = make("canvas", { "aria-hidden": "true" });
     paintPixels(canvas, image.pixels, shape);
     const title = image.label == null ? image.name : `picture ${i + 1}: ${names[image.label]}`;
-    return button(canvas, () => picture.set(image.pixels, title, image.label), { class: "thumb", "aria-label": title, title });
+    return button(canvas, () => picture.set(image.pixels, image.label == null ? image.name : `picture ${i + 1}`, image.label), { class: "thumb", "aria-label": title, title });
   });
 
   const file = make("input", { type: "file", accept: "image/*", id: "own-file" });
@@ -96,20 +97,37 @@ const pictureChooser = (contents) => {
     if (pen.down) { line2(x, y); show(); } else [pen.x, pen.y] = [x, y];
     line.textContent = `pen at ${Math.round((100 * x) / pad.width)} %, ${Math.round((100 * y) / pad.height)} %, ${pen.down ? "down" : "lifted"}`;
   });
-  const drawing = make("details", {}, make("summary", {}, "Draw one"),
+  const drawing = make("details", { class: "drawing" }, make("summary", {}, "Draw one"),
     make("div", { class: "controls" },
       menu("pen", [["#ffffff", "white"], ["#000000", "black"], ["#d02020", "red"], ["#208030", "green"], ["#2050c0", "blue"], ["#c09030", "brown"]], (c) => { pen.colour = c; }),
       menu("paper", [["#000000", "black"], ["#ffffff", "white"], ["#80b0e0", "sky blue"]], (c) => { pen.paper = c; blank(); show(); }),
       button("clear", () => { blank(); show(); })), pad);
 
+  const bars = make("div", {});
+  const verdict = liveLine({ id: "picture-answer" });
+  const answer = newest(async () => {
+    if (!network) return;
+    const { pixels, label } = picture.now;
+    const { p } = await network.run(pixels);
+    if (pixels !== picture.now.pixels) return;
+    const best = p.indexOf(Math.max(...p));
+    clear(bars, probabilityBars(p, names, { label, most: 3 }));
+    verdict.textContent = `The network says: ${names[best]}, ${percent(p[best])}${label == null ? "." : best === label ? ". That is right." : `. That is wrong: the label is ${names[label]}.`}`;
+    verdict.className = label == null ? "" : best === label ? "good" : "bad";
+  });
+
   picture.watch((seen) => {
     paintPixels(big, seen.pixels, shape);
-    line.textContent = `Now: ${seen.name}${seen.label == null ? "" : `. Its label is ${names[seen.label]}.`}`;
+    line.textContent = `Now: ${seen.name}${seen.label == null ? "" : `, with the label ${names[seen.label]}`}.`;
+    answer();
   });
   document.querySelector("main").append(make("section", { id: "chooser", "aria-labelledby": "chooser-title" },
     make("h2", { id: "chooser-title" }, "The picture"),
     make("p", {}, `${contents.network.live ? "Every section below looks at this picture." : "Sections 1 to 3 look at this picture, the later ones at pictures that were recorded."} The network takes ${shape.join(" x ")} numbers; a file or a drawing is made as small as that.`),
-    make("div", { class: "side" }, make("div", {}, big, line),
+    make("div", { class: "side" }, make("div", { class: "grow" }, big, line, verdict, bars),
       make("div", {}, make("div", { class: "thumbs", role: "group", "aria-label": contents.synthetic ? "made pictures" : "pictures of the run" }, ...thumbnails),
-        make("div", { class: "control" }, make("label", { for: "own-file" }, "your own file"), file), drawing))));
+        button("noise", () => { // the same noise for everybody: what is seen can be seen again
+          const random = permutation(shape.reduce((a, b) => a * b, 1), 7);
+          picture.set(Uint8Array.from(random, (x) => x % 256), "noise");
+        }), make("div", { class: "control file" }, make("label", { for: "own-file" }, "your own file"), file), drawing))));
 };

@@ -52,21 +52,59 @@ const sceneQuiz = () => {
     const answeredCount = Object.keys(state[state.round]).length;
     const done = answeredCount === QUIZ.length;
     score.textContent = state.round === "before"
-      ? done ? "All twelve are answered. Your score is shown after the second time: go through the sections, then press the button." : `${answeredCount} of 12 answered.`
+      ? done ? "All twelve are answered. Your score is shown after the second time: go through the sections, then press the first button." : `${answeredCount} of 12 answered.`
       : done ? `Before: ${scoreOf("before")} of 12. After: ${scoreOf("after")} of 12.` : `Second time: ${answeredCount} of 12 answered.`;
   };
-  const section = scene(9, "Twelve questions, before and after", [
+  // What a button did is said below the buttons; the score stays where it is.
+  const did = liveLine({ id: "quiz-did" });
+  const copy = make("pre", {});
+  const missing = () => {
+    const given = state[state.round];
+    const open = QUIZ.map((q, i) => i).filter((i) => given[i] === undefined);
+    if (!open.length) { did.textContent = state.round === "before" ? "Nothing is missing. The right answers are told after the second time." : "Nothing is missing: right and wrong stand below each question."; return; }
+    did.textContent = `Not answered yet: ${open.map((i) => i + 1).join(", ")}.`;
+  };
+  const toTop = () => {
+    const first = list.querySelector("input");
+    first.focus({ preventScroll: true });
+    document.querySelector("#scene-9").scrollIntoView({ behavior: still() ? "auto" : "smooth" });
+  };
+  const again = button("start the second time", () => {
+    clear(copy);
+    if (state.round === "after") { did.textContent = "This is the second time already. Forget your answers to begin anew."; return; }
+    Object.assign(state, { round: "after", after: {} });
+    keep();
+    show();
+    did.textContent = "";
+    toTop();
+  });
+  let sure = false;
+  const forget = button("forget my answers", () => {
+    clear(copy);
+    if (!sure) { // nothing brings them back
+      sure = true;
+      forget.textContent = "really forget them?";
+      did.textContent = "Both rounds of answers would be gone. Press once more to forget them.";
+      return;
+    }
+    calm();
+    Object.assign(state, { round: "before", before: {}, after: {} });
+    keep();
+    show();
+    did.textContent = "Forgotten. You can begin anew.";
+  });
+  const calm = () => { sure = false; forget.textContent = "forget my answers"; };
+  forget.addEventListener("blur", calm);
+  scene(9, "Twelve questions, before and after", [
     "Their wrong answers are ones that learners, teachers and even answer keys have given. Answer them before you go through the sections, and once more after. Nothing is sent: the answers stay in this browser.",
-  ], score, list, make("div", { class: "controls" },
-    button("start the second time", () => {
-      if (state.round === "before") { state.round = "after"; state.after = {}; } keep(); show();
-    }), button("check", show),
+  ], list, score, make("div", { class: "controls" }, again, button("check", () => { clear(copy); show(); missing(); }),
     button("copy my answers", async () => {
       const text = JSON.stringify({ before: state.before, after: state.after });
-      try { await navigator.clipboard.writeText(text); score.textContent = "Copied."; } catch (error) { clear(copy, text); }
-    }),
-    button("forget my answers", () => { Object.assign(state, { round: "before", before: {}, after: {} }); keep(); show(); })));
-  const copy = make("pre", {});
-  section.append(copy);
+      clear(copy);
+      try { await navigator.clipboard.writeText(text); did.textContent = "Copied."; } catch (error) {
+        did.textContent = "This browser does not let a page copy. Here they are, to be copied by hand:";
+        clear(copy, text);
+      }
+    }), forget), did, copy);
   show();
 };

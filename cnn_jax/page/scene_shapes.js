@@ -76,7 +76,7 @@ const sceneShapes = (contents) => {
     flatLine.textContent = `row ${row}, column ${column}, channel ${channel} is number (${row} · ${w} + ${column}) · ${c} + ${channel} = ${i} of the list, and meets row ${i} of the dense layer's weights.`;
   };
   scene(3, "Pooling, stride, flatten", [
-    "Three ways make a map smaller, and all three give the same shape. Each throws something else away. Flatten throws away nothing: it only writes the numbers in a row, always in the same order.",
+    "Three ways make a map smaller, and all three give the same shape. Each throws something else away. Flatten throws away nothing: it only writes the numbers in a row, always in the same order. It is needed because a dense layer takes a row of numbers, with one weight for each.",
   ],
   question({
     ask: "which of these has parameters that training changes?",
@@ -88,9 +88,9 @@ const sceneShapes = (contents) => {
   make("div", { class: "controls" }, slider("window and stride", { min: 2, max: 4, value: 2 }, (v) => { state.size = v; show(); }),
     slider("move the picture to the right, pixels", { min: 0, max: 4, value: 0 }, (v) => { state.shift = v; show(); })),
   make("div", { class: "side" }, make("figure", {}, before, make("figcaption", {}, "before")), ...results.map((canvas, i) => make("figure", {}, canvas, captions[i]))),
-  changes, make("h3", {}, "The guide's window"), smallGrid, smallLine,
+  changes, make("h3", {}, "One window of four numbers"), smallGrid, smallLine,
   make("h3", {}, "Flatten: press a number, here or there"),
-  make("div", { class: "controls" }, menu("array", [["3,3,1", "the guide's edge kernel, 3 x 3"], ["2,3,2", "2 x 3 with two channels"]], (v) => { state.dims = v.split(",").map(Number); state.index = 0; showFlat(); })),
+  make("div", { class: "controls" }, menu("array", [["3,3,1", "an edge kernel, 3 x 3"], ["2,3,2", "2 x 3 with two channels"]], (v) => { state.dims = v.split(",").map(Number); state.index = 0; showFlat(); })),
   boxes, flat, flatLine);
   showSmall();
   showFlat();

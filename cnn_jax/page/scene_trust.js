@@ -37,7 +37,7 @@ const sceneTrust = (contents, network) => {
     ask: `the network says: ${contents.classes[Math.min(6, contents.classes.length - 1)]}, 0.97. Does that mean that it is right for 97 of 100 such pictures?`,
     answers: ["yes, softmax gives the chance", "only if that was measured on pictures it had not seen", "yes, if it was trained long enough"], right: 1,
     why: ["Softmax makes positive numbers that sum to one. Nothing in training makes them chances: networks are often surer than they are right. On held-out pictures one can count how often 0.97 is right, and stretch or press the numbers by one temperature until they fit.",
-      "A picture of something that is none of the classes also gets numbers that sum to one: draw nothing but noise above and look."],
+      "A picture of something that is none of the classes also gets numbers that sum to one: press the button noise above, beside the pictures, and look."],
     source: "C. Guo et al., On calibration of modern neural networks, 2017; T. Pearce et al., Understanding softmax confidence and uncertainty, 2021",
   });
   const intro = ["A network always answers. Where a wrong answer costs more than none, it should be silent below a threshold: then fewer pictures are answered, and fewer answers are wrong."];
@@ -62,7 +62,7 @@ const sceneTrust = (contents, network) => {
     clear(reliability, lineChart([{ name: `measured, where it said such a number ${LEAST} times or more; on the dashed line confidence would be the share that is right`, values: full.map((b) => [b.sure / b.count, b.right / b.count]) }], { x: "what it says", y: "share that is right", low: 0, high: 1, from: 0, to: 1, texts: [percent0, percent0], diagonal: true }));
     const curve = thresholds.map((t) => answered(rows, test.labels, state.temperature, t)).filter((f) => f.said > 0);
     const high = Math.max(0.02, ...curve.map((f) => f.error)) * 1.1;
-    clear(risk, lineChart([{ name: "share of wrong answers; the ring is the threshold of now", values: curve.map((f) => [f.coverage, f.error]).sort((a, b) => a[0] - b[0]) }], { x: "share of images that are answered", y: "wrong answers", low: 0, high, texts: [percent0, percent], marks: found.said ? [[found.coverage, found.error]] : [] }));
+    clear(risk, lineChart([{ name: "share of wrong answers; the ring is the threshold of now", values: curve.map((f) => [f.coverage, f.error]).sort((a, b) => a[0] - b[0]) }], { x: "share of images that are answered", y: "wrong answers", low: 0, high, texts: [percent0, percent0], marks: found.said ? [[found.coverage, found.error]] : [] }));
     own();
   };
   const own = newest(async () => {
@@ -73,14 +73,15 @@ const sceneTrust = (contents, network) => {
     clear(now, probabilityBars(p, contents.classes, { label: picture.now.label, most: 3 }));
     said.textContent = p[best] >= state.threshold ? `The picture above: answer ${contents.classes[best]}, ${percent(p[best])}` : `The picture above: no answer, unsure (${contents.classes[best]} ${percent(p[best])})`;
   });
+  const goal = trust?.most_wrong == null ? "answers are right often enough" : `at most ${percent0(trust.most_wrong)} of the answers are wrong${trust.confidence == null ? "" : ` (with ${percent0(trust.confidence)} confidence)`}`;
   scene(7, "When should it be silent?", [...intro, trust
-    ? trust.threshold == null ? `The command trust has measured this run; its temperature is set below. There is no threshold to begin with: ${trust.why}.`
-      : "The command trust has measured this run; its temperature and its threshold are set below."
+    ? `The command trust of cnn_jax measures on held-out images above which number ${goal}. ${trust.threshold == null ? `It has set no threshold here: ${trust.why}. So "silent below" begins at 0.`
+      : `Here that is ${percent(trust.threshold)}: below it this network should be silent. The slider begins there.`}${trust.weights ? " It also fits the probabilities to what was measured, class by class." : ` It also found a temperature of ${trust.temperature.toFixed(2)}, by which the numbers before softmax are divided so that probabilities fit what was measured.`} ${trust.weights || trust.temperature !== 1 ? "So the probabilities here differ a little from those of the other sections, which show what the network itself says." : ""}`
     : "For this run nobody has measured a temperature or a threshold, so both start where they change nothing."],
   ask, make("div", { class: "controls" },
     slider("temperature", { min: 0.05, max: Math.max(5, Math.ceil(state.temperature)), step: 0.05, value: state.temperature }, (v) => { state.temperature = v; show(); }),
     slider("silent below", { min: 0, max: 0.99, step: 0.01, value: state.threshold, text: percent }, (v) => { state.threshold = v; show(); })),
-  trust ? make("details", {}, make("summary", {}, "What was promised of this network"), ...trust.sentences.map((each) => make("p", {}, each))) : null,
+  trust ? make("details", {}, make("summary", {}, "What was measured and promised, in the words of the command trust"), ...trust.sentences.map((each) => make("p", {}, each))) : null,
   line, make("div", { class: "side" }, make("div", { class: "grow" }, risk), make("div", { class: "grow" }, reliability)), said, now,
   make("p", { class: "soft" }, `These are the ${rows.length < test.of ? `first ${rows.length.toLocaleString("en")} of ${test.of.toLocaleString("en")}` : rows.length.toLocaleString("en")} ${contents.split} images. A threshold chosen by looking at them holds for them; a promise for new images needs images that nobody chose by. It holds for images like these: not for another camera or another hospital.`));
   picture.watch(own);
@@ -107,7 +108,7 @@ const sceneFreeze = (contents) => {
   });
   const intro = ["A network that was trained on many images can be the start for few. What should be trained: the last layer, some, or all?"];
   if (!advice) {
-    scene(8, "Freeze or fine-tune?", [...intro, "This page has no results of an advise. The command advise measures every strategy on your own data, and --page.advise=DIRECTORY puts its results here."], ask);
+    scene(8, "Freeze or fine-tune?", [...intro, "There is nothing to press here but the question: whoever made this page had no measurements of it. The command advise of cnn_jax makes them on one's own images, and the setting --page.advise=DIRECTORY shows them here."], ask);
     return;
   }
   const parts = Object.entries(advice.budgets).map(([name, budget]) => {

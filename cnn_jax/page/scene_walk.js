@@ -22,7 +22,7 @@ const drawField = (canvas, pixels, shape, box) => {
 const weightsOf = ({ kind, cost }) => {
   const right = cost ? `on ${bytesAmount(cost.examples)} images it is right for ${percent(cost.after)}` : "";
   if (kind === "float32") return `The weights are in this page as they were trained${right ? `: ${right}` : ""}.`;
-  return `The weights are in this page as ${kind} numbers${right ? `: ${right}, and for ${percent(cost.before)} with the numbers that were trained` : ""}.`;
+  return `The weights are in this page as ${KIND_WORDS[kind] ?? kind} numbers${right ? `: ${right}, and for ${percent(cost.before)} with the numbers that were trained` : ""}.`;
 };
 
 const dependsOn = ([top, left, h, w], [height, width]) => `It depends on ${shown(h)} x ${shown(w)} pixels of the picture${
@@ -36,19 +36,27 @@ const WHY_WALK = {
   source: "A. Araujo, W. Norris and J. Sim, Computing receptive fields of convolutional neural networks, Distill, 2019",
 };
 
+// What a kind of step is for, in a few words.
+const MEANINGS = {
+  flatten: "writes all maps in one row, since a dense layer takes a row of numbers",
+  dropout: "in training sets a share of the numbers to zero, so that none is relied on alone; here it lets all pass",
+  pool: "keeps one number of each window: smaller maps, and each place sees more of the picture",
+  mean: "keeps one number of each map",
+};
+
 const sceneWalk = (contents, network) => {
   const about = contents.network;
-  const intro = ["The picture goes through the layers below, from left to right. Every filter of a layer makes a map: its number is large where the picture has what the filter looks for. Choose a layer, point at a place of a map, press a map to switch its filter off."];
+  const intro = ["The picture goes through the layers below, from left to right. Every filter of a layer makes a map: its number is large where the picture has what the filter looks for. Choose a layer and press a map at some place, to see what it depends on. Then tick the box, and press a map to switch its filter off: what does the answer lose? A layer with more filters looks for more things, and costs more parameters."];
   if (!about.live) { recordedWalk(contents); return; }
   const shape = contents.shape;
   const ask = question(WHY_WALK);
   const steps = about.steps;
-  const state = { step: Math.min(2, steps.length - 1), off: {}, result: null, whole: null, place: [0, 0], channel: 0 };
+  const state = { step: Math.min(2, steps.length - 1), off: {}, result: null, whole: null, place: [0, 0], channel: 0, switching: false };
   const list = make("div", { class: "layers", role: "group", "aria-label": "layers of the network" });
   const maps = make("div", { class: "maps", role: "group", "aria-label": "maps of the layer" });
   const facts = make("p", { class: "formula", id: "walk-facts" });
   const pointed = liveLine({ class: "formula", id: "walk-pointed" });
-  const offLine = liveLine({ class: "soft", id: "walk-off" });
+  const offLine = liveLine({ id: "walk-off" });
   const bars = make("div", { id: "walk-bars" });
   const small = canvasOf("the picture, with what the pointed place sees", shape[1], shape[0], { class: "picture" });
   const bar = make("div", {});
@@ -56,7 +64,7 @@ const sceneWalk = (contents, network) => {
   const words = (step) => (step.shape.length === 3 ? `${step.shape[0]} x ${step.shape[1]} x ${step.shape[2]}` : `${step.shape[0]}`);
   const buttons = steps.map((step, i) => button("", () => { state.step = i; showStep(); }, { class: "layer" }));
   steps.forEach((step, i) => {
-    clear(buttons[i], make("b", {}, step.title), make("span", { class: "soft" }, step.layer || "input"), make("span", {}, words(step)));
+    clear(buttons[i], make("b", {}, step.title), make("span", { class: "soft" }, step.layer.split("/").pop() || "input"), make("span", {}, words(step)));
   });
   clear(list, ...buttons);
 
@@ -74,9 +82,9 @@ const sceneWalk = (contents, network) => {
   };
 
   const showStep = () => {
-    const step = steps[state.step];
-    buttons.forEach((each, i) => each.setAttribute("aria-pressed", i === state.step ? "true" : "false"));
-    facts.textContent = [step.title, step.layer, `shape ${words(step)}`,
+    const [i, step] = [state.step, steps[state.step]];
+    buttons.forEach((each, k) => each.setAttribute("aria-pressed", k === i ? "true" : "false"));
+    facts.textContent = [step.title, step.layer ? `called ${step.layer} in the program` : "", MEANINGS[step.kind] ?? (step.title.startsWith("cut") ? "leaves out rows and columns at the end, such as those that no window of the next pool reaches" : ""), `shape ${words(step)}`,
       step.parameters ? `${bytesAmount(step.parameters)} parameters` : "no parameters",
       step.macs ? `${bytesAmount(step.macs)} multiply-adds` : "",
       step.field ? `receptive field ${shown(step.field.size[0])} x ${shown(step.field.size[1])}` : "sees the whole picture",
@@ -96,6 +104,9 @@ const sceneWalk = (contents, network) => {
       padded.set(values);
       paintMap(canvas, padded, rows, columns, { low: signed ? low : Math.min(0, low), high, signed });
       clear(maps, make("figure", {}, canvas, make("figcaption", {}, `${step.shape[0]} numbers, from ${shown(low)} to ${shown(high)}`)));
+      if (i === steps.length - 1 && values.length === contents.classes.length) {
+        maps.append(make("figure", {}, table(["class", "its number (logit); softmax makes the probabilities of these"], contents.classes.map((name, k) => [name, values[k]]))));
+      }
       return;
     }
     const [h, w, c] = step.shape;
@@ -105,21 +116,24 @@ const sceneWalk = (contents, network) => {
       const canvas = make("canvas", { "aria-hidden": "true", class: "pixels" });
       paintMap(canvas, values, h, w, { low: signed ? low : Math.min(0, low), high, signed, offset: k, step: c });
       const isOff = silent.includes(k);
-      const tile = button(canvas, () => toggle(step, k), { class: isOff ? "tile off" : "tile", "aria-pressed": isOff ? "true" : "false",
-        "aria-label": `channel ${k + 1}${isOff ? ", switched off" : ""}: ${step.kind === "input" ? "a plane of the picture" : "press to switch it off or on; arrow keys point at places"}` });
+      const tile = button(canvas, (event) => (state.switching ? toggle(step, k) : look(event)), { class: isOff ? "tile off" : "tile", "aria-pressed": state.switching ? String(isOff) : null,
+        "aria-label": `channel ${k + 1}${isOff ? ", switched off" : ""}: ${step.kind === "input" ? "a plane of the picture" : state.switching ? "press to switch it off or on" : "press to look at a place, arrow keys for others"}` });
+      const inside = ([row, column]) => point(Math.max(0, Math.min(h - 1, row)), Math.max(0, Math.min(w - 1, column)), k);
+      const look = (event) => inside(event.detail ? placeOn(canvas, event) : state.place); // 0: by the keyboard
       canvas.addEventListener("pointermove", (event) => {
-        const [row, column] = placeOn(canvas, event);
-        point(Math.max(0, Math.min(h - 1, row)), Math.max(0, Math.min(w - 1, column)), k);
+        if (event.pointerType === "mouse" && !state.switching) inside(placeOn(canvas, event));
       });
       tile.addEventListener("keydown", (event) => {
         const by = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
         if (!by) return;
         event.preventDefault();
-        point(Math.max(0, Math.min(h - 1, state.place[0] + by[0])), Math.max(0, Math.min(w - 1, state.place[1] + by[1])), k);
+        inside([state.place[0] + by[0], state.place[1] + by[1]]);
       });
       return tile;
     }));
     if (most < c) maps.append(make("p", { class: "soft" }, `the first ${most} of ${c} maps`));
+    const empty = Array.from({ length: most }, (_, k) => k).filter((k) => { for (let i = k; i < values.length; i += c) if (values[i]) return false; return !silent.includes(k); }).length;
+    if (empty) maps.append(make("p", { class: "soft" }, `${empty} of these maps ${empty === 1 ? "is" : "are"} 0 everywhere: the filter has found nothing in this picture, so switching it off changes nothing. Try another picture.`));
   };
 
   const toggle = (step, k) => {
@@ -134,11 +148,11 @@ const sceneWalk = (contents, network) => {
     const pixels = picture.now.pixels;
     const keep = steps.map((step) => step.value);
     if (!keepPlace || !state.whole) state.whole = await network.run(pixels);
-    const isOff = Object.keys(state.off).length > 0;
     state.result = await network.run(pixels, { keep, off: state.off });
-    clear(bars, probabilityBars(state.result.p, contents.classes, { before: isOff ? state.whole.p : null, label: picture.now.label }));
+    clear(bars, probabilityBars(state.result.p, contents.classes, { before: state.whole.p, label: picture.now.label }));
     const count = Object.values(state.off).reduce((sum, each) => sum + each.length, 0);
-    offLine.textContent = count ? `${count} filter(s) switched off: the marks show the probabilities with all filters.` : "All filters are on.";
+    const best = state.whole.p.indexOf(Math.max(...state.whole.p));
+    offLine.textContent = count ? `${count} ${count === 1 ? "filter is" : "filters are"} off: ${contents.classes[best]} ${percent(state.whole.p[best])} → ${percent(state.result.p[best])}. The marks show the probabilities with all filters.` : "All filters are on.";
     const focused = document.activeElement?.classList.contains("tile") ? [...maps.children].indexOf(document.activeElement) : -1;
     showStep();
     if (focused >= 0) maps.children[focused]?.focus();
@@ -146,9 +160,10 @@ const sceneWalk = (contents, network) => {
 
   scene(4, "Through this network", [...intro,
     `It has ${bytesAmount(about.parameters)} parameters and makes ${bytesAmount(about.macs)} multiplications for a picture. ${weightsOf(about)}`],
-  ask, list, facts,
-  make("div", { class: "side" }, make("div", {}, small, bars, offLine, button("all filters on", () => { state.off = {}; compute(true); })), make("div", { class: "grow" }, bar, maps)),
-  pointed, ask.reveal, ...dropoutPart(contents.classes, about.forward.operations.filter((each) => each.name === "dropout").map((each) => each.rate),
+  ask, make("p", { class: "soft" }, `${steps.length} steps, the first at the left; the row scrolls sideways.`), list, facts,
+  make("div", { class: "controls" }, tick("pressing a map switches its filter off or on", false, (on) => { state.switching = on; showStep(); }), button("all filters on", () => { state.off = {}; compute(true); })),
+  make("div", { class: "walk" }, make("div", { class: "look" }, small, make("div", {}, pointed, offLine)), make("div", { class: "maps-side" }, bar, maps), make("div", { class: "said" }, bars)),
+  ask.reveal, ...dropoutPart(contents.classes, about.forward.operations.filter((each) => each.name === "dropout").map((each) => each.rate),
     async (drop) => (await network.run(picture.now.pixels, { drop })).p, picture.watch));
   showStep();
   picture.watch(() => compute(false));

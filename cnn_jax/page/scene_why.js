@@ -60,14 +60,14 @@ const sceneWhy = (contents, network) => {
       `So every map should be tested: does it change when the weights are drawn anew? Does covering the bright places change the answer more than covering others? ${network ? "Both can be tried above." : "The command explain does both for every map."}`],
     source: "J. Adebayo et al., Sanity checks for saliency maps, 2018; S. Jabbour et al., JAMA, 2023; R. Draelos and L. Carin, HiResCAM, 2020",
   });
-  const intro = ["Cover a part of the picture with grey: if the probability falls, that part mattered. This is a measurement anybody can understand. The maps below it guess the same from the network's gradients."];
+  const intro = ["Cover a part of the picture with a patch of its mean colour: if the probability falls, that part mattered. This is a measurement anybody can understand. The maps below it guess the same from the network's gradients."];
   const about = contents.network;
   if (!network) {
     scene(6, "Why did it say that?", ["Cover a part of the picture with grey: if the number of the class falls, that part mattered. HiResCAM guesses the same from the network's gradients. Orange speaks for the class, blue against it. Both were computed when the page was written."], ask, ...recordedEvidence(contents));
     return;
   }
   const state = { side: Math.max(2, Math.round(height / 4)), top: Math.round(height * 0.375), left: Math.round(width * 0.375), cls: 0, whole: null, painted: null, method: "hirescam", busy: false, begun: null };
-  const canvas = canvasOf("the picture with a grey patch: drag it, or use the arrow keys", width, height, { class: "picture", id: "why-picture" });
+  const canvas = canvasOf("the picture with a patch of its mean colour: drag it, or use the arrow keys", width, height, { class: "picture", id: "why-picture" });
   const map = canvasOf("occlusion map painted by your patch", width, height, { class: "picture" });
   const bars = make("div", {});
   const line = liveLine({ class: "formula", id: "why-line" });
@@ -75,9 +75,9 @@ const sceneWhy = (contents, network) => {
   const classMenu = menu("class", contents.classes.map((name, i) => [i, name]), (v) => { state.cls = Number(v); begin(false); });
 
   const paint = () => {
-    const most = Math.max(0.02, ...state.painted.map(Math.abs));
-    paintMap(map, state.painted, height, width, { low: -most, high: most, signed: true });
-    clear(bar, colourBar(-most, most, true, "less probability when covered"));
+    // One scale for every picture: a fall by 4 points must not look like one by 50.
+    paintMap(map, state.painted, height, width, { low: -1, high: 1, signed: true });
+    clear(bar, colourBar(-100, 100, true, "points less when covered"));
   };
   // The state of now may be another picture's when an answer comes.
   const look = newest(async () => {
@@ -87,7 +87,7 @@ const sceneWhy = (contents, network) => {
     const patched = covered(pixels, shape, [top, left, side], colour);
     const found = await network.run(patched);
     if (pixels !== picture.now.pixels || cls !== state.cls) return;
-    paintPixels(canvas, patched, shape);
+    drawField(canvas, patched, shape, [top, left, side, side]);
     const fall = state.whole.p[cls] - found.p[cls];
     for (let r = Math.max(0, top); r < Math.min(height, top + side); r++) for (let c = Math.max(0, left); c < Math.min(width, left + side); c++) {
       const i = r * width + c;
@@ -202,7 +202,7 @@ const sceneWhy = (contents, network) => {
   };
   scene(6, "Why did it say that?", intro, ask,
     make("div", { class: "controls" }, classMenu, slider("patch, pixels", { min: 1, max: Math.floor(height / 2), value: state.side }, (v) => { state.side = v; look(); })),
-    make("div", { class: "side" }, make("figure", {}, canvas, make("figcaption", {}, "drag the patch")), make("figure", {}, map, bar, make("figcaption", {}, "painted by the patch")), make("div", { class: "grow" }, bars)),
+    make("div", { class: "side" }, make("figure", {}, canvas, make("figcaption", {}, "drag the patch, of the mean colour, in the orange frame")), make("figure", {}, map, bar, make("figcaption", {}, "painted by the patch; the scale is the same for every picture")), make("div", { class: "grow" }, bars)),
     line, make("div", { class: "controls" }, everywhere, button("paint anew", () => begin(false))),
     make("h3", {}, "A map of evidence, live"),
     ...(mapShape ? [make("div", { class: "controls" }, menu("method", [["hirescam", "HiResCAM: place by place, signed"], ["gradcam", "Grad-CAM: channels weighed, positive part"]], (v) => { state.method = v; showCam(); }),

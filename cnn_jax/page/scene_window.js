@@ -21,15 +21,15 @@ const slide = (values, rows, columns, kernel, size, stride, pad) => {
 const turned = (kernel) => Array.from(kernel).reverse();
 
 const EXAMPLES = {
-  guide: { name: "the guide's 5 x 5 image", rows: 5, columns: 5, values: [1, 2, 3, 0, 1, 0, 1, 2, 3, 0, 1, 0, 1, 2, 1, 2, 1, 0, 1, 2, 1, 2, 1, 0, 1] },
-  small: { name: "the guide's 3 x 3 image", rows: 3, columns: 3, values: [1, 2, 3, 4, 5, 6, 7, 8, 9] },
-  large: { name: "28 x 28, as the guide pads it", rows: 28, columns: 28, pad: 1,
+  guide: { name: "a 5 x 5 image", rows: 5, columns: 5, values: [1, 2, 3, 0, 1, 0, 1, 2, 3, 0, 1, 0, 1, 2, 1, 2, 1, 0, 1, 2, 1, 2, 1, 0, 1] },
+  small: { name: "a 3 x 3 image", rows: 3, columns: 3, values: [1, 2, 3, 4, 5, 6, 7, 8, 9] },
+  large: { name: "a ring, 28 x 28, with padding 1", rows: 28, columns: 28, pad: 1,
     values: Array.from({ length: 784 }, (_, i) => (Math.abs(Math.hypot(Math.floor(i / 28) - 13.5, (i % 28) - 13.5) - 8) < 2.5 ? 230 : 20)) },
 };
 
 const KERNELS = {
-  guide: ["the guide's edges, 3 x 3", 3, [0, -1, 0, -1, 4, -1, 0, -1, 0]],
-  corner: ["the guide's 2 x 2 kernel", 2, [0, 1, 1, 0]],
+  guide: ["edges up, down and aside", 3, [0, -1, 0, -1, 4, -1, 0, -1, 0]],
+  corner: ["a 2 x 2 kernel", 2, [0, 1, 1, 0]],
   identity: ["identity", 3, [0, 0, 0, 0, 1, 0, 0, 0, 0]],
   average: ["averaging", 3, new Array(9).fill(1 / 9)],
   edge: ["edges in every direction", 3, [-1, -1, -1, -1, 8, -1, -1, -1, -1]],
@@ -37,6 +37,18 @@ const KERNELS = {
   sobelX: ["Sobel x: vertical edges", 3, [-1, 0, 1, -2, 0, 2, -1, 0, 1]],
   sobelY: ["Sobel y: horizontal edges", 3, [-1, -2, -1, 0, 0, 0, 1, 2, 1]],
   shift: ["one step aside (turn it!)", 3, [0, 0, 0, 1, 0, 0, 0, 0, 0]],
+};
+
+// What a kernel finds, in words.
+const FINDS = {
+  guide: "It finds edges: where all numbers under the window are equal, its sum is 0.",
+  edge: "It finds edges in every direction: where all numbers under the window are equal, its sum is 0.",
+  average: "It blurs: each output is the mean of the window.",
+  sharpen: "It sharpens: it adds to the middle what differs from its neighbours.",
+  identity: "It changes nothing: only the middle counts.",
+  sobelX: "It subtracts left from right, so it finds vertical edges: above 0 where it gets brighter to the right, below 0 where it gets darker.",
+  sobelY: "It subtracts above from below, so it finds horizontal edges: above 0 where it gets brighter downwards, below 0 where it gets darker.",
+  shift: "It copies the neighbour on the left; turned, the one on the right.",
 };
 
 const greyOf = (pixels, [height, width, channels]) => Float64Array.from({ length: height * width }, (_, i) =>
@@ -54,7 +66,7 @@ const firstFilters = (contents) => {
 const sceneWindow = (contents) => {
   const shape = contents.shape;
   const filters = firstFilters(contents);
-  const state = { image: "guide", size: 3, kernel: [...KERNELS.guide[2]], stride: 1, pad: 0, bias: 0, relu: false, turn: false, row: 0, column: 0 };
+  const state = { image: "guide", size: 3, kernel: [...KERNELS.guide[2]], stride: 1, pad: 0, bias: 0, relu: false, turn: false, finds: "guide", row: 0, column: 0 };
   const presets = Object.entries(KERNELS).map(([key, [name]]) => [key, name]);
   if (filters && filters.kh === filters.kw) for (let k = 0; k < Math.min(filters.outputs, 16); k++) presets.push([`own-${k}`, `this network's filter ${k + 1}`]);
 
@@ -66,6 +78,7 @@ const sceneWindow = (contents) => {
   const note = make("p", { class: "soft", id: "window-note" });
   const inputTitle = make("figcaption", {});
   const outputTitle = make("figcaption", {});
+  const signBar = make("div", {});
 
   const source = () => {
     if (state.image !== "picture") return EXAMPLES[state.image];
@@ -77,7 +90,7 @@ const sceneWindow = (contents) => {
     const inputs = state.kernel.map((value, i) => {
       const box = make("input", { type: "number", step: "any", value: Number(value.toFixed(3)),
         "aria-label": `row ${Math.floor(i / state.size) + 1}, column ${(i % state.size) + 1}` });
-      box.addEventListener("input", () => { state.kernel[i] = Number(box.value) || 0; show(); });
+      box.addEventListener("input", () => { state.kernel[i] = Number(box.value) || 0; state.finds = null; show(); });
       return box;
     });
     grid.style.gridTemplateColumns = `repeat(${state.size}, minmax(0, 4.2rem))`;
@@ -90,7 +103,7 @@ const sceneWindow = (contents) => {
     const found = slide(image.values, image.rows, image.columns, kernelNow(), size, state.stride, state.pad);
     found.values = found.values.map((x) => (state.relu ? Math.max(0, x + state.bias) : x + state.bias));
     const fits = found.rows > 0 && found.columns > 0;
-    const axis = (name, w, result) => `${name}: ⌊(${w} − ${size} + 2 · ${state.pad}) / ${state.stride}⌋ + 1 = ${result}`;
+    const axis = (name, w, result) => `${name} ⌊(W − F + 2P) / S⌋ + 1: ⌊(${w} − ${size} + 2 · ${state.pad}) / ${state.stride}⌋ + 1 = ${result}`;
     formula.textContent = fits
       ? image.rows === image.columns ? axis("size", image.rows, found.rows) : `${axis("height", image.rows, found.rows)};  ${axis("width", image.columns, found.columns)}`
       : "The window is larger than the padded image: there is no output.";
@@ -106,6 +119,7 @@ const sceneWindow = (contents) => {
     const last = [(found.rows - 1) * state.stride + size, (found.columns - 1) * state.stride + size];
     const skipped = (r, c) => r >= last[0] || c >= last[1];
     const isSmall = image.rows <= 8;
+    clear(signBar);
     if (isSmall) {
       paintCells(input, padded, rows, columns, { window: [top, left, size, size], pads: state.pad, unread: skipped });
       paintCells(output, found.values, found.rows, found.columns, { mark: [state.row, state.column, 1, 1], decimals: true });
@@ -114,6 +128,8 @@ const sceneWindow = (contents) => {
       const [low, high] = rangeOf(found.values);
       const signed = low < 0;
       paintMap(output, found.values, found.rows, found.columns, { low: signed ? low : 0, high: Math.max(high, signed ? 0 : 255), signed });
+      const end = signed ? Math.max(-low, high) : Math.max(high, 255);
+      clear(signBar, colourBar(signed ? -end : 0, end, signed));
       const box = input.getContext("2d");
       box.strokeStyle = "#ff8c1a";
       box.lineWidth = 1;
@@ -139,7 +155,11 @@ const sceneWindow = (contents) => {
     note.textContent = [
       lost[0] > 0 || lost[1] > 0 ? `The last ${lost[0]} row(s) and ${lost[1]} column(s) are never read: the formula rounds down.` : "",
       state.turn && same ? "This kernel is equal to itself turned, so turning it changes nothing. Sobel's is not." : "",
-      state.pad > 0 ? "The zeros of the padding enter the sums: they darken the border." : "",
+      FINDS[state.finds] ?? (state.finds?.startsWith("own-") ? "A filter that this network has learned; its slabs, one for each colour, are added up here, since this picture is grey. Section 2 shows them apart." : ""),
+      state.pad > 0 ? "Without padding the output is smaller than the input, layer by layer, and pixels at the edge are under fewer windows than those in the middle. The zeros that padding adds enter the sums at the border, which can make edges there that are not in the image." : "",
+      state.stride > 1 ? `With stride ${state.stride} the window skips places: the output is smaller, and so is the work.` : "",
+      state.bias && !state.relu ? "The bias is one more number that is learned: it is added to every sum. With ReLU it decides which sums are above zero." : "",
+      state.relu && !state.bias ? "ReLU makes every sum below zero 0." : "",
       state.bias && state.relu ? "The bias moves the threshold: with a negative one only a clear find is above zero." : ""].filter(Boolean).join(" ");
   };
 
@@ -147,6 +167,7 @@ const sceneWindow = (contents) => {
     const old = state.kernel;
     const before = state.size;
     state.size = size;
+    state.finds = null;
     state.kernel = Array.from({ length: size * size }, (_, i) => {
       const [r, c] = [Math.floor(i / size), i % size];
       return r < before && c < before ? old[r * before + c] : 0;
@@ -155,6 +176,7 @@ const sceneWindow = (contents) => {
     show();
   });
   const setKernel = (key) => {
+    state.finds = key;
     if (key.startsWith("own-")) {
       const k = Number(key.slice(4));
       state.size = filters.kh;
@@ -206,16 +228,16 @@ const sceneWindow = (contents) => {
     ask: "a window of 3 x 3 slides over an image of 5 x 5, with stride 1 and no padding. How large is the output?",
     answers: ["5 x 5", "4 x 4", "3 x 3", "2 x 2"], right: 2,
     why: ["Along each axis the window has ⌊(W − F + 2P) / S⌋ + 1 places: ⌊(5 − 3 + 0) / 1⌋ + 1 = 3. The padding P counts twice, since it is added at both ends, and a half place is no place, so the result is rounded down.",
-      "Networks do not turn the kernel; mathematics does. What libraries call a convolution is a correlation. A network learns its numbers, so it does not matter to it, but scipy.signal.convolve2d and a layer give different results for the same kernel unless it is symmetric. The guides' two kernels are."],
+      "Networks do not turn the kernel; mathematics does. What libraries call a convolution is a correlation. A network learns its numbers, so it does not matter to it, but scipy.signal.convolve2d and a layer give different results for the same kernel unless it is symmetric. The first two kernels of the menu are."],
     source: "V. Dumoulin and F. Visin, A guide to convolution arithmetic for deep learning, 2016",
   }),
   make("div", { class: "controls" }, imageMenu, menu("kernel", presets, setKernel), sizeSlider,
     slider("stride", { min: 1, max: 4, value: 1 }, (v) => { state.stride = v; show(); }),
     padSlider, biasSlider, tick("ReLU", false, (v) => { state.relu = v; show(); }),
     tick("turn the kernel by 180° (convolution of mathematics)", false, (v) => { state.turn = v; show(); })),
-  make("div", { class: "side" }, make("figure", {}, input, inputTitle), make("figure", {}, grid, make("figcaption", {}, "kernel: change the numbers")), make("figure", {}, output, outputTitle)),
+  make("div", { class: "side" }, make("figure", {}, input, inputTitle), make("figure", {}, grid, make("figcaption", {}, "kernel: change the numbers")), make("figure", {}, output, outputTitle, signBar)),
   make("div", { class: "controls" }, button("back", () => stepOn(-1)), button("next place", () => stepOn(1)), play),
-  formula, arithmetic, note);
+  make("div", {}, formula, make("p", { class: "soft" }, "W: size of the input along an axis; F: size of the kernel; P: padding at each end; S: stride, by how much the window moves. ⌊ ⌋ rounds down.")), arithmetic, note);
   showKernel();
   picture.watch(show);
   show();
@@ -297,7 +319,7 @@ const sceneChannels = (contents) => {
     mixLine.textContent = `each pixel: ${state.mix.slice(0, used).map((w, c) => `${shown(w)} · ${colour[c] ?? "value"}`).join(" + ")}. A dense layer on the ${used === 1 ? "number" : `${used} numbers`} of one pixel, the same one at every pixel.`;
   };
   scene(2, "Colour and channels", [
-    "A colour image is three planes of numbers, and a kernel has a slab for each of them. All products of all slabs are added up to one number. A layer with 64 filters has 64 such kernels, and gives 64 planes.",
+    "A colour image is three planes of numbers, and a kernel has a slab for each of them. All products of all slabs are added up to one number. A layer with 64 filters has 64 such kernels, and gives 64 planes: more filters can find more kinds of things, and cost more parameters and more work.",
   ],
   question({
     ask: "a layer has 64 filters of 3 x 3 over the three planes of a colour image. How many parameters has it, biases included?",

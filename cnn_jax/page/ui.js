@@ -25,6 +25,8 @@ const shown = (x) => {
     : String(Number(x.toPrecision(3)));
   return text.replace("-", "−");
 };
+// How weights are stored, in words.
+const KIND_WORDS = { float16: "16-bit (float16)", int8: "8-bit (int8)" };
 const percent = (p) => `${(100 * p).toFixed(1)} %`;
 
 // A slider with its value beside it.
@@ -111,7 +113,7 @@ const table = (headers, rows, caption) => make("div", { class: "wide" }, make("t
 // Bars of probabilities: the three or so largest. `before` marks where they were.
 const probabilityBars = (p, names, { before = null, label = null, most = 5 } = {}) => {
   const order = [...p.keys()].sort((a, b) => p[b] - p[a]).slice(0, most);
-  if (label != null && !order.includes(label)) order.push(label);
+  if (label != null && !order.includes(label)) order[order.length - 1] = label; // as many rows as ever
   return make("div", { class: "bars" }, ...order.map((k) => {
     const bar = make("span", { class: "bar" });
     bar.style.width = `${Math.max(0.5, 100 * p[k])}%`;
@@ -121,7 +123,7 @@ const probabilityBars = (p, names, { before = null, label = null, most = 5 } = {
       mark.style.left = `${100 * before[k]}%`;
       track.append(mark);
     }
-    return make("div", { class: "row" }, make("span", { class: "name" }, names[k], k === label ? " (its label)" : ""), track,
+    return make("div", { class: "row" }, make("span", { class: "name" }, names[k], k === label ? make("span", { class: "soft" }, " (its label)") : ""), track,
       make("span", { class: "number" }, percent(p[k]), before ? make("span", { class: "soft was" }, `was ${percent(before[k])}`) : null));
   }));
 };

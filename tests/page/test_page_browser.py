@@ -32,6 +32,7 @@ RECORD = {
     "thresholds": [0.625] * 10,
     "score": "max_probability",
     "network": {"views": "one"},
+    "settings": {"max_error": 0.1, "confidence": 0.95},
     "sentences": ["It may answer 90 % of <such> images."],
 }
 
@@ -155,6 +156,14 @@ def test_it_checks_itself_and_computes_what_jax_computes(page, run, held):
     assert held["baseline"]["kind"] == "float16"
 
 
+def test_the_answer_stands_beside_the_picture_and_the_first_one_is_right(page):
+    page.until("document.querySelector('#picture-answer').textContent.endsWith('That is right.')")
+    click(page, "noise")
+    page.until("document.querySelector('#picture-line').textContent === 'Now: noise.'")
+    page.until("!/right|wrong/.test(document.querySelector('#picture-answer').textContent)")
+    page.evaluate("document.querySelectorAll('.thumb')[0].click()")
+
+
 def test_the_window_has_the_guides_numbers(page):
     assert f"⌊(5 {MINUS} 3 + 2 · 0) / 1⌋ + 1 = 3" in text(page, "#window-formula")
     sums = []
@@ -214,10 +223,19 @@ def test_channels_and_flatten_count_as_they_say(page):
 def test_a_filter_is_switched_off_and_on(page):
     page.evaluate("document.querySelectorAll('.layer')[2].click()")
     before = text(page, "#walk-bars")
+    columns = "getComputedStyle(document.querySelector('#scene-4 .maps')).gridTemplateColumns"
+    wide = page.evaluate(columns)
+    page.evaluate(
+        "document.querySelectorAll('.tile')[1].click()"
+    )  # looks, as long as nothing else is asked
+    assert "channel 2, row 1 of 8" in text(page, "#walk-pointed")
+    assert page.evaluate("document.querySelectorAll('.tile.off').length") == 0
+    choose(page, "pressing a map switches its filter off or on", True)
     page.evaluate("document.querySelectorAll('.tile').forEach((tile) => tile.click())")
     page.until("document.querySelector('#walk-off').textContent.startsWith('6 ')")
     page.until("document.querySelectorAll('.tile.off').length === 6")
     assert text(page, "#walk-bars") != before
+    assert page.evaluate(columns) == wide  # so the next press meets the next map
     click(page, "all filters on")
     page.until("document.querySelectorAll('.tile.off').length === 0")
     assert text(page, "#walk-bars") == before
@@ -266,11 +284,17 @@ def test_dropout_scatters_in_training_alone(page):
     choose(page, "dropout on, as in training", False)
 
 
-def test_a_dense_network_does_not_mind_scrambled_pixels(page):
+def test_a_dense_network_does_not_mind_scrambled_pixels(page, held):
     click(page, "permute the first weights too")
     assert float(page.until("document.querySelector('#dense-same').dataset.largest")) < 1e-4
-    click(page, "all shifts from left to right")
-    page.until("document.querySelectorAll('#dense-curve polyline').length === 2")
+    click(page, f"all shifts: {held['network']['shifted']['images']} images")
+    assert page.evaluate("document.querySelectorAll('#dense-curve polyline').length") == 2
+    right = held["network"]["shifted"]["right"]
+    assert f"{100 * right[2][0]:.1f} % ({100 * right[2][1]:.1f} % to" in text(page, "#dense-curve")
+    click(page, "all shifts: this picture alone")
+    page.until("document.querySelector('#dense-curve').textContent.includes('alone')")
+    page.evaluate("document.querySelectorAll('.thumb')[3].click()")  # what was of another picture
+    assert text(page, "#dense-curve") == text(page, "#dense-same") == ""
 
 
 def test_evidence_adds_up_and_the_map_is_tested(page):
@@ -377,7 +401,12 @@ def test_the_answers_are_told_and_kept(page):
     page.evaluate(pick.replace("ANSWER", "QUIZ[i].right"))
     before = page.evaluate("QUIZ.filter((q) => q.right === 0).length")
     assert text(page, "#quiz-score") == f"Before: {before} of 12. After: 12 of 12."
+    click(page, "check")
+    assert text(page, "#quiz-did").startswith("Nothing is missing")
     click(page, "forget my answers")
+    assert "12 of 12" in text(page, "#quiz-score")  # it asks once more
+    click(page, "really forget them?")
+    assert text(page, "#quiz-score") == "0 of 12 answered."
 
 
 def test_names_are_text(page):

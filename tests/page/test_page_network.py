@@ -15,7 +15,7 @@ import pytest
 from cnn_jax import cpu, layers, models
 from cnn_jax.data import Split
 from cnn_jax.models import own
-from cnn_jax.page import contents, dropout, frame, pictures, steps, tracing, weights
+from cnn_jax.page import contents, dropout, frame, pictures, shifts, steps, tracing, weights
 from cnn_jax.page.program import UnsupportedError
 from tests.tiny import UNOPTIMISED
 
@@ -240,6 +240,29 @@ def test_the_committed_page_has_the_style_and_the_scripts_of_now():
     assert frame.joined(*frame.SCRIPTS) in page
 
 
+def test_shifts_are_measured_against_the_label():
+    images = np.random.default_rng(0).integers(0, 255, (130, 4, 9, 1), np.uint8)
+    labels = np.arange(130) % 2
+    seen = []
+
+    def logits_of(batch):  # sure of class 1 where the left half is brighter than the right one
+        seen.append(batch.shape)
+        x = batch.astype(float).sum((1, 3))
+        return np.stack([np.zeros(len(x)), (x[:, :4].sum(1) - x[:, 5:].sum(1)) / 100], 1)
+
+    found = shifts.measure(logits_of, Split(images, labels, [str(i) for i in range(130)]), macs=1)
+    assert set(seen) == {(100, 4, 9, 1)}
+    assert found["shifts"] == [-3, -2, -1, 0, 1, 2, 3]
+    assert found["images"] == 130
+    moved = np.concatenate([images[:, :, :1]] * 2 + [images[:, :, :-2]], axis=2)  # by 2
+    z = logits_of(moved)[:, 1]
+    p = 1 / (1 + np.exp(-np.where(labels, z, -z)))
+    np.testing.assert_allclose(found["p"][5], p.mean(), rtol=1e-5)
+    share, low, high = found["right"][5]
+    assert share == (p > 0.5).mean()
+    assert low < share < high
+
+
 def test_the_package_has_every_part_of_the_page():
     text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     listed = tomllib.loads(text)["tool"]["setuptools"]["package-data"]["cnn_jax.page"]
@@ -282,6 +305,7 @@ def test_of_trust_the_page_takes_what_it_can_show():
         "thresholds": [0.6, 0.7],
         "score": "max_probability",
         "network": {"views": "one"},
+        "settings": {"max_error": 0.1, "confidence": 0.95},
         "sentences": ["A sentence."],
     }
     found = contents.trust_of(record)
@@ -289,7 +313,7 @@ def test_of_trust_the_page_takes_what_it_can_show():
     assert found["threshold"] is None
     assert "for each class" in found["why"]
     for changed, why in (
-        ({"thresholds": [None, None]}, "nothing could be promised"),
+        ({"thresholds": [None, None]}, "for no threshold could it be shown"),
         ({"score": "gen"}, "gen"),
         ({"network": {"views": "mirror"}}, "views"),
     ):
