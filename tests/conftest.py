@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
@@ -52,7 +53,8 @@ def plain_convolutions():
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
     """What a test registers is forgotten after it: the next test may have the name."""
-    kept = [(registry, dict(registry)) for registry in (models.REGISTRY, losses.REGISTRY)]
+    registries: list[dict[str, Any]] = [models.REGISTRY, losses.REGISTRY]
+    kept = [(registry, dict(registry)) for registry in registries]
     yield
     for registry, entries in kept:
         registry.clear()

@@ -14,6 +14,7 @@ from cnn_jax.cli.run_flags import FORMATS, RUN_FLAGS
 from cnn_jax.experiment import Experiment
 
 _FOOTNOTE = "A default is the value of a setting that neither preset nor flag gives."
+_LONGEST_KIND = 48  # characters of the values that a flag may have, behind its name
 
 
 def text(command: str | None = None, presets_dir: Path = presets.PRESETS_DIR) -> str:
@@ -90,11 +91,14 @@ class _Page:
             if command is not None and command.name in flag.without_effect_on:
                 continue
             own = FORMATS.get(command.name) if command and flag.name == "format" else None
-            kind = "|".join(own or flag.choices) or flag.kind
+            choices = own or flag.choices
+            kind = "|".join(choices) or flag.kind
             only = f" (only with {', '.join(flag.commands)})" if flag.commands else ""
             default = presets.DEFAULT_PRESET if flag.name == "config" else flag.default
             default = own[0] if own and command and command.name != "export" else default
             legal = "may be repeated" if flag.repeated else ""
+            if len(kind) > _LONGEST_KIND:  # words are not broken
+                kind, legal = flag.name, f"one of {', '.join(choices)}"
             self._flag(
                 _signature(flag.name, kind, None if flag.repeated else default, legal),
                 flag.help + (only if command is None else ""),

@@ -1,7 +1,7 @@
 """Images of another aspect than the network's: squashed, cropped or padded, everywhere alike."""
 
 import io
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -189,7 +189,8 @@ def test_a_run_says_where_its_weights_were_evaluated_on_another_aspect():
     assert f"{published} squash" in said(**folder)[0]
     folder |= {"dataset.resize": "crop"}
     assert f"{published} crop (--dataset.crop_share" in said(**folder)[0]
-    assert said(**folder, **{"dataset.crop_share": 0.875}) == []
+    cropped: dict[str, Any] = {**folder, "dataset.crop_share": 0.875}
+    assert said(**cropped) == []
     folder.pop("dataset.resize")
     assert said("inception_v3", **folder) == []
     assert said(weights="file.h5", **folder) == []

@@ -150,7 +150,7 @@ def test_catalogue_has_the_addresses_and_checksums_of_keras(model, module, prepr
         assert getattr(theirs, f"{prefix}_PATH{'' if top else '_NO_TOP'}") == entry.url
         assert f'file_hash="{entry.md5}"' in source
         if module == "densenet":  # many sums in one file: the one behind this file's name
-            assert entry.md5 in source.partition(f'"{entry.name}",')[2][:200]
+            assert str(entry.md5) in source.partition(f'"{entry.name}",')[2][:200]
 
 
 def test_downloads_once_and_only_the_file_stays(server, tmp_path):

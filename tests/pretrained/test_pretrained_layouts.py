@@ -14,6 +14,7 @@ from cnn_jax import models
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.pretrained import layouts
 from cnn_jax.pretrained import weights as pretrained
+from cnn_jax.pretrained.layout import Source
 
 KINDS = {
     frozenset({"kernel"}): "conv",
@@ -148,7 +149,7 @@ def test_names_of_torchvision(model, theirs, ours):
     assert names[theirs] == ours
 
 
-def to_torch(model, arrays, source="torch"):
+def to_torch(model, arrays, source: Source = "torch"):
     """The tensors of torchvision's or timm's file, from a model's variables."""
     layers, tensors = layers_of(arrays), {}
     for layer in layouts.find(model).layers:

@@ -17,6 +17,7 @@ from flax import traverse_util
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.pretrained import hub, imagenet
 from cnn_jax.pretrained import weights as pretrained
+from cnn_jax.pretrained.layout import Source
 from cnn_jax.runs import weights as run_weights
 from tests.pretrained.test_pretrained_layouts import tiny, to_keras, to_torch, write
 
@@ -24,7 +25,7 @@ NEWER = ("efficientnet_b0", "mobilenet_v3_small", "convnext_tiny")
 ONE: Any = np.float32(1e-3 - 1e-5)  # TensorFlow's epsilon minus ours
 
 
-def save(folder, model, source="timm", prefix="", config: Any = None, **more: Any):
+def save(folder, model, source: Source = "timm", prefix="", config: Any = None, **more: Any):
     """Writes a file with one of its layouts, and returns the model's arrays."""
     arrays = tiny(model)
     tensors = {f"{prefix}{name}": x for name, x in to_torch(model, arrays, source).items()}
