@@ -92,14 +92,19 @@ const recordedShifts = (contents) => {
 // Returns what section 6 shows: occlusion and HiResCAM over each picture.
 const recordedEvidence = (contents) => {
   const { shape, network: about, classes } = contents;
+  // One scale of each kind of map for all pictures, so that they can be compared.
+  const mostOf = (all) => Math.max(...all.map(Math.abs)) || 1e-6;
+  const most = {
+    falls: mostOf(about.recorded.flatMap((seen) => seen.occlusion.falls)),
+    evidence: mostOf(about.recorded.flatMap((seen) => seen.evidence?.values ?? [0])),
+  };
   return about.recorded.map((seen) => {
     const { pixels, label } = contents.images[seen.picture];
     const found = seen.occlusion;
     const name = classes[found.class];
     const p = seen.p[found.class];
-    const figure = (title, values, [h, w], caption) => {
+    const figure = (title, values, [h, w], most, caption) => {
       const canvas = canvasOf(title, shape[1], shape[0], { class: "picture" });
-      const most = Math.max(...values.map(Math.abs)) || 1e-6;
       paintOver(canvas, pixels, shape, values, h, w, most);
       return make("figure", {}, canvas, colourBar(-most, most, true), make("figcaption", {}, caption));
     };
@@ -108,8 +113,8 @@ const recordedEvidence = (contents) => {
     const wrong = label != null && label !== found.class ? `, but its label is ${classes[label]}` : "";
     return make("div", { class: "side recorded" },
       make("figure", {}, photo, make("figcaption", {}, `The network says ${name}, ${percent(p)}${wrong}. Its number (logit) is ${shown(found.z)}.`)),
-      figure(`occlusion map of picture ${seen.picture + 1}`, found.falls, [found.side, found.side], `Occlusion: by how much that number falls under a grey patch. The probability ${p - found.least < 0.001 ? `stays at ${percent(p)}` : `falls to ${percent(found.least)} at the least`}.`),
-      seen.evidence ? figure(`HiResCAM's map of picture ${seen.picture + 1}`, seen.evidence.values, seen.evidence.shape,
+      figure(`occlusion map of picture ${seen.picture + 1}`, found.falls, [found.side, found.side], most.falls, `Occlusion: by how much that number falls under a patch of the picture's mean colour. The probability ${p - found.least < 0.001 ? `stays at ${percent(p)}` : `falls to ${percent(found.least)} at the least`}.`),
+      seen.evidence ? figure(`HiResCAM's map of picture ${seen.picture + 1}`, seen.evidence.values, seen.evidence.shape, most.evidence,
         `HiResCAM: what each of ${seen.evidence.shape.join(" x ")} places adds to it, by the gradient at the last feature map.`) : null);
   });
 };

@@ -28,6 +28,13 @@ const calibrated = (logits, trust) => (trust?.weights
   ? Array.from(logits.length === 1 ? [0, logits[0]] : logits, (z, k) => z * trust.weights[k] + trust.offsets[k]) : logits);
 
 const LEAST = 10; // images that a share is drawn of
+// Wilson's 95 % interval of a share.
+const wilson = (hits, count) => {
+  const [p, z] = [hits / count, 1.959964];
+  const [middle, half] = [p + z * z / (2 * count), z * Math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))];
+  return [middle - half, middle + half].map((x) => Math.min(1, Math.max(0, x / (1 + z * z / count))));
+};
+
 const percent0 = (p) => `${Math.round(100 * p)} %`;
 
 const sceneTrust = (contents, network) => {
@@ -57,7 +64,7 @@ const sceneTrust = (contents, network) => {
   const thresholds = Array.from({ length: 26 }, (_, i) => i / 25 * 0.98 + 0.01);
   const show = () => {
     const found = answered(rows, test.labels, state.temperature, state.threshold);
-    line.textContent = `Of ${rows.length.toLocaleString("en")} ${contents.split} images it answers ${found.said.toLocaleString("en")} (${percent(found.coverage)}); of these answers ${found.wrong} are wrong (${percent(found.error)}).`;
+    line.textContent = `Of ${rows.length.toLocaleString("en")} ${contents.split} images it answers ${found.said.toLocaleString("en")} (${percent(found.coverage)}); of these answers ${found.wrong} are wrong (${percent(found.error)}${found.said ? `; chance alone leaves it open between ${wilson(found.wrong, found.said).map(percent).join(" and ")}` : ""}).`;
     const full = found.bins.filter((b) => b.count >= LEAST);
     clear(reliability, lineChart([{ name: `measured, where it said such a number ${LEAST} times or more; on the dashed line confidence would be the share that is right`, values: full.map((b) => [b.sure / b.count, b.right / b.count]) }], { x: "what it says", y: "share that is right", low: 0, high: 1, from: 0, to: 1, texts: [percent0, percent0], diagonal: true }));
     const curve = thresholds.map((t) => answered(rows, test.labels, state.temperature, t)).filter((f) => f.said > 0);
@@ -97,6 +104,23 @@ const cellName = (cell) => `${STRATEGY_WORDS[cell.strategy] ?? cell.strategy}${(
 // A network that says one class for everything is shown, and not compared.
 const hasCollapsed = (cell) => (cell.collapsed ?? 0) > 0;
 
+// How many parameters of this network are trained, for how many images, by how many layers are frozen.
+const trainedPart = ({ network }) => {
+  const layers = (network.steps ?? []).filter((step) => step.parameters > 0);
+  if (layers.length < 2) return [];
+  const state = { trained: 1, images: 100 };
+  const line = liveLine({ class: "formula", id: "freeze-line" });
+  const show = () => {
+    const sum = (some) => some.reduce((total, step) => total + step.parameters, 0);
+    const free = sum(layers.slice(-state.trained));
+    line.textContent = `${bytesAmount(free)} of ${bytesAmount(sum(layers))} parameters are trained (${layers.slice(-state.trained).map((step) => step.title).join("; ")}), ${bytesAmount(sum(layers) - free)} are frozen. That is ${shown(free / state.images)} for each of the ${bytesAmount(state.images)} images. The more there are for each image, the easier they fit chance: but frozen layers must already find what matters in the new images.`;
+  };
+  show();
+  return [make("div", { class: "controls" },
+    slider("last layers trained", { min: 1, max: layers.length, value: 1 }, (v) => { state.trained = v; show(); }),
+    menu("labelled images", [100, 10, 1000, 10000, 100000].map((n) => [n, bytesAmount(n)]), (v) => { state.images = Number(v); show(); })), line];
+};
+
 const sceneFreeze = (contents) => {
   const advice = contents.advice;
   const ask = question({
@@ -108,7 +132,7 @@ const sceneFreeze = (contents) => {
   });
   const intro = ["A network that was trained on many images can be the start for few. What should be trained: the last layer, some, or all?"];
   if (!advice) {
-    scene(8, "Freeze or fine-tune?", [...intro, "There is nothing to press here but the question: whoever made this page had no measurements of it. The command advise of cnn_jax makes them on one's own images, and the setting --page.advise=DIRECTORY shows them here."], ask);
+    scene(8, "Freeze or fine-tune?", [...intro, "This page has no measurements of it. The command advise of cnn_jax trains every strategy on one's own images; the page command shows its results here with --page.advise=DIRECTORY. What can be tried here is how many numbers would be trained."], ask, ...trainedPart(contents));
     return;
   }
   const parts = Object.entries(advice.budgets).map(([name, budget]) => {

@@ -160,7 +160,7 @@ const sceneWalk = (contents, network) => {
 
   scene(4, "Through this network", [...intro,
     `It has ${bytesAmount(about.parameters)} parameters and makes ${bytesAmount(about.macs)} multiplications for a picture. ${weightsOf(about)}`],
-  ask, make("p", { class: "soft" }, `${steps.length} steps, the first at the left; the row scrolls sideways.`), list, facts,
+  ask, make("p", { class: "soft screen" }, `${steps.length} steps, the first at the left; the row scrolls sideways.`), list, facts,
   make("div", { class: "controls" }, tick("pressing a map switches its filter off or on", false, (on) => { state.switching = on; showStep(); }), button("all filters on", () => { state.off = {}; compute(true); })),
   make("div", { class: "walk" }, make("div", { class: "look" }, small, make("div", {}, pointed, offLine)), make("div", { class: "maps-side" }, bar, maps), make("div", { class: "said" }, bars)),
   ask.reveal, ...dropoutPart(contents.classes, about.forward.operations.filter((each) => each.name === "dropout").map((each) => each.rate),

@@ -63,7 +63,7 @@ const sceneWhy = (contents, network) => {
   const intro = ["Cover a part of the picture with a patch of its mean colour: if the probability falls, that part mattered. This is a measurement anybody can understand. The maps below it guess the same from the network's gradients."];
   const about = contents.network;
   if (!network) {
-    scene(6, "Why did it say that?", ["Cover a part of the picture with grey: if the number of the class falls, that part mattered. HiResCAM guesses the same from the network's gradients. Orange speaks for the class, blue against it. Both were computed when the page was written."], ask, ...recordedEvidence(contents));
+    scene(6, "Why did it say that?", ["Cover a part of the picture with its mean colour: if the number of the class falls, that part mattered. HiResCAM guesses the same from the network's gradients. Orange speaks for the class, blue against it; the scale is the same for all pictures. Both were computed when the page was written."], ask, ...recordedEvidence(contents));
     return;
   }
   const state = { side: Math.max(2, Math.round(height / 4)), top: Math.round(height * 0.375), left: Math.round(width * 0.375), cls: 0, whole: null, painted: null, method: "hirescam", busy: false, begun: null };

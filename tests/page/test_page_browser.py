@@ -12,6 +12,7 @@ from PIL import Image
 
 import cnn_jax
 from cnn_jax import layers
+from cnn_jax.evaluation import intervals
 from cnn_jax.explain import maps
 from cnn_jax.explain import network as networks
 from cnn_jax.page import contents, frame
@@ -350,8 +351,8 @@ def test_thresholds_count_the_runs_own_results(page, run):
     wrong = logits.argmax(1) != split.labels
     assert page.evaluate("calibrated([2], { weights: [1, 2], offsets: [0.5, 1] })") == [0.5, 5]
     assert RECORD["sentences"][0] in text(page, "#scene-7 details:not(.why)")
-    for temperature, threshold in ((1.5, 0.625), (1.0, 0.9)):  # the run's own come first
-        if threshold == 0.9:
+    for temperature, threshold in ((1.5, 0.625), (1.0, 0.4)):  # the run's own come first
+        if threshold == 0.4:
             choose(page, "temperature", temperature)
             choose(page, "silent below", threshold)
         shifted = np.exp((logits - logits.max(1, keepdims=True)) / temperature)
@@ -360,6 +361,10 @@ def test_thresholds_count_the_runs_own_results(page, run):
         answers, errors = re.findall(r"answers (\d+) \(.*answers (\d+) are wrong", said)[0]
         assert abs(int(answers) - sure.sum()) <= 1  # of float16 logits
         assert abs(int(errors) - (sure & wrong).sum()) <= 1
+        if sure.any():
+            ends = intervals.wilson(int(errors), int(answers))
+            assert f"between {100 * ends[0]:.1f} % and {100 * ends[1]:.1f} %)" in said
+    assert sure.any()
 
 
 def test_a_file_and_a_drawing_become_the_picture(page, tmp_path):
@@ -496,6 +501,18 @@ def test_a_page_that_computes_something_else_says_so(tab, held, tmp_path):
     opened(tab, path)
     assert tab.evaluate("document.querySelector('#check').getAttribute('role')") == "alert"
     assert text(tab, "#check").startswith("Do not trust this page")
+
+
+def test_without_an_advise_the_parameters_that_are_trained_are_counted(tab, held, tmp_path):
+    path = tmp_path / "plain.html"
+    path.write_text(frame.document({**held, "advice": None}))
+    opened(tab, path)
+    choose(tab, "last layers trained", 1)
+    assert "970 of 1,030 parameters are trained" in text(tab, "#freeze-line")
+    choose(tab, "last layers trained", 2)
+    choose(tab, "labelled images", 10)
+    assert "0 are frozen. That is 103 for each of the 10 images" in text(tab, "#freeze-line")
+    assert tab.errors == []
 
 
 def test_without_a_worker_the_page_computes_by_itself(tab, place):
