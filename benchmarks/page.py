@@ -60,15 +60,15 @@ DONE = """(async () => {
   put(3, "input[type=range]", 1, 1);
   put(5, "input[type=range]", 0, 3);
   put(7, "input[type=range]", 1, 0.7);
-  [...document.querySelectorAll("button")]
-    .find((each) => /^all shifts: .* images/.test(each.textContent)).click();
-  press("permute the first weights too");
   press("cover every place");
   press("test: draw the weights anew");
   return true;
 })()"""
 PRESS = """[...document.querySelectorAll("button")]
   .find((each) => each.textContent === "WORDS").click()"""
+# What goes when another picture is set.
+SHIFTS = """[...document.querySelectorAll("button")]
+  .find((each) => /^all shifts: .* images/.test(each.textContent)).click()"""
 LATER = "document.querySelector('#why-line').textContent.startsWith('Covered everywhere')"
 CHECK = """(async () => {
   const contents = JSON.parse(document.getElementById("contents").textContent);
@@ -134,6 +134,8 @@ def take(page: browser.Page, picture: int) -> None:
         media = [{"name": "prefers-color-scheme", "value": scheme}]
         page.call("Emulation.setEmulatedMedia", features=media)
         page.evaluate("picture.set(picture.now.pixels, picture.now.name, picture.now.label)")
+        page.evaluate(SHIFTS)
+        page.evaluate(PRESS.replace("WORDS", "permute the first weights too"))
         page.evaluate(PRESS.replace("WORDS", "cover every place"))
         page.until(LATER)
         page.evaluate("delete document.querySelector('#why-test').dataset.correlation")

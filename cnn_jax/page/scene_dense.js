@@ -33,7 +33,7 @@ const whyShifts = (found, names, flattens) => {
   const last = found[0].shifts.length - 1;
   const falls = found.map((each) => each.right[last / 2][0] - (each.right[0][0] + each.right[last][0]) / 2);
   return [`Moved by ${found[0].shifts[last]} pixels, to the left or to the right, ${falls.map((fall, i) => `the share that ${names[i]} has right ${fall < 0 ? "rises" : "falls"} by ${Math.abs(100 * fall).toFixed(1)} points`).join(", ")} (percentage points; the table has 95 % confidence limits).`,
-    "None of the lines is flat. It is a common mistake to say that convolutions make a network invariant to shifts. They are equivariant: when the picture moves, their maps move along, away from the border.",
+    `${found.every(({ p }) => Math.max(...p) - Math.min(...p) > 0.02) ? "None of the lines is flat. " : ""}It is a common mistake to say that convolutions make a network invariant to shifts. They are equivariant: when the picture moves, their maps move along, away from the border.`,
     flattens ? "Then this network writes its maps in one row (flatten), and the dense layer behind has weights of its own for every place: a moved map meets other weights. Training on moved pictures, or a mean over each whole map, would make the answer depend less on the place."
       : "What follows can still undo it: pooling and strides skip places, and the border enters.",
     `What moves out of the picture is lost and the edge is smeared into the free space, so a part of the fall is due to that, for any network. ${found.length > 1 ? "A network that is right more often also has more to lose." : ""}`];
