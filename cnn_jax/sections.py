@@ -218,7 +218,6 @@ class Dataset:
         "by processes of their own, and random_crop cuts parts out of them as they are stored; "
         "false: all are decoded to the disk beforehand; auto: streamed where decoded images exceed "
         "the memory or the free disk",
-        before="false",
     )
     workers: int | None = setting(
         None,

@@ -134,7 +134,10 @@ def _make(
     """
     runtime.make_cache_folder("arrays")
     _remove_abandoned(path.parent)
-    lock = locks.FileLock(runtime.make_cache_folder("locks") / f"{path.name}.lock")
+    lock = locks.FileLock(
+        runtime.make_cache_folder("locks") / f"{path.name}.lock",
+        waiting=f"waiting for another process, which decodes {encoded.name}",
+    )
     with lock, _workplace(path.parent) as making:
         if path.exists():  # it was made while this process waited
             return False

@@ -217,13 +217,19 @@ def test_a_cancelled_task_of_ray_waits_for_its_worker(tmp_path, monkeypatch):
         end = time.monotonic() + 30
         while not pathlib.Path("log").exists() and time.monotonic() < end:
             time.sleep(0.02)
+        time.sleep(0.5)  # until it is waited for, too
         signal.raise_signal(signal.SIGINT)
 
     thread = threading.Thread(target=cancel)
+    # Processes that tests are shared out to ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        clusters.run_under_ray(["bash", "-c", script])
-    thread.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            clusters.run_under_ray(["bash", "-c", script])
+    finally:
+        signal.signal(signal.SIGINT, before)
+        thread.join()
     assert pathlib.Path("log").read_text() == "on\nsaved\n"
 
 
