@@ -29,6 +29,14 @@ PATIENT = (
 )
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """SIGINT is heard here and by what is started, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Job:
     def __init__(self, command):
         self.process = subprocess.Popen(command)
@@ -221,15 +229,10 @@ def test_a_cancelled_task_of_ray_waits_for_its_worker(tmp_path, monkeypatch):
         signal.raise_signal(signal.SIGINT)
 
     thread = threading.Thread(target=cancel)
-    # Processes that tests are shared out to ignore SIGINT.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread.start()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            clusters.run_under_ray(["bash", "-c", script])
-    finally:
-        signal.signal(signal.SIGINT, before)
-        thread.join()
+    with pytest.raises(KeyboardInterrupt):
+        clusters.run_under_ray(["bash", "-c", script])
+    thread.join()
     assert pathlib.Path("log").read_text() == "on\nsaved\n"
 
 
