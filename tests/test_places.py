@@ -46,6 +46,8 @@ def test_a_path_that_can_be_none_here_is_refused_before_anything_is_written(
     path, message, tmp_path, monkeypatch
 ):
     for command, name in FLAGS:
+        if name == "transfer.weights" and path.startswith(places.HUB):
+            continue  # weights come from there
         with pytest.raises(UsageError, match=f"(?i){message}") as error:
             flags.parse([command, f"--{name}={path}"])
         assert f"--{name}=" in error.value.for_command_line
