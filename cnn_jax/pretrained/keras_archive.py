@@ -9,12 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cnn_jax.errors import RunError, UsageError
+from cnn_jax.errors import RunError, UsageError, UserError
 
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"
 _MOST_BYTES = {WEIGHTS: 4 << 30, CONFIG: 64 << 20}
 # Weights hardly get smaller by compression, and Keras does not try; a configuration does somewhat.
 _MOST_RATIO = 100
+
+
+def members(path: Path) -> list[str]:
+    """Returns the names in a zip file; none where it is damaged or another kind of file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return []
 
 
 @contextlib.contextmanager
@@ -32,7 +41,11 @@ def unpacked(path: Path) -> Iterator[Path]:
         weights = Path(folder, WEIGHTS)
         try:
             _unpack(path, weights)
-        except (zipfile.BadZipFile, ValueError, RecursionError, NotImplementedError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # a damaged archive makes Python raise nearly anything
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk's, such as a full one
             raise RunError(f"{path} is damaged, or no Keras model") from error
         yield weights
 

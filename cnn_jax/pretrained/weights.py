@@ -282,7 +282,7 @@ def _format(path: Path) -> Literal["keras", "torch"]:
     accepted = "take a Keras file, a safetensors file or a run directory"
     if not start:
         raise UsageError(f"--transfer.weights: {path} is empty; {accepted}")
-    members = zipfile.ZipFile(path).namelist() if zipfile.is_zipfile(path) else []
+    members = keras_archive.members(path)
     if keras_archive.WEIGHTS in members or path.suffix == ".keras":
         return "keras"
     # Protocol 2 and later start with 0x80 and the protocol; torch.save wraps one in a zip file.

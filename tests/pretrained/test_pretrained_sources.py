@@ -1,5 +1,6 @@
 """Where weights come from: timm's names and folders, wrappers' prefixes, the hub, Keras models."""
 
+import contextlib
 import hashlib
 import http.server
 import json
@@ -220,6 +221,46 @@ def test_keras_models_that_are_refused(tmp_path, more, error):
         pretrained.load(path, "resnet50")
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "evil.py").exists()
+
+
+def headers(content, of_files, of_directory, value):
+    """Sets a byte of every header of a zip file, of its files' own and those in the directory."""
+    for mark, offset in ((b"PK\x03\x04", of_files), (b"PK\x01\x02", of_directory)):
+        start = content.find(mark)
+        while start >= 0:
+            content[start + offset] = value
+            start = content.find(mark, start + 4)
+
+
+@pytest.mark.parametrize(
+    ("of_files", "of_directory", "value"),
+    [(6, 8, 1), (8, 10, 14), (8, 10, 12), (8, 10, 99)],
+    ids=["encrypted", "lzma", "bz2", "an unknown method"],
+)
+def test_an_archive_that_cannot_be_unpacked_is_one_line(tmp_path, of_files, of_directory, value):
+    path = tmp_path / "m.keras"
+    content = bytearray(Path(archive(path)).read_bytes())
+    headers(content, of_files, of_directory, value)
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=r"m\.keras is damaged, or no Keras model"):
+        pretrained.load(str(path), "resnet50")
+
+
+def test_bytes_that_have_changed_in_a_keras_model_are_no_stack_trace(tmp_path):
+    path = tmp_path / "m.keras"
+    whole = Path(archive(path)).read_bytes()
+    random = np.random.default_rng(0)
+    said = []
+    for _ in range(60):
+        content = bytearray(whole)
+        for place in random.integers(len(content), size=10):
+            content[place] = random.integers(256)
+        content[random.integers(len(content) - 400, len(content))] ^= 1  # of the directory
+        path.write_bytes(content)
+        with contextlib.suppress(RunError, UsageError):
+            pretrained.load(str(path), "resnet50")
+            said.append("loaded")
+    assert len(said) < 30
 
 
 def test_half_a_keras_model_is_refused(tmp_path):
