@@ -19,7 +19,6 @@ import argparse
 import concurrent.futures
 import datetime
 import importlib
-import importlib.metadata
 import io
 import json
 import pathlib
@@ -40,6 +39,7 @@ from cnn_jax import runtime  # noqa: E402
 from cnn_jax.data import images  # noqa: E402
 from cnn_jax.data.cache import cores  # noqa: E402
 from cnn_jax.reporting import tables  # noqa: E402
+from cnn_jax.runs import environment  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "decode.json"
 PACKAGES = ("pillow", "simplejpeg", "opencv-python-headless", "cykooz-resizer", "numpy")
@@ -153,18 +153,12 @@ def main() -> int:
     header = ["size", "decoder", "images/s", f"on {cores()} cores", "CPU ms", "mean off by", "max"]
     print(tables.table([[str(x) for x in row.values()] for row in rows], header))
 
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = None
     result = {
         "date": datetime.date.today().isoformat(),
         "processor": runtime.processor(),
         "cores": cores(),
         "python": platform.python_version(),
-        "packages": versions,
+        "packages": environment.versions(PACKAGES),
         "decoder": images.DECODER,
         "images": len(encoded),
         "mean_width_and_height": np.mean(shapes, axis=0).round().tolist(),

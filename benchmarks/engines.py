@@ -15,7 +15,6 @@ and Ray have to be installed. A Ray of two nodes is started here, and ended.
 import argparse
 import contextlib
 import datetime
-import importlib.metadata
 import json
 import pathlib
 import platform
@@ -123,7 +122,7 @@ def attempt(
 
 def write(options: argparse.Namespace, found: dict[str, Any]) -> None:
     """Writes the results so far, and the page, in which what is written by hand stays."""
-    known = {name: version for name in _PACKAGES if (version := _version(name))}
+    known = environment.versions(_PACKAGES)
     found |= {
         "date": datetime.date.today().isoformat(),
         "python": platform.python_version(),
@@ -137,13 +136,6 @@ def write(options: argparse.Namespace, found: dict[str, Any]) -> None:
     before = path.read_text() if path.exists() else ""
     by_hand = before[before.find(_FOUND) :] if _FOUND in before else ""
     path.write_text(page(found) + by_hand)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def page(found: dict[str, Any]) -> str:

@@ -32,6 +32,7 @@ import jax  # noqa: E402 (the script runs from anywhere)
 import numpy as np  # noqa: E402
 
 from cnn_jax import files, models  # noqa: E402
+from cnn_jax.export import keras_weights  # noqa: E402
 from cnn_jax.pretrained import weights as pretrained  # noqa: E402
 from cnn_jax.reporting import tables  # noqa: E402
 from cnn_jax.runs.environment import environment  # noqa: E402
@@ -40,15 +41,7 @@ RESULTS = ROOT / "docs" / "results"
 TOLERANCE = 1e-4
 CLASSES = 1000
 KERAS = {
-    "vgg16": "VGG16",
-    "vgg19": "VGG19",
-    "resnet50": "ResNet50",
-    "resnet101": "ResNet101",
-    "resnet152": "ResNet152",
-    "inception_v3": "InceptionV3",
-    "densenet121": "DenseNet121",
-    "densenet169": "DenseNet169",
-    "densenet201": "DenseNet201",
+    **keras_weights.APPLICATIONS,
     "efficientnet_b0": "EfficientNetB0",
     "efficientnet_b3": "EfficientNetB3",
     "mobilenet_v3_large": "MobileNetV3Large",

@@ -18,7 +18,6 @@ import argparse
 import concurrent.futures
 import datetime
 import importlib
-import importlib.metadata
 import io
 import itertools
 import json
@@ -46,6 +45,7 @@ from cnn_jax.data.cache import cores  # noqa: E402
 from cnn_jax.data.records import Files  # noqa: E402
 from cnn_jax.data.streamed import Chunks, Reader  # noqa: E402
 from cnn_jax.reporting import tables  # noqa: E402
+from cnn_jax.runs import environment  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "random_crops.json"
 SIZE, SMALLEST, BATCH = 224, 0.08, 128
@@ -208,18 +208,12 @@ def main() -> int:
             made[-1].write_bytes(buffer.getvalue())
         size = sum(path.stat().st_size for path in made) / len(made)
         result = measure(made, options.images, options.rounds)
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = None
     result = {
         "date": datetime.date.today().isoformat(),
         "processor": runtime.processor(),
         "cores": cores(),
         "python": platform.python_version(),
-        "packages": versions,
+        "packages": environment.versions(PACKAGES),
         "images": options.scale,
         "bytes_of_a_file": round(size),
         "rounds": options.rounds,

@@ -136,16 +136,7 @@ def node_lost(sweep: Sweep) -> str:
 
 def stopped(sweep: Sweep) -> str:
     """The process that started the tasks gets SIGTERM; the same command goes on."""
-    process = sweep.start(*_flags(2, "num_cpus=2"))
-    held = sweep.running(2)
-    began = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    sweep.ends(process, 128 + signal.SIGTERM)
-    seconds = time.monotonic() - began
-    if lost := [place for place in held if sweep.worker(place) is not None]:
-        raise Fault(f"settings {lost} were not given back")
-    sweep.ends(sweep.start(*_flags(2, "num_cpus=2"), plan=False))
-    return f"it ended after {seconds:.0f} s, with {len(held)} settings given back"
+    return sweep.is_stopped_and_goes_on(*_flags(2, "num_cpus=2"))
 
 
 def starter_killed(sweep: Sweep) -> str:

@@ -118,6 +118,26 @@ class Sweep:
         if process.returncode != code:
             raise Fault(f"exit code {process.returncode}, and not {code}; see {self.path}.log.txt")
 
+    def is_stopped_and_goes_on(self, *flags: str) -> str:
+        """Starts the sweep, stops what started it by SIGTERM, and gives the command again.
+
+        Returns:
+            What was seen.
+
+        Raises:
+            Fault: a setting was not given back, or the sweep does not end.
+        """
+        process = self.start(*flags)
+        held = self.running(2)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        self.ends(process, 128 + signal.SIGTERM)
+        seconds = time.monotonic() - began
+        if lost := [place for place in held if self.worker(place) is not None]:
+            raise Fault(f"settings {lost} were not given back")
+        self.ends(self.start(*flags, plan=False))
+        return f"it ended after {seconds:.0f} s, with {len(held)} settings given back"
+
     def result(self) -> dict[str, Any]:
         """Returns what became of the settings.
 

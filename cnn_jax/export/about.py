@@ -1,6 +1,5 @@
 """The record of an export: what a user of the file needs to know, as JSON has it."""
 
-import importlib.metadata
 import platform
 from typing import Any
 
@@ -10,6 +9,7 @@ from cnn_jax._version import __version__
 from cnn_jax.experiment import Experiment
 from cnn_jax.export import program
 from cnn_jax.pretrained import weights as pretrained
+from cnn_jax.runs import environment
 from cnn_jax.runs import trusted as trust_file
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.trained import Run
@@ -148,9 +148,4 @@ def origin_of(config: Experiment, directory: RunDirectory | None) -> dict[str, A
 def versions() -> dict[str, str]:
     """Returns the versions of what made the file."""
     found = {"cnn_jax": __version__, "python": platform.python_version()}
-    for name in (*_PACKAGES, "jax2onnx", "onnxruntime", "keras"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return found | environment.versions((*_PACKAGES, "jax2onnx", "onnxruntime", "keras"))

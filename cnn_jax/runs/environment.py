@@ -1,11 +1,13 @@
 """Which machine, versions and settings a run was made with; what environment.json holds."""
 
+import contextlib
 import importlib.metadata
 import os
 import pathlib
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -28,7 +30,7 @@ def environment() -> dict[str, Any]:
     return {
         "command": [sys.executable, *sys.argv],
         "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "packages": versions(_PACKAGES),
         "git_commit": git_commit(),
         "platform": jax.default_backend(),
         "devices": [str(device) for device in jax.devices()],
@@ -39,6 +41,15 @@ def environment() -> dict[str, Any]:
         "compiler_options": cpu.compiler_options(),
         "cpu_convolutions": cpu.chosen(),
     }
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Returns the version of each of these packages that is installed."""
+    found = {}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def git_commit() -> str | None:
