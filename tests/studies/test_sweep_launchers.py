@@ -17,7 +17,7 @@ from cnn_jax.cli import sweep
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.options import Sweep
-from cnn_jax.studies.sweep import clusters, launchers, processes, team, worker
+from cnn_jax.studies.sweep import engines, launchers, processes, team, worker
 
 WORK = [sys.executable, "-c", "open('done', 'a').write('x')"]
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -107,7 +107,7 @@ class Ray(types.ModuleType):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def remote(self, function):
-        assert function is clusters.run_under_ray
+        assert function is engines.run_under_ray
         return self
 
     def options(self, **given):
@@ -132,7 +132,7 @@ class Ray(types.ModuleType):
 
 
 @pytest.fixture
-def engines(monkeypatch, tmp_path):
+def stand_ins(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     submitit, ray = types.ModuleType("submitit"), Ray()
     failed = types.SimpleNamespace(FailedJobError=OSError)
@@ -140,8 +140,8 @@ def engines(monkeypatch, tmp_path):
     submitit.core = types.SimpleNamespace(utils=failed)  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setitem(sys.modules, "submitit", submitit)
     monkeypatch.setitem(sys.modules, "ray", ray)
-    monkeypatch.setattr(clusters, "_slurm", Executor.slurm)
-    monkeypatch.setattr(clusters, "_ASK_SECONDS", 0.0)
+    monkeypatch.setattr(engines, "_slurm", Executor.slurm)
+    monkeypatch.setattr(engines, "_ASK_SECONDS", 0.0)
     return ray
 
 
@@ -154,7 +154,7 @@ def ended(workers):
 
 
 @pytest.mark.parametrize("launcher", ["local", "slurm", "ray"])
-def test_workers_are_started_counted_and_stopped(engines, launcher, tmp_path):
+def test_workers_are_started_counted_and_stopped(stand_ins, launcher, tmp_path):
     assert ended(launchers.start(launcher, WORK, 2, None, tmp_path / "logs"))
     assert (tmp_path / "done").read_text() == "xx"
     sleeping = launchers.start(launcher, SLEEP, 2, None, tmp_path / "logs")
@@ -194,7 +194,7 @@ def test_a_job_near_its_time_limit_waits_for_its_worker_and_is_queued_again(
     submitit.helpers = helpers  # pyright: ignore[reportAttributeAccessIssue]
     monkeypatch.setitem(sys.modules, "submitit", submitit)
     script = PATIENT.replace("exit 140", f"exit {code}").replace("again=1", ":")
-    job, again = clusters.SlurmWorker(["bash", "-c", script]), []
+    job, again = engines.SlurmWorker(["bash", "-c", script]), []
     before = signal.signal(signal.SIGUSR2, lambda *_: again.append(job.checkpoint()))
 
     def announce():
@@ -214,7 +214,7 @@ def test_a_job_near_its_time_limit_waits_for_its_worker_and_is_queued_again(
         thread.join()
     assert (tmp_path / "log").read_text() == "on\nsaved\n"
     # Where nothing is left to do, or the worker has failed, there is no reason to run again.
-    assert [type(one) for one in again] == [clusters.SlurmWorker if code == 140 else type(None)]
+    assert [type(one) for one in again] == [engines.SlurmWorker if code == 140 else type(None)]
 
 
 def test_a_cancelled_task_of_ray_waits_for_its_worker(tmp_path, monkeypatch):
@@ -231,7 +231,7 @@ def test_a_cancelled_task_of_ray_waits_for_its_worker(tmp_path, monkeypatch):
     thread = threading.Thread(target=cancel)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        clusters.run_under_ray(["bash", "-c", script])
+        engines.run_under_ray(["bash", "-c", script])
     thread.join()
     assert pathlib.Path("log").read_text() == "on\nsaved\n"
 
@@ -245,30 +245,30 @@ def test_workers_that_share_a_gpu_share_its_memory(tmp_path, monkeypatch, gpus, 
     if not given:
         monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION")
     command = ["bash", "-c", "printf %s $XLA_PYTHON_CLIENT_MEM_FRACTION >memory"]
-    assert clusters.run_under_ray(command, gpus) == 0
+    assert engines.run_under_ray(command, gpus) == 0
     assert (tmp_path / "memory").read_text() == memory
 
 
-def test_a_controller_that_does_not_answer_ends_no_job(engines, monkeypatch, tmp_path):
+def test_a_controller_that_does_not_answer_ends_no_job(stand_ins, monkeypatch, tmp_path):
     workers = launchers.start("slurm", SLEEP, 2, None, tmp_path / "logs")
     answer = subprocess.CompletedProcess(
         [], 1, "", "slurm_load_jobs error: Unable to contact slurm"
     )
     with monkeypatch.context() as patch:
-        patch.setattr(clusters, "_slurm", lambda *_: answer)
+        patch.setattr(engines, "_slurm", lambda *_: answer)
         assert workers.alive() == 2
     workers.stop()
     assert workers.alive() == 0
 
 
-def test_resources_reach_the_cluster(engines, tmp_path):
+def test_resources_reach_the_cluster(stand_ins, tmp_path):
     text = "slurm_partition=gpu, gpus_per_node=2"
     assert ended(launchers.start("slurm", WORK, 1, text, tmp_path))
     given = Executor.made[-1].parameters
     assert re.match(r"export '?PYTHONPATH=", given.pop("slurm_setup")[0])
     assert given == {"timeout_min": 1440, "slurm_partition": "gpu", "gpus_per_node": 2}
     assert ended(launchers.start("ray", WORK, 1, "num_gpus=0.5", tmp_path))
-    assert engines.given == {"max_retries": 3, "num_gpus": 0.5}
+    assert stand_ins.given == {"max_retries": 3, "num_gpus": 0.5}
     with pytest.raises(UsageError, match=r"submitit says Unknown argument.*gpus_per_machine"):
         launchers.start("slurm", WORK, 1, "gpus_per_machine=1", tmp_path)
     with pytest.raises(UsageError, match="Ray says Invalid option keyword num_wheels"):
@@ -279,8 +279,8 @@ def test_resources_reach_the_cluster(engines, tmp_path):
         Sweep(resources="num_gpus=1")
 
 
-def test_what_is_missing_is_said(monkeypatch, engines, tmp_path):
-    monkeypatch.setattr(clusters, "_CLUSTER", "other")
+def test_what_is_missing_is_said(monkeypatch, stand_ins, tmp_path):
+    monkeypatch.setattr(engines, "_CLUSTER", "other")
     with pytest.raises(RunError, match="there is no Slurm here: Could not detect srun"):
         launchers.start("slurm", WORK, 1, None, tmp_path)
     for launcher, module, extra in (("slurm", "submitit", "slurm"), ("ray", "ray", "ray")):

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from cnn_jax import settings
 from cnn_jax.errors import UsageError
-from cnn_jax.studies.sweep import clusters, processes
+from cnn_jax.studies.sweep import engines, processes
 
 
 class Workers(Protocol):
@@ -49,8 +49,8 @@ def start(
     if launcher == "local":
         return _Local(command, count, folder)
     if launcher == "slurm":
-        return clusters.Slurm(command, count, parsed, folder)
-    return clusters.Ray(command, count, parsed)
+        return engines.Slurm(command, count, parsed, folder)
+    return engines.Ray(command, count, parsed)
 
 
 def parse_resources(text: str | None) -> dict[str, Any]:
