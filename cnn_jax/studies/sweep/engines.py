@@ -1,4 +1,4 @@
-"""The engines that start workers of a sweep on a cluster: jobs of Slurm, through submitit, and tasks of Ray.
+"""What starts workers of a sweep on a cluster: jobs of Slurm, through submitit, and tasks of Ray.
 
 Both are processes of the command `sweep --workdir=DIR`, as `launchers` says.
 """
