@@ -232,6 +232,8 @@ def _explain(
         print(presenting.table(found, [text.one_line(name) for name in chosen.names]))
         for line in presenting.lines(found, chosen.names):
             print(text.one_line(line))
+        if network.run.trusted is not None:
+            print("p is what the network itself says; predict shows it calibrated by trust.json")
     say(f"written    {text.shown(output / 'explanations.json')}")
     for path in written[:3]:
         say(f"figure     {text.shown(path)}")

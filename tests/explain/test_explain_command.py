@@ -60,6 +60,12 @@ def test_it_explains_files_and_the_worst_errors(main, finished, digits, tmp_path
     names = {printed[0]["true"], printed[0]["class"]}
     assert all({one["true"], one["class"]} == names for one in printed)
 
+    assert "calibrated" not in said.out
+    assert main("trust", f"--workdir={finished}", "--trust.max_error=0.2") == 0
+    capsys.readouterr()
+    assert main("explain", f"--workdir={finished}", *both[:1], both[2]) == 0
+    assert "p is what the network itself says" in capsys.readouterr().out
+
 
 @pytest.mark.parametrize(
     ("flags", "words"),
