@@ -21,6 +21,11 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     write_whole(path, lambda file: file.write(content))
 
 
+def json_sha256(value: Any) -> str:
+    """Returns the sha256 (hexadecimal) of what JSON can hold; the order of keys does not count."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def write_whole(path: pathlib.Path, write: Callable[[BinaryIO], Any]) -> None:
     """Writes a file so that a reader finds the old one or the new one, never a part.
 

@@ -293,6 +293,8 @@ def test_an_unknown_flag_gets_a_suggestion(argument, suggestion):
         ),
         (["models", "--layers"], "--layers belongs to describe, not to models"),
         (["describe", "--output=a.jpg"], "a file that ends in .png or .svg, not 'a.jpg'"),
+        (["report", "x", "--output=card.md"], "a file that ends in .html, not 'card.md'"),
+        (["report", "x", "--format=card", "--output=x.html"], "ends in .md, not 'x.html'"),
         (["describe", "--output=png"], "a file that ends in .png or .svg, not 'png'"),
         (["models", "resnet50"], "models takes no argument, but 'resnet50' was given"),
     ],

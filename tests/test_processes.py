@@ -15,7 +15,9 @@ import pytest
 from cnn_jax import processes
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.processes import clusters, star
+from cnn_jax.processes.clusters import Place
 from cnn_jax.processes.stopping import Stop
+from cnn_jax.processes.team import Team
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.training import together
 
@@ -381,3 +383,19 @@ def test_two_processes_stop_at_one_step_and_one_goes_on(places, digits, main, tm
             np.testing.assert_allclose(a[name], b[name], rtol=1e-4)
         for name in ("train_accuracy", "validation_accuracy"):
             np.testing.assert_allclose(a[name], b[name], atol=0.01)
+
+
+def test_a_process_that_has_caught_its_error_is_not_ended_by_it():
+    team = Team(Place("here", 0, 1, 0), [], ["here"])
+    try:
+        team.expect_end(RunError("training diverged"))
+        first = team._timer
+        assert first is not None
+        assert team.agree(lambda: 7) == 7
+        assert first.finished.is_set()
+        team.expect_end(RunError("training diverged"))
+        second = team._timer
+        assert second is not None
+    finally:
+        team.leave()
+    assert second.finished.is_set()

@@ -183,9 +183,9 @@ def _trained_on(run: Run, split: Split) -> str:
         train = run.split("train")
     except UserError:
         return "the data of training are not here, so nobody can say whether it had images of these"
-    if run.data_info.streamed:
-        return "the images of training are streamed: nobody has looked whether it had any of these"
     both = duplicates.pairs(split, train)
+    if both is None:
+        return "the images of training are streamed: nobody has looked whether it had any of these"
     if not both:
         return f"none of them is equal to one of the {len(train):,} images of training"
     named = ", ".join(f"{one} = {other}" for one, other in both[:3])

@@ -131,7 +131,8 @@ def _check_belonging(command: Command, given: dict[str, Any]) -> None:
         wrong = [path for path, _ in fields if path in given and command.name != name]
         if wrong:
             raise UsageError(f"--{wrong[0]} belongs to {name}, not to {command.name}")
-    output, endings = given.get("output"), ENDINGS.get(command.name, ())
+    output = given.get("output")
+    endings = ENDINGS.get(f"{command.name} {given.get('format')}", ENDINGS.get(command.name, ()))
     if output is not None and command.name in DIRECTORIES:
         if Path(output).suffix in _OF_FILES:
             raise UsageError(f"--output of {command.name} is a directory, not {output!r}")

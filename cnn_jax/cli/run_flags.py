@@ -209,7 +209,8 @@ DIRECTORIES = ("data", "export")
 ENDINGS = {
     "describe": (".png", ".svg"),
     "compare": (".png", ".svg"),
-    "report": (".html", ".md"),
+    "report": (".html",),
+    "report card": (".md",),  # with --format=card
     "predict": (".csv",),
     "page": (".html",),
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from cnn_jax import text
+from cnn_jax import places, text
 from cnn_jax.cli import console
 from cnn_jax.cli.given import load_run
 from cnn_jax.cli.invocation import Invocation
@@ -56,7 +56,7 @@ def run_command(invocation: Invocation) -> int:
 
 def _outside(run: Run, path: str, flag: str, quiet: bool) -> Split:
     """Returns labelled images of a folder, a table or an .npz file, given by --trust.FLAG."""
-    if not Path(path).exists():
+    if not places.place(path, f"--trust.{flag}").exists():
         raise UsageError(f"--trust.{flag}: there is no folder or file {path}")
     kinds = {".csv": "table", ".tsv": "table", ".npz": "npz"}
     kind = kinds.get(Path(path).suffix.lower(), "folder")
@@ -70,8 +70,8 @@ def _outside(run: Run, path: str, flag: str, quiet: bool) -> Split:
 def _more(run: Run, options: Trust, invocation: Invocation) -> trusting.More:
     """Returns what the flags ask for beside the promise."""
     words = [] if options.shift is None else options.shift.split(",")
-    places = [word for word in words if word != "on"]
-    shifted = {place: _outside(run, place, "shift", invocation.quiet) for place in places}
+    folders = [word for word in words if word != "on"]
+    shifted = {folder: _outside(run, folder, "shift", invocation.quiet) for folder in folders}
     new = None
     if options.new is not None:
         how = images.like(run.data_info, run.experiment.dataset.max_megapixels)

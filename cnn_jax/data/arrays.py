@@ -10,6 +10,7 @@ from absl import logging
 
 from cnn_jax import patterns
 from cnn_jax.data import array_values, carve, duplicates, folds
+from cnn_jax.data.indexed import Lazy
 from cnn_jax.data.splits import Data, DataInfo, Split
 from cnn_jax.errors import UsageError
 
@@ -260,10 +261,14 @@ def check_data(data: Data) -> Data:
     Raises:
         UsageError: an array is not.
     """
-    parts = {
-        name: make_split(split.images, split.labels, data.info, split.ids, f"{name} ")
-        for name, split in data.splits.items()
-    }
+    parts = {}
+    for name, split in data.splits.items():
+        made = make_split(split.images, split.labels, data.info, split.ids, f"{name} ")
+        if split.groups is not None and len(split.groups) != len(made):
+            raise UsageError(f"{name} groups are {len(split.groups)}, for {len(made)} images")
+        # Arrays may have been changed, rows that are read from files have not.
+        identity = split.identity if isinstance(split.images, Lazy) else None
+        parts[name] = dataclasses.replace(made, groups=split.groups, identity=identity)
     if missing := [name for name in ("train", "validation") if name not in parts]:
         raise UsageError(f"the data have no split {missing[0]!r}; make them by from_arrays")
     return dataclasses.replace(data, splits=parts)

@@ -95,6 +95,13 @@ def open_or_decode(
     ) from problem
 
 
+def note_skipped(name: str, skipped: list[str], notes: list[str]) -> None:
+    """Adds to the notes what was skipped of a split, the second result of `open_or_decode`."""
+    if skipped:
+        notes.append(f"{name}: skipped {len(skipped)} images that cannot be read")
+        notes += [f"skipped {line}" for line in skipped]
+
+
 def has(encoded: Encoded, how: images.Decoding, on_error: str) -> bool:
     """Returns whether the cache has the arrays of a split; the arguments are as above."""
     how = dataclasses.replace(how, channels=encoded.channels)

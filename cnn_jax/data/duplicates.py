@@ -83,10 +83,14 @@ def member(name: str, split: Split, index: int) -> Member:
     return Member(name, number, str(split.ids[index]))
 
 
-def pairs(split: Split, others: Split) -> list[tuple[str, str]]:
-    """Returns (id, id of an equal image among the others) of the examples that have one."""
-    streamed = any(isinstance(each.images, Streamed) for each in (split, others))
-    if streamed or split.images.shape[1:] != others.images.shape[1:]:
+def pairs(split: Split, others: Split) -> list[tuple[str, str]] | None:
+    """Returns (id, id of an equal image among the others) of the examples that have one.
+
+    None: one of them is streamed, and nobody looks.
+    """
+    if any(isinstance(each.images, Streamed) for each in (split, others)):
+        return None
+    if split.images.shape[1:] != others.images.shape[1:]:
         return []
     found = []
     for group in find({"these": split, "others": others}):

@@ -44,15 +44,17 @@ def by(seen: Any, kind: str, look: Callable[[], Any]) -> Any:
     key = json.dumps(seen, sort_keys=True)
     name = f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     path = runtime.cache_dir() / "arrays" / name
-    with contextlib.suppress(OSError, ValueError, RecursionError):
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
         before = json.loads(path.read_text())
-        if isinstance(before, dict) and before.get("sha256") == _sum(before.get("found")):
+        if isinstance(before, dict) and before.get("sha256") == files.json_sha256(
+            before.get("found")
+        ):
             return before["found"]
     # Not there, or damaged: they are looked at again.
     found = look()
     try:
         runtime.make_cache_folder("arrays")
-        files.write_json(path, {"found": found, "sha256": _sum(found)})
+        files.write_json(path, {"found": found, "sha256": files.json_sha256(found)})
     except OSError as error:
         raise RunError(
             f"cannot keep what was seen in {path}: {error.strerror or error}; free some space, or "
@@ -88,9 +90,10 @@ def of_splits(
 def digest(parts: dict[str, Split]) -> str:
     """Returns `splits.digest`; the pixels are read once, and not at later starts.
 
-    Of streamed images it is that of their names, sizes and labels.
+    Of streamed images it is that of their names, sizes and labels, where these are known.
     """
-    if any(isinstance(split.images, Streamed) for split in parts.values()):
+    known = [s.identity is not None for s in parts.values() if isinstance(s.images, Streamed)]
+    if any(known):
         sha = hashlib.sha256()
         for name, split in sorted(parts.items()):
             sha.update(f"{name} {split.images.shape} {split.identity}\n".encode())
@@ -109,8 +112,3 @@ def statistics(split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
 def sources(encoded: Sequence[Encoded]) -> list[Path | bytes]:
     """Returns the images of splits: their files, or the bytes that a table holds."""
     return [source for each in encoded for _, _, block in each.blocks() for source in block]
-
-
-def _sum(values: Any) -> str:
-    """Returns the sha256 of a result in the cache, so that a flipped bit is no other result."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -86,7 +86,8 @@ def load(
         encoded = [each for each in looked_at if isinstance(each, cache.Encoded)]
         channels = grey.channels(encoded, config, _decoding(config, bits), notes)
     names = list(dict.fromkeys(chosen.values()))
-    streams = streaming.wanted(source, names, config, notes)
+    how = _decoding(config, bits)
+    streams = streaming.wanted(source, names, config, how, channels, notes)
     opened = {
         name: open_split(
             source, name, config, notes, quiet, bits, channels, streams and name == chosen["train"]
@@ -123,7 +124,6 @@ def load(
     carve.check_classes(
         source.name, names, whole, parts, notes, all_in_train=in_train, warns=every_class
     )
-    how = _decoding(config, bits)
     return carve.describe(source.name, source.version, names, parts, notes, how)
 
 
@@ -211,9 +211,7 @@ def open_split(
         opened, skipped = cache.open_or_decode(
             stored, how, config.on_error, quiet, notes, config.verify
         )
-        if skipped:
-            notes.append(f"{name}: skipped {len(skipped)} images that cannot be read")
-            notes += [f"skipped {line}" for line in skipped]
+        cache.note_skipped(name, skipped, notes)
     return _with_findings(source, opened)
 
 

@@ -5,16 +5,14 @@ decoded to an array all the same: every epoch needs them, alike, and they are fe
 """
 
 import dataclasses
-import hashlib
-import json
 import shutil
 from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
 
-from cnn_jax import experiment, progress, runtime
-from cnn_jax.data import cache, channels, images, kept, splits, turbo
+from cnn_jax import experiment, files, progress, runtime
+from cnn_jax.data import cache, images, kept, splits, turbo
 from cnn_jax.data.cache import Encoded
 from cnn_jax.data.sources import Source
 from cnn_jax.data.splits import Split
@@ -31,13 +29,22 @@ _WHY_NOT = {
 }
 
 
-def wanted(source: Source, names: list[str], config: experiment.Dataset, notes: list[str]) -> bool:
+def wanted(
+    source: Source,
+    names: list[str],
+    config: experiment.Dataset,
+    how: images.Decoding,
+    channels: int | None,
+    notes: list[str],
+) -> bool:
     """Returns whether the training images of a data set are streamed; a note says why.
 
     Args:
         source: the data set.
         names: of its own splits that are opened, "train" among them.
         config: the section "dataset" of an experiment.
+        how: how images would be decoded beforehand.
+        channels: those that they would have; None: as they are stored.
         notes: receives a line if they are.
 
     Raises:
@@ -64,7 +71,8 @@ def wanted(source: Source, names: list[str], config: experiment.Dataset, notes: 
     if size <= memory and size <= _DISK * free:
         return False
     stored = cast(Encoded, train)
-    if cache.has(stored, images.Decoding(config.image_size), config.on_error):
+    stored = dataclasses.replace(stored, channels=channels or stored.channels)
+    if cache.has(stored, how, config.on_error):
         return False
     notes.append(
         f"train is streamed: {count:,} images of {config.image_size} x {config.image_size} take "
@@ -109,8 +117,7 @@ def open_split(
         notes.append(f"random parts are cut out where images are decoded, by {turbo.decoder()}")
     shown: Any = Streamed(reader, np.arange(len(labels)), config.on_error, threads, workers)
     about = [stored.name, stored.version, stored.split, stored.portable, how.key(), smallest]
-    identity = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-    return Split(shown, labels, found["ids"], identity=identity)
+    return Split(shown, labels, found["ids"], identity=files.json_sha256(about))
 
 
 def _listing(stored: Encoded, quiet: bool) -> dict[str, Any]:
@@ -171,9 +178,7 @@ def _decoded(
     opened, skipped = cache.open_or_decode(
         encoded, streamed.reader.how, config.on_error, quiet, notes, config.verify
     )
-    if skipped:
-        notes.append(f"{name}: skipped {len(skipped)} images that cannot be read")
-        notes += [f"skipped {line}" for line in skipped]
+    cache.note_skipped(name, skipped, notes)
     kept_rows = splits.take(split, np.asarray(opened.labels))
     return dataclasses.replace(kept_rows, images=opened.images, identity=opened.identity)
 
@@ -188,14 +193,4 @@ def statistics(train: Split, notes: list[str]) -> tuple[tuple[float, ...], tuple
             f"{len(train):,} training images, class by class in proportion"
         )
 
-    def look() -> Any:
-        blocks = [some.images[i : i + _BLOCK] for i in range(0, len(some), _BLOCK)]
-        each = [channels.channel_statistics(block) for block in blocks]
-        weights = np.array([len(block) for block in blocks]) / len(some)
-        means, stds = (np.array(values) for values in zip(*each, strict=True))
-        mean = weights @ means
-        square = weights @ (stds**2 + means**2)
-        return mean.tolist(), np.sqrt(np.maximum(square - mean**2, 0)).tolist()
-
-    mean, std = kept.of_splits("statistics", {"train": some}, look)
-    return tuple(mean), tuple(std)
+    return kept.statistics(some)

@@ -21,7 +21,7 @@ def write(folder: Path, key: str) -> None:
     """Writes meta.json."""
     sums = {name: files.sha256(folder / name) for name in FILES}
     meta = {"key": key, "sha256": sums, "quick": _quick(folder / FILES[0])}
-    (folder / "meta.json").write_text(json.dumps({**meta, "sum": _sum(meta)}))
+    (folder / "meta.json").write_text(json.dumps({**meta, "sum": files.json_sha256(meta)}))
 
 
 def check(folder: Path, key: str, verify: str) -> str:
@@ -39,7 +39,7 @@ def check(folder: Path, key: str, verify: str) -> str:
     meta = json.loads((folder / "meta.json").read_text())
     if meta["key"] != key:
         raise ContentError("meta.json is of another data set")
-    if meta.pop("sum", None) not in (None, _sum(meta)):  # none: of an earlier version
+    if meta.pop("sum", None) not in (None, files.json_sha256(meta)):  # none: of an earlier version
         raise ContentError("meta.json does not have its checksum")
     trusted = FILES if verify == "made" else ()
     if verify == "quick" and "quick" in meta and meta["quick"] == _quick(folder / FILES[0]):
@@ -48,10 +48,6 @@ def check(folder: Path, key: str, verify: str) -> str:
         if name not in trusted and files.sha256(folder / name) != meta["sha256"][name]:
             raise ContentError(f"{name} does not have its checksum")
     return str(meta["sha256"][FILES[0]])
-
-
-def _sum(meta: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
 def _quick(path: Path) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def _data(facts: Facts) -> list[str]:
         f"and labels of training and validation: `{info.digest}`.",
         tables.markdown(rows, ["split", "images", "smallest class", "largest class"]),
     ]
-    notes = [note for note in info.notes if not re.search(r"[/\\~]", note)]
+    notes = private.lines(info.notes, info.class_names)
     if notes:
         found.append("\n".join(f"- {plain(note)}" for note in notes))
     found.append(f"{UNKNOWN}who collected the images, from whom, when, and with whose consent.")
@@ -151,11 +151,11 @@ def _trust(facts: Facts) -> list[str]:
             f"{UNKNOWN}whether its probabilities mean what they say, and how many images it may "
             "answer on its own; `trust` was not run on this checkpoint.",
         ]
-    said = [line for line in facts.trust["sentences"] if not re.search(r"[/\\~]", line)]
+    said = private.lines(facts.trust["sentences"], facts.info.class_names)
     found.append("\n".join(f"- {plain(line)}" for line in said))
     claims = trust_tables.claims(facts.trust)
-    found.append(f"{claims.title}:")
-    found.append(tables.markdown(claims.rows, claims.columns))
+    if claims.rows:
+        found += [f"{claims.title}:", tables.markdown(claims.rows, claims.columns)]
     return found
 
 

@@ -117,16 +117,17 @@ def _config(run: Run, layout: layouts.Layout) -> dict[str, Any] | str:
     numbers = mean_and_std(run)
     if numbers is None:
         return f"mean and standard deviation do not say the scaling {run.assembly.normalize!r}"
+    if info.resize not in _CROPS:
+        return f"timm does not fit images of another aspect by {info.resize!r}"
     config: dict[str, Any] = {
         "input_size": [3, height, width],
         "mean": numbers[0],
         "std": numbers[1],
         "interpolation": "bilinear",
-        "crop_pct": 1.0,
+        "crop_pct": info.crop_share,
+        "crop_mode": _CROPS[info.resize],
         "num_classes": outputs(run),
     }
-    if info.resize in _CROPS:
-        config["crop_mode"] = _CROPS[info.resize]
     return {
         "architecture": model.name,
         "num_classes": outputs(run),

@@ -119,10 +119,10 @@ def load_file(path: Path, model: str, entry: catalogue.Entry | None = None) -> W
     config = timm_config.beside(path) if library == "torch" and not own else None
     if config is not None:
         config.check(model)
-    md5 = files.checksum(path, "md5")
-    for known in catalogue.ENTRIES:
-        if known.md5 == md5 and known.model == model:
-            entry = known
+    sha256 = files.sha256(path)
+    sums = (f"sha256:{sha256}", f"md5:{files.checksum(path, 'md5')}")
+    published = [known for known in catalogue.ENTRIES if known.checksum in sums]
+    entry = next((known for known in published if known.model == model), entry)
     scaling = None
     try:
         if library == "keras":
@@ -131,7 +131,7 @@ def load_file(path: Path, model: str, entry: catalogue.Entry | None = None) -> W
             convention = layout.conventions["keras"]
             whole = zipfile.is_zipfile(path)
             with keras_archive.unpacked(path) if whole else contextlib.nullcontext(path) as inner:
-                if all(known.md5 != md5 for known in catalogue.ENTRIES):
+                if not published:
                     hdf5.check(inner)
                 arrays, names, scaling = keras_files.read(inner, layout.layers, convention)
             resembles = layouts.guess(names, "keras", model)
@@ -169,7 +169,7 @@ def load_file(path: Path, model: str, entry: catalogue.Entry | None = None) -> W
     return Weights(
         arrays=arrays,
         source=str(path),
-        sha256=files.sha256(path),
+        sha256=sha256,
         preprocessing=preprocessing,
         preprocessing_reason=reason,
         classes=head_outputs(arrays),

@@ -55,6 +55,7 @@ class Team:
         self.stop = Stop(self.count, self.is_first, self._send_up, self._tell)
         self._gone: set[int] = set()
         self._ending = self._leaving = False
+        self._timer: threading.Timer | None = None  # of a process that an error may end
         self._heard = dict.fromkeys(range(place.count), time.monotonic())
         self._listener = threading.Thread(target=self._listen, daemon=True, name="processes")
         self._listener.start()
@@ -133,19 +134,27 @@ class Team:
         """Is told of an error that ends this process, or else ends it after a minute.
 
         What comes first, such as the end of a save, may wait for the others, and they for this one.
+        A process that caught the error, and agrees on something with the others or leaves, goes on.
         """
 
         def give_up() -> None:
-            if not self._ending:
+            if not (self._ending or self._leaving):
                 if self.is_first:
                     self._say(f"error: {reason}")
                 self.fail(1, reason)
                 os._exit(1)
 
         reason = " ".join((getattr(error, "for_command_line", "") or str(error)).split())
-        timer = threading.Timer(_PATIENCE_SECONDS, give_up)
-        timer.daemon = True
-        timer.start()
+        self._go_on()
+        self._timer = threading.Timer(_PATIENCE_SECONDS, give_up)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _go_on(self) -> None:
+        """Takes back the end that an error would have brought."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def wait_for_word(self) -> None:
         """Gives a watch that has noticed a lost process the time to end this one."""
@@ -153,6 +162,7 @@ class Team:
 
     def leave(self) -> None:
         """Ends the watch; all processes have come to their end."""
+        self._go_on()
         self._tell({"bye": True})
         self._leaving = True
         self._listener.join(_BEAT_SECONDS)
@@ -247,6 +257,7 @@ class Team:
             time.sleep(0.05)
 
     def _next(self) -> str:
+        self._go_on()
         self._number += 1
         return str(self._number)
 

@@ -3,11 +3,14 @@
 import pathlib
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+from cnn_jax import text
 
 HIDDEN = "LEFT-OUT"
 SENTENCE = "Images and the names and places of files are left out (--noimages)."
+_PLACE = re.compile(r"[/\\~]")  # what is in the name of a file
 _PLACES = ("path", "data_dir", "workdir", "output", "code", "storage", "flagfile")
 _FILES = (".py", ".json", ".h5", ".hdf5", ".keras", ".pth", ".pt", ".npz", ".safetensors")
 
@@ -24,7 +27,22 @@ def value(name: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     is_place = name.rpartition(".")[2] in _PLACES or value.endswith(_FILES)
-    return HIDDEN if is_place or re.search(r"[/\\~]", value) else value
+    return HIDDEN if is_place or _PLACE.search(value) else value
+
+
+def lines(found: Iterable[str], class_names: Sequence[str] = ()) -> list[str]:
+    """Returns the lines that may name no file, and one that says how many more there were.
+
+    Args:
+        found: the lines.
+        class_names: names that are no files, whatever is in them.
+    """
+    names = re.compile("|".join(map(re.escape, sorted(class_names, key=len, reverse=True))) or "$.")
+    every = list(found)
+    kept = [line for line in every if not _PLACE.search(names.sub("", line))]
+    left = len(every) - len(kept)
+    more = f"{text.plural(left, 'line')} left out, which may name a file or a folder."
+    return [*kept, more] if left else kept
 
 
 def settings(values: dict[str, Any], section: str = "") -> dict[str, Any]:

@@ -177,22 +177,24 @@ def _unknown(run: Any, fresh: Split) -> tuple[Split, tuple[str, ...]]:
             "The training images are not at hand: equal images among the fresh ones "
             "cannot be left out.",
         )
-    if run.data_info.streamed:
-        return fresh, (
-            "The training images are streamed: equal images among the fresh ones were not looked "
-            "for.",
-        )
     known: set[str] = set()
+    notes: tuple[str, ...] = ()
     for name in ("train", "validation"):
-        known |= {own_id for own_id, _ in duplicates.pairs(fresh, own[name])}
+        equal = duplicates.pairs(fresh, own[name])
+        if equal is None:
+            notes = (
+                f"The {name} images are streamed: equal images among the fresh ones were not "
+                "looked for.",
+            )
+        known |= {own_id for own_id, _ in equal or ()}
     if not known:
-        return fresh, ()
+        return fresh, notes
     new = np.array([name not in known for name in fresh.ids])
     count = int((~new).sum())
     left = f"{text.plural(count, 'fresh image')} left out: the network has seen them."
     if not new.any():
         raise UsageError("trust: all of the fresh images are among those of training")
-    return splits.take(fresh, np.flatnonzero(new)), (left,)
+    return splits.take(fresh, np.flatnonzero(new)), (*notes, left)
 
 
 def bank(

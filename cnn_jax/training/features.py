@@ -122,7 +122,7 @@ def augmentation_of(dataset: experiment.Dataset, info: DataInfo) -> list[Any]:
 
 def cache_key(**parts: Any) -> str:
     """Returns a name for features that depend on these values, which JSON can hold."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+    return files.json_sha256(parts)[:24]
 
 
 def _sha256(array: np.ndarray) -> str:

@@ -225,6 +225,16 @@ def test_splits_that_were_put_together_by_hand_are_checked(changes, message):
         arrays.check_data(dataclasses.replace(data, splits={"train": data.train}))
 
 
+def test_patients_stay_patients_in_splits_that_were_put_together_by_hand():
+    data = from_arrays(np.zeros((40, 8, 8, 1), np.uint8), np.arange(40) % 2)
+    train = data.splits["train"]
+    patients = [f"p{i // 3}" for i in range(len(train))]
+    grouped = replaced(data, dataclasses.replace(train, groups=patients))
+    assert arrays.check_data(grouped).splits["train"].groups == patients
+    with pytest.raises(UsageError, match=r"train groups are 2, for \d+ images"):
+        arrays.check_data(replaced(data, dataclasses.replace(train, groups=["a", "b"])))
+
+
 def replaced(data, train):
     return dataclasses.replace(data, splits={**data.splits, "train": train})
 

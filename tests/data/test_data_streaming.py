@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 from absl import logging
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cnn_jax import distributed, experiment, runtime
 from cnn_jax.assembly import assemble
-from cnn_jax.data import load, streamed
+from cnn_jax.data import arrays, duplicates, kept, load, splits, streamed
 from cnn_jax.data.batches import TrainBatches
 from cnn_jax.data.feeding import Feed
 from cnn_jax.data.streamed import Streamed
@@ -158,12 +158,41 @@ def test_auto_streams_what_memory_or_disk_do_not_hold_and_says_so(folder, monkey
     config = section(folder, streaming="auto")
     assert not load(config, quiet=True).info.streamed
     bigger = dataclasses.replace(config, image_size=24)
-    monkeypatch.setattr(runtime, "host_memory", lambda: 100_000)
+    monkeypatch.setattr(runtime, "host_memory", lambda: 50_000)
     info = load(bigger, quiet=True).info
     assert info.streamed
     [note] = [note for note in info.notes if "of memory" in note]
     assert note.startswith("train is streamed: 90 images of 24 x 24 take 0.0 GiB decoded")
     assert not load(config, quiet=True).info.streamed  # it is decoded already
+    cropped = dataclasses.replace(config, resize="crop")
+    assert load(cropped, quiet=True).info.streamed  # what is decoded is squashed
+    monkeypatch.undo()
+    load(cropped, quiet=True)
+    monkeypatch.setattr(runtime, "host_memory", lambda: 50_000)
+    assert not load(cropped, quiet=True).info.streamed
+
+
+def test_nobody_looks_for_equal_images_among_streamed_ones(folder):
+    data = load(section(folder), quiet=True)
+    assert duplicates.pairs(data.splits["validation"], data.train) is None
+    assert duplicates.pairs(data.splits["validation"], data.splits["validation"]) == []
+
+
+def test_streamed_data_keep_their_identity_when_they_are_given_in_python(folder, tmp_path):
+    """Else features of one folder would serve another whose labels are the same."""
+    other = tmp_path / "negatives"
+    for path in folder.rglob("*.jpg"):
+        (other / path.parent.name).mkdir(parents=True, exist_ok=True)
+        ImageOps.invert(Image.open(path)).save(other / path.parent.name / path.name)
+    plain = {"random_crop": None, "image_size": 16}
+    digests = []
+    for each in (folder, other):
+        given = arrays.check_data(load(section(each, **plain), quiet=True))
+        assert given.train.identity is not None
+        digests.append(kept.digest({"train": given.train}))
+    assert digests[0] != digests[1]
+    unnamed = {"train": dataclasses.replace(given.train, identity=None)}
+    assert kept.digest(unnamed) == splits.digest(unnamed)
 
 
 @pytest.mark.parametrize(

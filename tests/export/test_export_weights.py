@@ -1,5 +1,6 @@
 """Weights under torchvision's and Keras' names: the way there and back."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -75,6 +76,22 @@ def test_a_file_of_torchvisions_names_comes_back_to_the_bit(tmp_path, name, size
         assert not left_out
     elif left_out:
         assert "config.json" in left_out[0]
+
+
+@pytest.mark.parametrize(
+    ("resize", "share", "said"),
+    [("crop", 0.875, ("center", 0.875)), ("squash", 1.0, ("squash", 1.0)), ("pad", 1.0, None)],
+)
+def test_timms_configuration_says_how_images_are_fitted(tmp_path, resize, share, said):
+    run = make_run("resnet18")
+    run.data_info = dataclasses.replace(run.data_info, resize=resize, crop_share=share)
+    _, left_out = torch_weights.write(run, tmp_path)
+    if said is None:
+        assert any("timm does not fit images of another aspect by 'pad'" in one for one in left_out)
+        assert not (tmp_path / "config.json").exists()
+    else:
+        config = json.loads((tmp_path / "config.json").read_text())["pretrained_cfg"]
+        assert (config["crop_mode"], config["crop_pct"]) == said
 
 
 def test_the_lines_that_load_a_file_name_its_network():

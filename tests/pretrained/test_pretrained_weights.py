@@ -1,3 +1,4 @@
+import dataclasses
 import pickle
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from cnn_jax import files
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.patterns import matches
 from cnn_jax.pretrained import catalogue, download, hdf5, layouts
@@ -67,6 +69,18 @@ def test_legacy_files_by_layer_name(tmp_path, weight_names):
     assert "assumed" in weights.preprocessing_reason
     assert weights.classes == 2
     assert len(weights.sha256) == 64
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha256"])
+def test_a_published_file_is_known_by_either_checksum(tmp_path, monkeypatch, algorithm):
+    path = write_legacy(tmp_path / "w.h5", arrays_for(NAMES), "{layer}/{leaf}:0")
+    sums = {"md5": None, "sha256": None} | {algorithm: files.checksum(path, algorithm)}
+    entry = next(each for each in catalogue.ENTRIES if each.model == "vgg16")
+    entry = dataclasses.replace(entry, name="known.h5", **sums)
+    monkeypatch.setattr(catalogue, "ENTRIES", [entry])
+    monkeypatch.setattr(hdf5, "check", lambda path: pytest.fail("it was checked once more"))
+    found = pretrained.load(str(path), "vgg16")
+    assert "known.h5" in found.preprocessing_reason
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras' own

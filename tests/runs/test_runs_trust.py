@@ -74,13 +74,14 @@ def test_shift_new_images_and_members_are_compared(
 ):
     noise = {"noise": corruptions.KINDS["noise"]}
     monkeypatch.setattr(corruptions, "KINDS", noise)
+    monkeypatch.setenv("HOME", str(tmp_path))
     test = digits.splits["test"]
     for i in range(40):
         folder = tmp_path / "there" / digits.info.class_names[test.labels[i]]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(255 - test.images[i, :, :, 0]).save(folder / f"{i}.png")
     more = (
-        f"--trust.shift=on,{tmp_path / 'there'}",
+        "--trust.shift=on,~/there",
         f"--trust.new={tmp_path / 'there'}",
         f"--trust.members={finished}",
         "--views=mirror",
