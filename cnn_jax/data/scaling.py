@@ -23,9 +23,13 @@ Scaling = Literal["none", "unit", "standardize", "caffe", "symmetric", "torch"]
 
 # Means over ImageNet's training images, 0..255, in the order blue, green, red (VGG, in Caffe).
 _CAFFE_MEAN = (103.939, 116.779, 123.68)
-# Mean and standard deviation of the same in red, green, blue, 0..1 (Torch, torchvision).
-_TORCH_MEAN = (0.485, 0.456, 0.406)
-_TORCH_STD = (0.229, 0.224, 0.225)
+# The scalings that are a mean and a standard deviation of pixels of 0..1, whatever the images;
+# "torch" those over ImageNet in red, green, blue (torchvision).
+MEAN_AND_STD: dict[Scaling, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "unit": ((0.0,) * 3, (1.0,) * 3),
+    "symmetric": ((0.5,) * 3, (0.5,) * 3),
+    "torch": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
 
 
 def is_fixed(mode: str) -> bool:
@@ -78,7 +82,8 @@ def normalize(
     elif mode == "symmetric":
         x = x / 127.5 - 1
     elif mode == "torch":
-        x = (x / 255 - jnp.array(_TORCH_MEAN)) / jnp.array(_TORCH_STD)
+        torch_mean, torch_std = map(jnp.array, MEAN_AND_STD["torch"])
+        x = (x / 255 - torch_mean) / torch_std
     elif mode == "caffe":
         x = x[..., ::-1] - jnp.array(_CAFFE_MEAN)
     return x.astype(dtype)

@@ -136,17 +136,14 @@ def _config(run: Run, layout: layouts.Layout) -> dict[str, Any] | str:
     }
 
 
-def mean_and_std(run: Run) -> tuple[list[float], list[float]] | None:
+def mean_and_std(run: Run) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Returns the scaling as mean and deviation of pixels in 0..1, red first; None: it is none."""
     if run.data_info.dtype != "uint8":
         return None
     info = run.data_info
-    named = {
-        "unit": ([0.0] * 3, [1.0] * 3),
-        "symmetric": ([0.5] * 3, [0.5] * 3),
-        "torch": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-        "standardize": (list(info.mean), [s if s > 0 else 1.0 for s in info.std]),
-    }
+    if run.assembly.normalize == "standardize":
+        return info.mean, tuple(s if s > 0 else 1.0 for s in info.std)
+    named: dict[str, Any] = {**scaling.MEAN_AND_STD}
     return named.get(run.assembly.normalize)
 
 

@@ -26,7 +26,6 @@ MOST_MACS = 400_000_000
 _TOLERANCE = {"bfloat16": 0.05}
 _MOST_TESTED = 1000
 _MOST_TEST_NUMBERS = 100_000
-_BATCH = 100
 
 
 def gather(
@@ -234,24 +233,16 @@ def _value(operand: Any) -> int:
     return operand if isinstance(operand, int) else -1
 
 
-def _batches(split: Split, count: int) -> Any:
-    for start in range(0, count, _BATCH):
-        images = np.asarray(split.images[start : min(start + _BATCH, count)])
-        rest = _BATCH - len(images)
-        filled = np.concatenate([images, np.repeat(images[:1], rest, axis=0)]) if rest else images
-        yield filled, len(images), np.asarray(split.labels[start : start + len(images)])
-
-
 def _cost(forward: Any, before: Any, after: Any, split: Split) -> dict[str, Any]:
     """Measures accuracy with the run's own variables and with the page's."""
     count = min(_MOST_TESTED, len(split))
     right, largest = np.zeros(2, int), 0.0
-    for images, size, labels in _batches(split, count):
-        found = [np.asarray(forward(each, images))[:size] for each in (before, after)]
-        for i, logits in enumerate(found):
-            classes = logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0)
-            right[i] += int((classes == labels).sum())
-        p, q = (np.asarray(metrics.probabilities(jnp.asarray(each))) for each in found)
+    for images, labels in shifts.batches(split, count):
+        p, q = (
+            np.asarray(metrics.probabilities(jnp.asarray(forward(each, images))[: len(labels)]))
+            for each in (before, after)
+        )
+        right += [int((each.argmax(1) == labels).sum()) for each in (p, q)]
         largest = max(largest, float(np.abs(p - q).max()))
     return {
         "before": right[0] / count,

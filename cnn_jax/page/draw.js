@@ -118,6 +118,8 @@ const placeOn = (canvas, event) => {
   ];
 };
 
+const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }; // rows, columns
+
 // Moves something over a canvas: by pointer and by arrow keys. `move(row, column)` gets pixels of
 // the canvas; `step(dRow, dColumn)` gets -1, 0 or 1.
 const movable = (canvas, move, step) => {
@@ -134,7 +136,7 @@ const movable = (canvas, move, step) => {
   });
   for (const kind of ["pointerup", "pointercancel"]) canvas.addEventListener(kind, () => { down = false; });
   canvas.addEventListener("keydown", (event) => {
-    const found = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    const found = ARROWS[event.key];
     if (!found) return;
     event.preventDefault();
     step(...found);

@@ -46,7 +46,7 @@ const dropoutPart = (names, rates, answer, watch, recorded = false) => {
 
   const rowsOf = () => {
     const order = [...state.whole.keys()].sort((a, b) => state.whole[b] - state.whole[a]);
-    const said = new Set(state.found.map((p) => p.indexOf(Math.max(...p))));
+    const said = new Set(state.found.map((p) => bestOf(p)));
     const chosen = order.filter((k, i) => i < 3 || said.has(k)).slice(0, 5);
     return chosen.map((k) => {
       const values = state.found.map((p) => p[k]);
@@ -62,7 +62,7 @@ const dropoutPart = (names, rates, answer, watch, recorded = false) => {
     }
     const [best] = rowsOf();
     const mean = best.values.reduce((a, b) => a + b, 0) / count;
-    const others = state.found.filter((p) => p.indexOf(Math.max(...p)) !== best.k).length;
+    const others = state.found.filter((p) => bestOf(p) !== best.k).length;
     const passed = `${count} ${count === 1 ? "pass" : "passes"} with dropout ${state.on ? "on" : "off"}: ${best.name}`;
     line.textContent = best.least === best.most && others === 0 && (count > 1 || !state.on)
       ? `${passed} ${percent(best.least)}${count > 1 ? ", the same number each time" : ""}.`

@@ -25,7 +25,7 @@ const start = async () => {
   for (const image of live ? contents.images : []) {
     if (image.label == null) break;
     const { p } = await live.run(image.pixels);
-    if (p.indexOf(Math.max(...p)) === image.label) { first = image; break; }
+    if (bestOf(p) === image.label) { first = image; break; }
   }
   picture.set(first.pixels, first.label == null ? first.name : `picture ${contents.images.indexOf(first) + 1}`, first.label);
   sceneWindow(contents);

@@ -11,6 +11,9 @@ const softmax = (logits, temperature = 1) => {
   return found.map((x) => x / sum);
 };
 
+// The index of the largest.
+const bestOf = (p) => p.indexOf(Math.max(...p));
+
 const bytesOf = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
 
 function workerMain(engine, answer) {

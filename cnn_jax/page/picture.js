@@ -110,7 +110,7 @@ const pictureChooser = (contents, network) => {
     const { pixels, label } = picture.now;
     const { p } = await network.run(pixels);
     if (pixels !== picture.now.pixels) return;
-    const best = p.indexOf(Math.max(...p));
+    const best = bestOf(p);
     clear(bars, probabilityBars(p, names, { label, most: 3 }));
     verdict.textContent = `The network says: ${names[best]}, ${percent(p[best])}${label == null ? "." : best === label ? ". That is right." : `. That is wrong: the label is ${names[label]}.`}`;
     verdict.className = label == null ? "" : best === label ? "good" : "bad";

@@ -14,7 +14,7 @@ from cnn_jax.evaluation import metrics
 from cnn_jax.explain import maps as evidence
 from cnn_jax.explain.network import Network, class_evidence
 from cnn_jax.models import capture
-from cnn_jax.page import dropout
+from cnn_jax.page import dropout, shifts
 from cnn_jax.page.pictures import values_of
 from cnn_jax.page.steps import Step
 from cnn_jax.runs.trained import Run
@@ -142,9 +142,7 @@ def _layer(
 
 def _shifted(run: Run, image: np.ndarray, best: int) -> dict[str, Any]:
     """Returns what the network says of a class when the picture moves to the right."""
-    columns = np.arange(image.shape[1])
-    moved = [image[:, np.clip(columns - dx, 0, len(columns) - 1)] for dx in _SHIFTS]
-    p, z = _says(run, np.stack(moved))
+    p, z = _says(run, np.concatenate([shifts.moved(image[None], dx) for dx in _SHIFTS]))
     return {"p": p[:, best].astype(float).tolist(), "z": z[:, best].astype(float).tolist()}
 
 

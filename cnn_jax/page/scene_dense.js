@@ -83,7 +83,7 @@ const sceneDense = (contents, network, baseline) => {
     const words = [];
     for (const [i, net] of nets.entries()) {
       const [before, now] = [await net.run(whole), await net.run(pixels)];
-      const best = before.p.indexOf(Math.max(...before.p));
+      const best = bestOf(before.p);
       clear(bars[i], make("h3", {}, names[i]), make("p", { class: "soft" }, kinds[i]),
         probabilityBars(now.p, contents.classes, { before: before.p, label: picture.now.label, most: 3 }));
       words.push(`${names[i]}: ${contents.classes[best]} ${percent(before.p[best])} → ${percent(now.p[best])}`);
@@ -106,7 +106,7 @@ const sceneDense = (contents, network, baseline) => {
     const reach = Math.min(8, Math.floor(width / 3));
     const shifts = Array.from({ length: 2 * reach + 1 }, (_, i) => i - reach);
     const first = (await network.run(pixels)).p;
-    const cls = label ?? first.indexOf(Math.max(...first));
+    const cls = label ?? bestOf(first);
     const rows = [];
     for (const net of nets) {
       const row = [];

@@ -11,7 +11,7 @@ const answered = (rows, labels, temperature, threshold) => {
   const bins = Array.from({ length: 10 }, () => ({ count: 0, right: 0, sure: 0 }));
   rows.forEach((logits, i) => {
     const p = softmax(logits, temperature);
-    const best = p.indexOf(Math.max(...p));
+    const best = bestOf(p);
     const right = best === labels[i];
     const bin = bins[Math.min(9, Math.floor(p[best] * 10))];
     bin.count++;
@@ -76,7 +76,7 @@ const sceneTrust = (contents, network) => {
     if (!network || !picture.now.pixels) return;
     const logits = scaled((await network.run(picture.now.pixels)).logits);
     const p = softmax(logits, state.temperature);
-    const best = p.indexOf(Math.max(...p));
+    const best = bestOf(p);
     clear(now, probabilityBars(p, contents.classes, { label: picture.now.label, most: 3 }));
     said.textContent = p[best] >= state.threshold ? `The picture above: answer ${contents.classes[best]}, ${percent(p[best])}` : `The picture above: no answer, unsure (${contents.classes[best]} ${percent(p[best])})`;
   });

@@ -124,7 +124,7 @@ const sceneWalk = (contents, network) => {
         if (event.pointerType === "mouse" && !state.switching) inside(placeOn(canvas, event));
       });
       tile.addEventListener("keydown", (event) => {
-        const by = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+        const by = ARROWS[event.key];
         if (!by) return;
         event.preventDefault();
         inside([state.place[0] + by[0], state.place[1] + by[1]]);
@@ -151,7 +151,7 @@ const sceneWalk = (contents, network) => {
     state.result = await network.run(pixels, { keep, off: state.off });
     clear(bars, probabilityBars(state.result.p, contents.classes, { before: state.whole.p, label: picture.now.label }));
     const count = Object.values(state.off).reduce((sum, each) => sum + each.length, 0);
-    const best = state.whole.p.indexOf(Math.max(...state.whole.p));
+    const best = bestOf(state.whole.p);
     offLine.textContent = count ? `${count} ${count === 1 ? "filter is" : "filters are"} off: ${contents.classes[best]} ${percent(state.whole.p[best])} → ${percent(state.result.p[best])}. The marks show the probabilities with all filters.` : "All filters are on.";
     const focused = document.activeElement?.classList.contains("tile") ? [...maps.children].indexOf(document.activeElement) : -1;
     showStep();

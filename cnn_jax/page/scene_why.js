@@ -194,7 +194,7 @@ const sceneWhy = (contents, network) => {
     const found = await network.run(pixels);
     if (pixels !== picture.now.pixels) return;
     state.whole = found;
-    if (choose) { state.cls = found.p.indexOf(Math.max(...found.p)); classMenu.set(state.cls); }
+    if (choose) { state.cls = bestOf(found.p); classMenu.set(state.cls); }
     state.painted = new Float32Array(height * width);
     state.counts = new Float64Array(height * width);
     look();

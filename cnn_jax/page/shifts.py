@@ -1,6 +1,6 @@
 """What a network makes of many test images when they are moved to the left and to the right."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,6 +18,19 @@ _BATCH = 100
 def reach(width: int) -> int:
     """Returns by how many pixels at most images of this width are moved."""
     return min(_FARTHEST, width // 3)
+
+
+def batches(split: Split, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields the first images in batches with their labels; the last is filled up with copies.
+
+    Args:
+        split: the images.
+        count: how many.
+    """
+    for start in range(0, count, _BATCH):
+        images = np.asarray(split.images[start : min(start + _BATCH, count)])
+        rest = np.repeat(images[:1], _BATCH - len(images), axis=0)
+        yield np.concatenate([images, rest]), np.asarray(split.labels[start : start + len(images)])
 
 
 def moved(images: np.ndarray, dx: int) -> np.ndarray:
@@ -49,13 +62,9 @@ def measure(logits_of: Callable[[Any], Any], split: Split, macs: int) -> dict[st
     affordable = int(_MOST_MACS / (len(shifts) * max(1, macs)))
     count = min(len(split), _MOST_IMAGES, max(_BATCH, affordable))
     p, right = np.zeros(len(shifts)), np.zeros(len(shifts), int)
-    for start in range(0, count, _BATCH):
-        images = np.asarray(split.images[start : min(start + _BATCH, count)])
-        labels = np.asarray(split.labels[start : start + len(images)])
-        rest = np.repeat(images[:1], _BATCH - len(images), axis=0)
-        filled = np.concatenate([images, rest])
+    for images, labels in batches(split, count):
         for i, dx in enumerate(shifts):
-            logits = jnp.asarray(logits_of(moved(filled, dx)))[: len(images)]
+            logits = jnp.asarray(logits_of(moved(images, dx)))[: len(labels)]
             probabilities = np.asarray(metrics.probabilities(logits))
             p[i] += probabilities[np.arange(len(labels)), labels].sum()
             right[i] += int((probabilities.argmax(1) == labels).sum())

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_jax import files
+from cnn_jax.data import scaling
 from cnn_jax.data.fitting import Resize
 from cnn_jax.data.scaling import Scaling
 from cnn_jax.errors import RunError, UsageError
@@ -12,11 +13,7 @@ from cnn_jax.errors import RunError, UsageError
 NAME, WEIGHTS = "config.json", "model.safetensors"
 
 # Our scalings by the mean and standard deviation that timm writes, of pixels of 0 to 1.
-_SCALINGS: dict[tuple[tuple[float, ...], tuple[float, ...]], Scaling] = {
-    ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)): "torch",
-    ((0.5,) * 3, (0.5,) * 3): "symmetric",
-    ((0.0,) * 3, (1.0,) * 3): "unit",
-}
+_SCALINGS: dict[Any, Scaling] = {numbers: name for name, numbers in scaling.MEAN_AND_STD.items()}
 _FITS: dict[str, Resize] = {"center": "crop", "squash": "squash", "border": "pad"}
 _FILTERS = {name: name for name in ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")}
 # timm's architectures that are another name of one of ours.
@@ -101,7 +98,7 @@ def _read(path: Path, values: dict[str, Any], said: dict[str, Any]) -> Config:
     plain = architecture.removeprefix("tf_").removeprefix("tv_")
     mean, std = (
         tuple(round(float(each), 3) for each in said.get(name, default))
-        for name, default in (("mean", (0.485, 0.456, 0.406)), ("std", (0.229, 0.224, 0.225)))
+        for name, default in zip(("mean", "std"), scaling.MEAN_AND_STD["torch"], strict=True)
     )
     size = said.get("input_size")
     share = said.get("crop_pct")

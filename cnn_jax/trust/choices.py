@@ -21,7 +21,7 @@ def gate(judge: Judge, held: Outputs, planted: Mapping[str, Seen]) -> tuple[Judg
         return judge, held
     half = hashes([f"gate {name}" for name in held.ids]) % np.uint64(2) == 0
     rest = held.take(np.flatnonzero(~half))
-    least = strangers.least_images(judge.false_alarms) if judge.false_alarms else 0
+    least = strangers.least_images(judge.false_alarms)
     if planted and half.any() and len(rest) >= least:
         known, held = held.take(np.flatnonzero(half)), rest
         usual = judge.parts(known)

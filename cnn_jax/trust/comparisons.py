@@ -83,10 +83,10 @@ def compared(judge: Judge, old: Outputs, new: Seen) -> dict[str, Any]:
     """
     known = old.one_a_group()
     values = []
-    parts = drift.components(
+    components = drift.components(
         np.asarray(known.features, np.float64), np.asarray(new.features, np.float64)
     )
-    for seen, columns in zip((known, new), parts, strict=True):
+    for seen, columns in zip((known, new), components, strict=True):
         z = seen.logits
         logs = judge.scaling(z)
         found = {
@@ -94,19 +94,21 @@ def compared(judge: Judge, old: Outputs, new: Seen) -> dict[str, Any]:
             "energy": scores.energy(z, logs),
         }
         if judge.bank is not None:
-            found["distance to training images"] = judge.bank.distances(seen.features)
-            found["strangeness"] = judge.strangeness(seen)
+            parts = judge.parts(seen)
+            found["distance to training images"] = parts["neighbours"]
+            found["strangeness"] = judge.joined(parts)
         values.append(found | columns)
     tests = drift.compare(*values)
     before, now = (scores.negative_entropy(z, judge.scaling(z)) for z in (known.logits, new.logits))
     right = known.logits.argmax(axis=1) == known.labels
+    said = judge(new)
     return {
         "images": len(new),
         "tests": {name: dataclasses.asdict(test) for name, test in tests.items()},
         "accuracy_before": float(right.mean()),
         "expected_accuracy": drift.expected_accuracy(before, right, now),
-        "answered": float(judge(new).answers.mean()),
-        "strange": float((judge.p_values(new) <= judge.false_alarms).mean()),
+        "answered": float(said.answers.mean()),
+        "strange": float((said.p_values <= judge.false_alarms).mean()),
     }
 
 

@@ -113,7 +113,12 @@ def p_values(held_out: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def least_images(false_alarms: float) -> int:
-    """Returns how many held-out images it takes for a p-value that small: 1 / alarms - 1."""
+    """Returns how many held-out images it takes for a p-value that small: 1 / alarms - 1.
+
+    Without false alarms no image is judged, and it takes none.
+    """
+    if not false_alarms:
+        return 0
     return int(np.ceil(1 / false_alarms - 1 - 1e-9))
 
 

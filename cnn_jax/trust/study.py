@@ -262,7 +262,7 @@ def _strangers(
     planted: Mapping[str, Seen],
 ) -> dict[str, Any]:
     """Returns what is known of how strange images are noticed."""
-    needed = strangers.least_images(options.false_alarms) if options.false_alarms else 0
+    needed = strangers.least_images(options.false_alarms)
     found: dict[str, Any] = {
         "false_alarms": options.false_alarms,
         "gate": judge.gate,
