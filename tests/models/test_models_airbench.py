@@ -84,6 +84,22 @@ def test_the_first_state_starts_from_training_images():
     assert "backbone/stem/conv/bias" in plan.phases[0].groups
 
 
+def test_of_three_convolutions_a_shortcut_passes_the_last_two():
+    block = airbench.AirbenchBlock(8, depth=3)
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 8))
+    variables = block.init(jax.random.key(1), x, train=False)
+    assert list(variables["params"]) == ["conv1", "bn1", "conv2", "bn2", "conv3", "bn3"]
+    passed: Any = airbench.AirbenchBlock(8, depth=1).apply(variables, x)
+    # With filters of zero the last two convolutions add their bias alone, which is zero at first.
+    zero = jax.tree.map(jnp.zeros_like, variables["params"]["conv3"])
+    silent = {**variables, "params": {**variables["params"], "conv3": zero}}
+    expected = jax.nn.gelu(passed, approximate=False)
+    alone: Any = block.apply(silent, x)
+    whole: Any = block.apply(variables, x)
+    np.testing.assert_allclose(alone, expected, atol=1e-6)
+    assert not np.allclose(whole, expected, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("width", "filters"),
     [(None, (64, 256, 256)), (0.5, (32, 128, 128)), (0.7, (48, 176, 176)), (1e-3, (8, 8, 8))],

@@ -17,6 +17,8 @@ PARAMETERS = {
     "study_cnn_wide": (585_526, "Keras' model.summary() of the study guide's network"),
     "mnist_cnn": (93_322, "TensorFlow's tutorial prints model.summary()"),
     "airbench": (1_971_640, "by hand; 708 MFLOP a trained image, as 0.36 PFLOP in 9.9 epochs say"),
+    "airbench95": (4_604_728, "by hand"),
+    "airbench96": (9_915_704, "by hand"),
     "alexnet": (61_100_840, TORCHVISION),
     "vgg11": (132_863_336, TORCHVISION),
     "vgg13": (133_047_848, TORCHVISION),
