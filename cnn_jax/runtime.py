@@ -143,7 +143,7 @@ def _no_devices(platform_name: str | None, error: RuntimeError) -> str:
     if not any(importlib.util.find_spec(module) for module in modules):
         return (
             f"the platform {platform_name}: this environment has JAX without support for a "
-            f"{platform_name.upper()}; install it: pip install 'cnn_jax[{extra}]', {otherwise}"
+            f"{platform_name.upper()}; install it: pip install 'cnn-jax[{extra}]', {otherwise}"
         )
     return (
         f"the platform {platform_name}: JAX finds no {platform_name.upper()} on this machine "

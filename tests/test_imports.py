@@ -38,6 +38,7 @@ ROOMS = [
         "places",
         "trees",
         "errors",
+        "extras",
         "convolution",
     ],
 ]

@@ -156,7 +156,7 @@ def test_a_platform_without_support_names_the_extra(name, extra, installed, monk
     monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda _: installed or None)
     with pytest.raises(UsageError, match=f"^the platform {name}: ") as error:
         runtime.start(name)
-    assert (f"pip install 'cnn_jax[{extra}]'" in str(error.value)) is not installed
+    assert (f"pip install 'cnn-jax[{extra}]'" in str(error.value)) is not installed
     assert ("finds no" in str(error.value)) is installed
     assert "\n" not in str(error.value)
 

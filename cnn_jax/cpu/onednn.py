@@ -39,7 +39,7 @@ def obstacle() -> str | None:
         with _loading:
             _register()
     except importlib.metadata.PackageNotFoundError:
-        return f"{PACKAGE} is not installed; pip install 'cnn_jax[onednn]'"
+        return f"{PACKAGE} is not installed; pip install 'cnn-jax[onednn]'"
     except (OSError, RunError) as error:
         return str(error)
     return None

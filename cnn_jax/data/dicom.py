@@ -65,7 +65,7 @@ def library() -> Any:
     except ImportError as error:
         raise RefusedError(
             "a DICOM file, and reading it needs pydicom: install the `dicom` extra "
-            "(pip install -e '.[dicom]'), or convert it to PNG: dcm2img FILE FILE.png"
+            "(pip install 'cnn-jax[dicom]'), or convert it to PNG: dcm2img FILE FILE.png"
         ) from error
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # what is wrong is said by our errors
     return pydicom

@@ -1,62 +1,78 @@
-"""The embedded data set, as a TFDS builder: scikit-learn's handwritten digits.
+"""The embedded data set: handwritten digits, in a file of 50 kB beside this one.
 
-Importing this module registers the builder, and takes as long as importing TFDS.
+1,797 digits of 8x8 grey pixels (Alpaydin and Kaynak 1998, UCI, CC BY 4.0; their test set), which
+scikit-learn has as `load_digits`. The source has no splits: 360 images are `test`, stratified and
+fixed by the images' ids (`splits.hold_out`), the other 1,437 `train`. digits.npz has `images` of
+0..16, `labels`, and `numbers`, an image's place in the source; those of `train` come first.
+
+Processes that decode import this module, so it imports no JAX.
 """
 
+import dataclasses
+import functools
+import hashlib
 import io
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image
-from sklearn.datasets import load_digits
 
-from cnn_jax.data import splits
+from cnn_jax.data.encoded import Encoded
 
-_TEST_EXAMPLES = 360
+VERSION = "1.0.0"
+CLASS_NAMES = tuple(str(digit) for digit in range(10))
+_FILE = Path(__file__).with_name("digits.npz")
+_SPLITS = {"train": slice(0, 1437), "test": slice(1437, 1797)}
 
 
-class Digits(tfds.core.GeneratorBasedBuilder):
-    """1,797 handwritten digits of 8x8 grey pixels (Alpaydin and Kaynak 1998, UCI; test set).
+@dataclasses.dataclass(frozen=True)
+class Embedded:
+    """The images of a split, as PNG.
 
-    The source's values 0..16 are scaled to 0..255. The source has no splits: 360 images are
-    `test`, stratified and fixed by the images' ids (`splits.hold_out`), the other 1,437 `train`.
+    Attributes:
+        split: `train` or `test`.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    split: str
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=self.__doc__,
-            features=tfds.features.FeaturesDict(
-                {
-                    "id": tfds.features.Text(),
-                    "image": tfds.features.Image(shape=(8, 8, 1)),
-                    "label": tfds.features.ClassLabel(names=[str(i) for i in range(10)]),
-                }
-            ),
-            supervised_keys=("image", "label"),
-            homepage="https://archive.ics.uci.edu/dataset/80",
-        )
+    def read(self, numbers: Sequence[int]) -> list[tuple[str, Path | bytes]]:
+        """Returns (what messages call it, its bytes) of some images."""
+        pixels, _, ids = _read(self.split)
+        return [(f"digits {ids[number]}", png(pixels[number])) for number in numbers]
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        del dl_manager  # nothing to download
-        data: Any = load_digits()
-        images = np.round(data.images * (255 / 16)).astype(np.uint8)
-        ids = [f"digits_{i:04d}" for i in range(len(images))]
-        train, test = splits.hold_out(data.target, ids, _TEST_EXAMPLES)
-        return {
-            name: self._generate_examples(images[part], data.target[part], [ids[i] for i in part])
-            for name, part in (("train", train), ("test", test))
-        }
 
-    def _generate_examples(
-        self, images: np.ndarray, labels: np.ndarray, ids: list[str]
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        for image, label, name in zip(images, labels, ids, strict=True):
-            yield name, {"id": name, "image": png(image), "label": int(label)}
+def splits() -> dict[str, Encoded]:
+    """Returns the two splits; nothing is read yet."""
+    return {name: _encoded(name) for name in _SPLITS}
+
+
+def _encoded(split: str) -> Encoded:
+    def blocks() -> Iterator[tuple[list[str], list[int], list[bytes]]]:
+        pixels, labels, ids = _read(split)
+        yield ids, labels, [png(image) for image in pixels]
+
+    content = {"sha256": hashlib.sha256(_FILE.read_bytes()).hexdigest()}
+    return Encoded(
+        name="digits",
+        version=VERSION,
+        split=split,
+        content=content,
+        num_examples=_SPLITS[split].stop - _SPLITS[split].start,
+        channels=1,
+        blocks=blocks,
+        records=functools.partial(Embedded, split),
+        portable=content,
+    )
+
+
+@functools.cache
+def _read(split: str) -> tuple[np.ndarray, list[int], list[str]]:
+    """Returns (uint8 [n, 8, 8] of 0..255, the labels, the ids) of a split."""
+    with np.load(_FILE, allow_pickle=False) as file:
+        images, labels, numbers = (file[name][_SPLITS[split]] for name in file.files)
+    pixels = np.round(images * (255 / 16)).astype(np.uint8)
+    return pixels, labels.tolist(), [f"digits_{number:04d}" for number in numbers]
 
 
 def png(image: np.ndarray) -> bytes:

@@ -65,7 +65,7 @@ def _open_heic(file: io.BytesIO) -> ImageFile.ImageFile:
     except ImportError as error:
         raise RefusedError(
             "a HEIC image, and reading it needs pillow-heif: install the `heic` extra "
-            "(pip install -e '.[heic]'), or convert it to JPEG: heif-convert FILE FILE.jpg"
+            "(pip install 'cnn-jax[heic]'), or convert it to JPEG: heif-convert FILE FILE.jpg"
         ) from error
     return pillow_heif.HeifImageFile(file)
 

@@ -1,4 +1,4 @@
-"""Prepares TFDS directories without TensorFlow: digits, MNIST and its like, CIFAR, cats_vs_dogs.
+"""Prepares TFDS directories without TensorFlow: MNIST and its like, CIFAR, cats_vs_dogs.
 
 The registered builders of TFDS do it, with `_split_generators` replaced: theirs decode and encode
 through TensorFlow, ours hands over encoded images under the same keys and ids, so the files are
@@ -7,7 +7,6 @@ those that TFDS writes. Other data sets are left to TFDS with TensorFlow, if it 
 
 import contextlib
 import functools
-import importlib.util
 import io
 import itertools
 import re
@@ -27,7 +26,7 @@ from absl import logging
 from PIL import Image
 from tensorflow_datasets.core.download import resource
 
-from cnn_jax import runtime
+from cnn_jax import extras, runtime
 from cnn_jax.data import prepared, raw
 from cnn_jax.data.cache import cores
 from cnn_jax.data.digits import png
@@ -77,11 +76,10 @@ def prepare(name: str, place: Path, others: Sequence[Path] = ()) -> Path:
     }
     if builder.name in ours:
         builder._split_generators = ours[builder.name]  # of this instance only
-    elif builder.name != "digits" and importlib.util.find_spec("tensorflow") is None:
+    elif not extras.has("tensorflow"):
         raise RunError(
-            f"{name} is not prepared in {path}, and preparing it needs TensorFlow: install the "
-            "`tf` extra (pip install 'cnn_jax[tf]'), or put a directory prepared as array_record "
-            "there"
+            f"{name} is not prepared in {path}, and preparing it needs TensorFlow: "
+            f"{extras.install('tf')}, or put a directory prepared as array_record there"
         )
     for url, info in (builder.url_infos or {}).items():
         _preflight(name, url, info, path, place / "downloads")

@@ -13,7 +13,7 @@ from cnn_jax import experiment, places, runtime
 from cnn_jax.data.cache import Encoded
 from cnn_jax.data.records import Prepared
 from cnn_jax.data.sources import Source
-from cnn_jax.errors import RunError, UsageError
+from cnn_jax.errors import RunError, UsageError, UserError
 
 _ID_FEATURES = ("id", "image/filename", "file_name", "filename", "image_id", "image/id")
 _BLOCK = 1000
@@ -60,8 +60,7 @@ def find_places(config: experiment.Dataset) -> Places:
     cached = runtime.cache_dir() / "tensorflow_datasets"
     if config.data_dir:
         place = places.place(config.data_dir, "--dataset.data_dir").absolute()
-        digits = config.name.startswith("digits")  # need no network, so they go anywhere
-        return Places((place, cached) if digits else (place,), ())
+        return Places((place,), ())
     if given := os.environ.get("TFDS_DATA_DIR"):
         place = places.place(given, "TFDS_DATA_DIR").absolute()
         return Places((place / "cnn_jax", cached), (place,))
@@ -233,6 +232,6 @@ class _Blocks:
                     ids = [e[f.name].decode(errors="replace") for e in examples]
                 yield ids, [int(e[f.label]) for e in examples], [e[f.image] for e in examples]
         except Exception as error:  # TFDS and array_record raise nearly anything
-            if isinstance(error, RunError):
+            if isinstance(error, UserError):
                 raise
             raise _damaged(self.path, error) from error

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cnn_jax import extras
+
 
 class Records(Protocol):
     """Encoded images 0..n-1, which any process can read."""
@@ -64,8 +66,7 @@ class Prepared:
     def source(self) -> Any:
         """The split as TFDS reads it, opened in each process when it is first used."""
         if "_source" not in self.__dict__:
-            import tensorflow_datasets as tfds
-
+            tfds = extras.need("tensorflow_datasets", f"reading {self.path}", "tfds")
             decoders = {name: tfds.decode.SkipDecoding() for name in self.skipped}
             builder: Any = tfds.builder_from_directory(self.path)
             self._source = builder.as_data_source(self.split, decoders=decoders)

@@ -43,7 +43,7 @@ AVAILABLE = _simplejpeg is not None and _cv2 is not None
 def decoder() -> str:
     """Returns what decodes parts of JPEGs, with its version."""
     if not AVAILABLE:
-        return "Pillow (faster with the jpeg extra: pip install 'cnn_jax[jpeg]')"
+        return "Pillow (faster with the jpeg extra: pip install 'cnn-jax[jpeg]')"
     found = f"simplejpeg {importlib.metadata.version('simplejpeg')}, OpenCV {_cv2.__version__}"
     return f"{found}, else Pillow"
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from cnn_jax import extras
 from cnn_jax.errors import UsageError
-from cnn_jax.export import checking, extras, torch_weights
+from cnn_jax.export import checking, torch_weights
 from cnn_jax.export.checking import Checked
 from cnn_jax.pretrained import layouts
 from cnn_jax.runs.trained import Run

@@ -10,9 +10,9 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from cnn_jax import cpu
+from cnn_jax import cpu, extras
 from cnn_jax.errors import RunError, UsageError
-from cnn_jax.export import checking, extras, program
+from cnn_jax.export import checking, program
 from cnn_jax.export.checking import Checked
 from cnn_jax.runs.trained import Run
 

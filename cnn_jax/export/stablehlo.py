@@ -10,9 +10,9 @@ import jax
 import numpy as np
 from jax import export
 
-from cnn_jax import cpu
+from cnn_jax import cpu, extras
 from cnn_jax.errors import RunError
-from cnn_jax.export import checking, extras, program
+from cnn_jax.export import checking, program
 from cnn_jax.export.checking import Checked
 from cnn_jax.runs.trained import Run
 

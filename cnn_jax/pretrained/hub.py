@@ -35,7 +35,7 @@ def fetch(reference: str) -> Path:
         huggingface_hub: Any = importlib.import_module("huggingface_hub")
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"--transfer.weights={reference} needs huggingface_hub: pip install 'cnn_jax[hub]'"
+            f"--transfer.weights={reference} needs huggingface_hub: pip install 'cnn-jax[hub]'"
         ) from error
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # our errors say what went wrong
     repository, revision = match.groups()

@@ -27,7 +27,7 @@ from tensorflow_datasets.image_classification.cifar import Cifar10, Cifar100
 from tensorflow_datasets.image_classification.mnist import FashionMNIST
 
 from cnn_jax import runtime
-from cnn_jax.data import cache, catalogue, load, prepare, prepared
+from cnn_jax.data import cache, catalogue, load, prepare, prepared, splits
 from cnn_jax.data.images import Decoding
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.experiment import Dataset
@@ -191,7 +191,7 @@ def as_tfrecord(path):
 
 def test_tfrecord_directories_are_refused_in_one_line(shapes, place, own, monkeypatch):
     as_tfrecord(shapes)
-    monkeypatch.setattr(catalogue.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(catalogue.extras, "has", lambda name: name != "tensorflow")
     for given in (None, str(place)):
         with pytest.raises(RunError, match=r"prepared as tfrecord.*`tf` extra") as caught:
             load(Dataset(name="some_shapes", data_dir=given))
@@ -203,26 +203,24 @@ def test_tfrecord_directories_are_refused_in_one_line(shapes, place, own, monkey
     assert not own.exists()
 
 
-def test_a_tfrecord_copy_of_ours_is_passed_over_with_a_note(shapes, place, own):
-    copy = place / "digits" / "1.0.0"
+def test_a_tfrecord_copy_of_ours_is_passed_over_with_a_note(shapes, place, own, serve):
+    serve(Cifar10, "cifar-10-binary.tar.gz", cifar_archive())
+    copy = place / "cifar10" / "3.0.2"
     shutil.copytree(shapes, copy)
     as_tfrecord(copy)
-    before = sorted(place.rglob("*"))
+    before = sorted(path for path in place.rglob("*") if "downloads" not in path.parts)
     for _ in range(2):
-        info = load(Dataset(name="digits")).info
-        assert info.sizes["test"] == 360
+        info = load(Dataset(name="cifar10")).info
+        assert info.sizes["test"]
         assert f"not used: {copy}, which only TensorFlow can read" in info.notes
-    assert (own / "digits" / "1.0.0" / "dataset_info.json").is_file()
-    assert sorted(path for path in place.rglob("*") if own not in (path, *path.parents)) == before
+    assert (own / "cifar10" / "3.0.2" / "dataset_info.json").is_file()
+    assert [path for path in before if not path.exists()] == []
 
 
 def test_without_variables_ours_go_to_the_cache_and_both_are_read(tmp_path, monkeypatch, capfd):
     monkeypatch.delenv("TFDS_DATA_DIR")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert load(Dataset(name="digits")).info.sizes["test"] == 360
     cached = tmp_path / "cache" / "tensorflow_datasets"
-    assert (cached / "digits" / "1.0.0").is_dir()
-    assert not (tmp_path / "home").exists()
     make(SomeShapes, tmp_path / "home" / "tensorflow_datasets")
     assert load(Dataset(name="some_shapes")).info.sizes["test"] == 4
     (tmp_path / "home" / "tensorflow_datasets").rename(cached.with_name("moved"))
@@ -322,19 +320,19 @@ def test_what_tfds_does_not_have_is_refused_in_one_line(place, name, message):
 
 
 def test_other_data_sets_ask_for_the_tf_extra(place, monkeypatch):
-    monkeypatch.setattr(prepare.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(RunError, match="`tf` extra") as caught:
+    monkeypatch.setattr(prepare.extras, "has", lambda name: name != "tensorflow")
+    with pytest.raises(RunError, match=r"pip install 'cnn-jax\[tf\]'") as caught:
         load(Dataset(name="emnist"))
     assert str(place / "cnn_jax" / "emnist" / "byclass" / "3.1.0") in str(caught.value)
 
 
-def test_digits_are_prepared_as_scikit_learn_has_them(own, capsys):
+def test_the_digits_are_those_of_scikit_learn(place, capsys):
     data = load(Dataset(name="digits"))
     assert capsys.readouterr().out == ""
     assert data.info.sizes == {"train": 1293, "validation": 144, "test": 360}
     assert data.info.image_shape == (8, 8, 1)
     assert data.info.class_names == tuple("0123456789")
-    assert (own / "digits" / "1.0.0" / "dataset_info.json").exists()
+    assert not place.exists()
     reference: Any = load_digits()
     seen = set()
     for part in data.splits.values():
@@ -348,17 +346,22 @@ def test_digits_are_prepared_as_scikit_learn_has_them(own, capsys):
     np.testing.assert_allclose(shares, np.bincount(reference.target) / 1797, atol=0.003)
 
 
-def test_digits_are_prepared_in_the_cache_where_the_place_cannot_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(catalogue, "_writable", lambda folder: "cache" in folder.parts)
-    assert load(Dataset(name="digits")).info.sizes["test"] == 360
-    assert (tmp_path / "cache" / "tensorflow_datasets" / "digits" / "1.0.0").is_dir()
-    monkeypatch.setattr(prepare, "prepare", lambda *args: pytest.fail("it is prepared already"))
-    assert load(Dataset(name="digits")).info.sizes["test"] == 360
+def test_the_digits_are_held_out_as_they_say():
+    """In the order of earlier versions, so that a run on them goes on to the same bits."""
+    data = load(Dataset(name="digits"))
+    ids = [*data.splits["train"].ids, *data.splits["validation"].ids, *data.splits["test"].ids]
+    reference: Any = load_digits()
+    every = [f"digits_{i:04d}" for i in range(len(ids))]
+    _, test = splits.hold_out(reference.target, every, 360)
+    assert set(data.splits["test"].ids) == {every[i] for i in test}
+    assert data.info.digest == "79b097e47ec6440ee1ed78f99f8ab1d759236006fa07b1f077ca5414e6e5a29f"
+    assert load(Dataset(name="digits:1.0.0")).info.digest == data.info.digest
+    with pytest.raises(UsageError, match=r"digits:2\.0\.0: there is only digits, of version 1"):
+        load(Dataset(name="digits:2.0.0"))
 
 
 def test_a_file_where_the_place_should_be(place, serve):
     place.write_text("not a directory")
-    assert load(Dataset(name="digits")).info.sizes["test"] == 360  # in the cache
     assert load(Dataset(name="digits", data_dir=str(place))).info.sizes["test"] == 360
     serve(Cifar10, "cifar-10-binary.tar.gz", cifar_archive())
     with pytest.raises(RunError, match="could not be prepared"):

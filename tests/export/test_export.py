@@ -152,7 +152,7 @@ def test_a_missing_package_is_named(trained, main, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "flatbuffers", None)
     assert main("export", f"--workdir={trained[0]}", "--format=stablehlo", "--output=o") == 2
     said = capsys.readouterr().err
-    assert "needs flatbuffers, which is not installed: pip install 'cnn_jax[stablehlo]'" in said
+    assert "needs flatbuffers: pip install 'cnn-jax[stablehlo]'" in said
 
 
 def test_mistakes_are_one_line(main, capsys, trained):

@@ -62,7 +62,7 @@ class Slurm:
             import submitit  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise UsageError(
-                "--sweep.launcher=slurm needs submitit: pip install 'cnn_jax[slurm]'"
+                "--sweep.launcher=slurm needs submitit: pip install 'cnn-jax[slurm]'"
             ) from None
         try:
             executor = submitit.AutoExecutor(
@@ -183,7 +183,7 @@ class Ray:
         try:
             import ray  # pyright: ignore[reportMissingImports]
         except ImportError:
-            raise UsageError("--sweep.launcher=ray needs Ray: pip install 'cnn_jax[ray]'") from None
+            raise UsageError("--sweep.launcher=ray needs Ray: pip install 'cnn-jax[ray]'") from None
         self._ray = ray
         try:
             with warnings.catch_warnings(), _own_signals():

@@ -19,9 +19,7 @@ def optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise UsageError(
-            "sweep needs Optuna, which is not installed: pip install 'cnn_jax[sweep]'"
-        ) from None
+        raise UsageError("sweep needs Optuna: pip install 'cnn-jax[sweep]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 
