@@ -52,10 +52,12 @@ if TYPE_CHECKING:
     from cnn_jax.inspection.report import DataReport, inspect
     from cnn_jax.options import Sweep
     from cnn_jax.processes import joined as join
+    from cnn_jax.runs.callbacks import Callback, Point
     from cnn_jax.runs.trained import Run
 
 # The public names, by the module that has them, and behind a colon their name there.
 _PUBLIC = {
+    "Callback": "runs.callbacks",
     "Checkpoint": "experiment",
     "Data": "data",
     "DataReport": "inspection.report",
@@ -66,6 +68,7 @@ _PUBLIC = {
     "Logging": "experiment",
     "Model": "experiment",
     "Optimizer": "experiment",
+    "Point": "runs.callbacks",
     "Predictions": "evaluation.predictions",
     "Run": "runs.trained",
     "RunError": "errors",
@@ -94,6 +97,7 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "Callback",
     "Checkpoint",
     "Data",
     "DataReport",
@@ -104,6 +108,7 @@ __all__ = [
     "Logging",
     "Model",
     "Optimizer",
+    "Point",
     "Predictions",
     "Run",
     "RunError",

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -20,6 +20,7 @@ from cnn_jax.experiment import Dataset, Experiment
 from cnn_jax.losses import Loss, register_loss
 from cnn_jax.models import register_model
 from cnn_jax.runs import changes, loading
+from cnn_jax.runs.callbacks import Callback
 from cnn_jax.runs.trained import Run
 from cnn_jax.training import arguments, start
 from cnn_jax.training.own_loop import Step
@@ -116,6 +117,7 @@ def train(
     data: Data | None = None,
     workdir: str | os.PathLike[str] | None = None,
     progress: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Trains a network and returns it.
 
@@ -144,6 +146,7 @@ def train(
         data: the data of an experiment, where they are not those that it names.
         workdir: the run directory.
         progress: whether a bar shows how training goes on, in a notebook too.
+        callbacks: objects whose method `log` is told the curves; see `cnn_jax.Callback`.
 
     Returns:
         The run, with the variables of the best epoch by validation.
@@ -154,20 +157,10 @@ def train(
         KeyboardInterrupt: Ctrl-C; with a workdir the state is saved first.
     """
     runtime.start()
-    config, data, values = arguments.read(
-        what,
-        labels,
-        data,
-        model,
-        loss,
-        optimizer,
-        epochs,
-        batch_size,
-        learning_rate,
-        seed,
-        settings,
-    )
-    return start.train(config, data, workdir=workdir, progress=progress, **values)
+    rest = (loss, optimizer, epochs, batch_size, learning_rate, seed, settings)
+    config, data, values = arguments.read(what, labels, data, model, *rest)
+    how = {"workdir": workdir, "progress": progress, "callbacks": callbacks}
+    return start.train(config, data, **values, **how)
 
 
 def load(

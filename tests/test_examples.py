@@ -23,6 +23,7 @@ import cnn_jax
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 RUNNABLE = {path.stem: path for path in EXAMPLES if path.stem != "my_preset"}
+TRACKERS = ("mlflow", "trackio", "wandb")
 
 
 def run(path: Path, places, cwd, *arguments: str, **environment: str) -> str:
@@ -145,6 +146,20 @@ def test_an_exported_network_is_served(trained, digits, tmp_path, monkeypatch):
     assert said["probabilities"] == pytest.approx(expected.probabilities[0].tolist(), abs=1e-5)
 
 
+@pytest.mark.parametrize("name", TRACKERS)
+def test_numbers_are_kept_elsewhere(name, places, tmp_path):
+    """By the trackers themselves, in files below an empty folder and without a network."""
+    pytest.importorskip(name, reason="not needed by anything else")
+    code = f"--code={RUNNABLE[f'track_{name}']}"
+    settings = ("--model.name=mlp", "--train.epochs=1", "--noquiet", "--workdir=run")
+    where = {"HOME": str(tmp_path), "WANDB_MODE": "offline", "TRACKIO_DIR": str(tmp_path / "t")}
+    where["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    run(ROOT / "launch.py", places, tmp_path, "train", code, *settings, **where)
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    before = b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())
+    assert kept.count(b"best_validation_accuracy") > before.count(b"best_validation_accuracy")
+
+
 def test_every_example_is_run_here():
     names = {"train_on_arrays", "many_learning_rates", "own_network", "read_a_run", "convolution"}
-    assert set(RUNNABLE) == names | {"serve"}
+    assert set(RUNNABLE) == names | {"serve"} | {f"track_{name}" for name in TRACKERS}

@@ -164,7 +164,13 @@ def test_few_ask_which_process_writes_and_prints():
         for name, path in modules().items()
         if ".is_first" in path.read_text() and room(name) != "processes"
     ]
-    assert askers == ["cli.evaluate", "cli.main", "runs.checkpoints", "runs.recorder"]
+    assert askers == [
+        "cli.evaluate",
+        "cli.main",
+        "runs.callbacks",
+        "runs.checkpoints",
+        "runs.recorder",
+    ]
 
 
 def test_a_long_file_says_why():

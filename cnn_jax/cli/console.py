@@ -40,6 +40,11 @@ def command_line(invocation: Invocation, name: str, directory: Path, *more: str)
     return text.command_line(name, directory, *more, *code)
 
 
+def go_on(invocation: Invocation, directory: Path, *more: str) -> str:
+    """Returns the command that trains on, with all code that was given: it may have CALLBACKS."""
+    return text.command_line("train", directory, *more, *invocation.code_flags)
+
+
 def tensorboard(directory: Path) -> str:
     """Returns the command that shows the curves of a run, and gets TensorBoard where it lacks."""
     logdir = ["--logdir", text.shown(directory)]

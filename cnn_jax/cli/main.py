@@ -52,7 +52,7 @@ def _main(argv: list[str]) -> int:
         if debug:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        _say(f"{where}{error.strerror or error}")
+        _say(" ".join([f"{where}{error.strerror or error}", *getattr(error, "__notes__", [])]))
         return 1
     except (RuntimeError, MemoryError) as error:  # of JAX and of NumPy
         line = _out_of_memory(error)

@@ -2,7 +2,7 @@
 
 They are the package's own, in `experiments/` of the repository and in `cnn_jax/presets/` where the
 package is installed, or files of the user's own, which may also register models, losses and data
-sets. A file runs as the user's own code, once in a process.
+sets, and have CALLBACKS. A file runs as the user's own code, once in a process.
 """
 
 import ast
@@ -24,6 +24,7 @@ from cnn_jax.cli.invocation import Invocation
 from cnn_jax.errors import UsageError, UserError
 from cnn_jax.experiment import Experiment
 from cnn_jax.options import Sweep
+from cnn_jax.runs import callbacks
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _INSTALLED = _PACKAGE / "presets"
@@ -113,19 +114,32 @@ def summary(path: Path) -> str:
     return docstring.partition("\n")[0]
 
 
-def run_code(invocation: Invocation, presets_dir: Path = PRESETS_DIR) -> None:
+def run_code(invocation: Invocation, presets_dir: Path = PRESETS_DIR) -> list[Any]:
     """Runs the user's own files, for the models, losses and data sets that they register.
+
+    Returns:
+        The elements of their lists CALLBACKS, which `train` tells its curves.
 
     Raises:
         UsageError: a file is not there or has an error.
     """
+    paths = []
     for name in invocation.code:
         path = places.place(name, "--code")
         if not path.is_file():
             raise UsageError(f"--code={name}: there is no such file")
-        run_file(path)
+        paths.append(path)
     if invocation.config is not None and invocation.has_code_as_config:
-        run_file(_find(invocation.config, presets_dir))
+        paths.append(_find(invocation.config, presets_dir))
+    found = []
+    for path in dict.fromkeys(path.resolve() for path in paths):
+        own = run_file(path).get("CALLBACKS", [])
+        try:
+            callbacks.check(own)
+        except UsageError as error:
+            raise UsageError(f"{text.shown(path)}: CALLBACKS: {error.for_command_line}") from None
+        found += own
+    return found
 
 
 def run_file(path: Path) -> dict[str, Any]:

@@ -38,11 +38,12 @@ def run_command(invocation: Invocation) -> int:
             say=say,
             progress=not invocation.quiet,
             profile_steps=invocation.profile,
+            callbacks=presets.run_code(invocation),
         )
     except Interrupted as stop:
         tell = console.speaker(quiet=False)
         tell(f"stopped at step {stop.step} of {stop.total_steps}; the state is saved")
-        tell(f"go on with: {console.command_line(invocation, 'train', directory.path)}")
+        tell(f"go on with: {console.go_on(invocation, directory.path)}")
         return 128 + stop.signal_number
     if was_finished:
         _say_finished(invocation, directory, len(run.history))
@@ -89,6 +90,6 @@ def _say_finished(invocation: Invocation, directory: RunDirectory, epochs: int) 
         say(reason)
     else:
         more = f"--train.epochs={epochs + 5}"
-        say(f"train on:    {console.command_line(invocation, 'train', directory.path, more)}")
+        say(f"train on:    {console.go_on(invocation, directory.path, more)}")
     if invocation.profile is not None:
         say("profile    no trace: there is no step left to make")

@@ -127,16 +127,38 @@ def write_figures(
         events.figure(step, "filters/first_convolution", figures.filters(kernel))
 
 
-def write_ranking(
+def areas(
+    found: Evaluation, split: Split, info: DataInfo, positive: str | None
+) -> dict[str, float | None]:
+    """Returns the points of AUC and average precision of a validation; {}: there are none.
+
+    Args:
+        found: the result of the validation.
+        split: the examples that were validated on.
+        info: the data set's class names.
+        positive: `dataset.positive`.
+    """
+    p, labels = found.probabilities, split.labels
+    if not _is_ranked(p):
+        return {}
+    if info.multilabel:
+        each = [ranking.auc(p[:, c], labels[:, c] > 0) for c in range(p.shape[1])]
+        known = [area for area in each if not np.isnan(area)]
+        return {"validation/auc": float(np.mean(known)) if known else None}
+    chosen = two_classes.positive_class(positive, info.class_names)
+    means = ranking.mean_areas(p, labels, chosen)
+    return {f"validation/{name}": value for name, value in means.items()}
+
+
+def write_curves(
     step: int,
     found: Evaluation,
     split: Split,
     info: DataInfo,
     positive: str | None,
     events: EventWriter,
-    with_curves: bool,
 ) -> None:
-    """Writes AUC and average precision of a validation to TensorBoard, and its PR CURVES.
+    """Writes PR CURVES to TensorBoard, of the positive of two classes or of the first 20 classes.
 
     Args:
         step: the training steps made so far.
@@ -145,25 +167,20 @@ def write_ranking(
         info: the data set's class names.
         positive: `dataset.positive`.
         events: the event file.
-        with_curves: whether to write the curves, of the positive one of two classes or of the first
-            20 classes.
     """
-    p, labels = found.probabilities, split.labels
-    if p.size > _MOST_RANKED or not np.isfinite(p).all():  # such a run has diverged
+    p, labels, names = found.probabilities, split.labels, info.class_names
+    if info.multilabel or not _is_ranked(p):
         return
-    if info.multilabel:
-        areas = [ranking.auc(p[:, c], labels[:, c] > 0) for c in range(p.shape[1])]
-        known = [area for area in areas if not np.isnan(area)]
-        events.scalars(step, {"validation/auc": float(np.mean(known)) if known else None})
-        return
-    chosen = two_classes.positive_class(positive, info.class_names)
-    areas = ranking.mean_areas(p, labels, chosen)
-    events.scalars(step, {f"validation/{name}": value for name, value in areas.items()})
-    names = info.class_names if with_curves else ()
+    chosen = two_classes.positive_class(positive, names)
     for label in [chosen] if chosen is not None else range(min(len(names), _MOST_CURVES)):
-        if with_curves and (labels == label).any():
+        if (labels == label).any():
             tag = f"validation/{text.printable(names[label])}"
             events.precision_recall(step, tag, labels == label, p[:, label])
+
+
+def _is_ranked(probabilities: np.ndarray) -> bool:
+    """Whether they are few enough to rank in every epoch, and of a run that has not diverged."""
+    return probabilities.size <= _MOST_RANKED and bool(np.isfinite(probabilities).all())
 
 
 def first_kernel(params: Any) -> np.ndarray | None:

@@ -18,7 +18,7 @@ from cnn_jax.evaluation import selection
 from cnn_jax.evaluation.evaluator import Evaluation
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import projector, tensorboard
-from cnn_jax.runs import code, environment, evaluations, figures, stored
+from cnn_jax.runs import callbacks, code, environment, evaluations, figures, stored
 from cnn_jax.runs.checkpoints import Checkpoints
 from cnn_jax.runs.directory import RunDirectory, Status
 from cnn_jax.runs.evaluations import best_step
@@ -63,6 +63,7 @@ class Recorder:
         config: the experiment.
         info: what is known of the data.
         untrained: the paths of the parameters that no phase trains.
+        told: callbacks, which are told the points of the curves.
 
     Attributes:
         directory: the run directory.
@@ -77,10 +78,12 @@ class Recorder:
         config: Experiment,
         info: DataInfo,
         untrained: Collection[str] = (),
+        told: callbacks.Callbacks | None = None,
     ):
         self.directory, self.path = directory, directory.path
         self.writes = processes.team().is_first
         self._config, self._info = config, info
+        self._told = told or callbacks.Callbacks()
         self._sides: dict[str, Any] = {"data": info.to_dict(), "data_digest": info.digest}
         self._stack = contextlib.ExitStack()
         self._saved = Checkpoints(
@@ -180,9 +183,10 @@ class Recorder:
         return list(self.directory.path.glob("events.out.*"))
 
     def point(self, step: int, values: dict[str, float | None]) -> None:
-        """Writes one point of some curves."""
+        """Writes one point of some curves, and tells it the callbacks."""
         if self._events is not None:
             self._events.scalars(step, values)
+            self._told.point(step, values)
 
     def epoch_figures(
         self, step: int, epoch: int, last: bool, params: Any, found: Evaluation, split: Split
@@ -191,9 +195,9 @@ class Recorder:
         if self._events is None:
             return
         every, positive = self._config.logging.figures_every, self._config.dataset.positive
-        is_due = every is not None and (epoch % every == 0 or last)
-        figures.write_ranking(step, found, split, self._info, positive, self._events, is_due)
-        if is_due:
+        self.point(step, figures.areas(found, split, self._info, positive))
+        if every is not None and (epoch % every == 0 or last):
+            figures.write_curves(step, found, split, self._info, positive, self._events)
             figures.write_figures(step, params, found, split, self._info, self._events)
 
     def add_result(self, key: str, value: Any) -> None:
@@ -237,24 +241,13 @@ class Recorder:
             self._events.close("finished")
         if not self.writes:
             return
-        last, best = history[-1], selection.best_of(history)
-        self.add_result(
-            "training",
-            {
-                "epochs": len(history),
-                "steps": last["step"],
-                "seconds": last["seconds"],
-                "last_validation_accuracy": last["validation_accuracy"],
-                "best_validation_accuracy": best["validation_accuracy"],
-                "best_epoch": best["epoch"],
-                "flops": flops,
-                "peak_memory_bytes": runtime.peak_memory(),
-            },
-        )
+        result = callbacks.result_of(history, flops)
+        self.add_result("training", {**result, "peak_memory_bytes": runtime.peak_memory()})
         figures.save_training_curves(history, self.directory.figures)
         reason = selection.Rule.of(self._config).reason(history)
-        details = {"step": last["step"], "steps": last["step"]}
+        details = {"step": result["steps"], "steps": result["steps"]}
         set_status(self.directory, "finished", **details, **({"reason": reason} if reason else {}))
+        self._told.finish(result)
 
     def interrupted(self, step: int, total_steps: int) -> None:
         """Records that the run was asked to stop; its state is on disk when this returns."""

@@ -6,19 +6,31 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from cnn_jax.runs import stored
+from cnn_jax.data import DataInfo, Split
+from cnn_jax.evaluation.evaluator import Evaluation
+from cnn_jax.runs import callbacks, figures, stored
 
 
 class Unrecorded:
     """Stands in for a recorder where a run has no directory: it writes nothing.
 
     It keeps the best variables, by `stored.rank_of`, in memory, and the last ones.
+
+    Args:
+        info: what is known of the data.
+        positive: `dataset.positive`.
+        told: callbacks, which are told the points of the curves.
+
+    Attributes:
+        writes: whether somebody is told the points.
+        path: no directory.
     """
 
-    writes = False
     path = None
 
-    def __init__(self) -> None:
+    def __init__(self, info: DataInfo, positive: str | None, told: callbacks.Callbacks) -> None:
+        self.writes = bool(told)
+        self._info, self._positive, self._told = info, positive, told
         self._kept: dict[str, tuple[Any, int]] = {}
         self._best = (-math.inf, -math.inf, 0)
 
@@ -31,8 +43,24 @@ class Unrecorded:
     def _ignore(self, *_: Any, **__: Any) -> None:
         """Does nothing."""
 
-    begin = start = point = epoch_figures = add_result = add_feature_seconds = _ignore
-    projector = finish = interrupted = diverged = restore = _ignore
+    begin = start = add_result = add_feature_seconds = _ignore
+    projector = interrupted = diverged = restore = _ignore
+
+    def point(self, step: int, values: dict[str, float | None]) -> None:
+        """Tells the callbacks one point of some curves."""
+        self._told.point(step, values)
+
+    def epoch_figures(
+        self, step: int, epoch: int, last: bool, params: Any, found: Evaluation, split: Split
+    ) -> None:
+        """Tells the callbacks AUC."""
+        del epoch, last, params
+        if self.writes:
+            self.point(step, figures.areas(found, split, self._info, self._positive))
+
+    def finish(self, history: list[dict[str, Any]], flops: int) -> None:
+        """Tells the callbacks how the run ended."""
+        self._told.finish(callbacks.result_of(history, flops))
 
     def projector_examples(self, available: int) -> int:
         """Returns 0: nobody looks at a projector."""

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -18,6 +19,7 @@ from cnn_jax.data.feeding import Feed
 from cnn_jax.evaluation import embedding, metrics, probe
 from cnn_jax.experiment import Experiment
 from cnn_jax.losses import Loss
+from cnn_jax.runs import callbacks as told
 from cnn_jax.runs import changes, code, loading
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.recorder import Recorder
@@ -41,6 +43,7 @@ def train(
     say: Say | None = None,
     progress: bool = False,
     profile_steps: tuple[int, int] | None = None,
+    callbacks: Sequence[told.Callback] = (),
 ) -> Run:
     """Trains an experiment, or goes on with the run of a directory; a finished one stays as it is.
 
@@ -54,6 +57,7 @@ def train(
         say: shows a line on what the run is and does; None: nothing is said.
         progress: whether a bar (on a terminal or in a notebook) or lines show how it goes on.
         profile_steps: the first and the last step to trace; None: no trace.
+        callbacks: are told the points of the curves.
 
     Returns:
         The trained network, with the variables of the best epoch by validation.
@@ -66,6 +70,7 @@ def train(
             alone, and Ctrl-C is a KeyboardInterrupt.
     """
     say = say or _silent
+    told.check(callbacks)
     config = experiment.with_absolute_paths(name_values(config, data, model, loss, optimizer))
     directory = None if workdir is None else RunDirectory(workdir)
     together.check_directory(directory)
@@ -82,11 +87,13 @@ def train(
     together.check_same(parts)
 
     with contextlib.ExitStack() as stack:
-        recorder: Recorder | Unrecorded = Unrecorded()
+        path, per_epoch = None if directory is None else directory.path, parts.plan.steps_per_epoch
+        listeners = told.Callbacks(callbacks, config, per_epoch, path)
+        recorder: Recorder | Unrecorded
+        recorder = Unrecorded(parts.data.info, config.dataset.positive, listeners)
         if directory is not None:
-            shapes, phases = parts.plan.assembly.shapes, parts.plan.phases
-            untrained = freezing.untrained(shapes["params"], phases)
-            recorder = Recorder(directory, config, parts.data.info, untrained)
+            untrained = freezing.untrained(parts.plan.assembly.shapes["params"], parts.plan.phases)
+            recorder = Recorder(directory, config, parts.data.info, untrained, listeners)
         stack.enter_context(recorder)
         if say is not _silent:
             opening.tell(say, parts, directory)
@@ -102,7 +109,7 @@ def train(
             parts.data.info,
             history,
             recorder.best_variables,
-            None if directory is None else directory.path,
+            path,
             parts.data,
         )
 

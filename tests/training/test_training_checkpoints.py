@@ -20,7 +20,7 @@ from cnn_jax import distributed, experiment
 from cnn_jax.assembly import assemble
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.evaluation import selection
-from cnn_jax.runs import leaves, stored
+from cnn_jax.runs import callbacks, leaves, stored
 from cnn_jax.runs.checkpoints import Checkpoints
 from cnn_jax.runs.unrecorded import Unrecorded
 from cnn_jax.training.plan import make_plan
@@ -237,7 +237,7 @@ def test_the_newest_and_the_best_are_kept(first, tmp_path):
     assert stored.best_step(folder) == 4
 
 
-def test_of_equal_accuracies_the_smaller_loss_is_the_best_then_the_later_step(first, tmp_path):
+def test_of_equal_accuracies_the_smaller_loss_is_the_best(first, digits, tmp_path):
     folder = tmp_path / "checkpoints"
     history = []
     with Checkpoints(folder, keep=1) as saved:
@@ -251,7 +251,7 @@ def test_of_equal_accuracies_the_smaller_loss_is_the_best_then_the_later_step(fi
     assert steps(folder) == [4, 5]
     assert stored.best_step(folder) == 4
     assert selection.best_of(history)["step"] == 4
-    without = Unrecorded()
+    without = Unrecorded(digits.info, None, callbacks.Callbacks())
     for record in history:
         state = first.replace(step=jnp.asarray(record["step"], jnp.int32))
         upto = history[: record["step"]]
