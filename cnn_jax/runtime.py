@@ -73,6 +73,22 @@ def make_cache_folder(name: str, *below: str) -> pathlib.Path:
     return path
 
 
+def place_matplotlib() -> None:
+    """Gives Matplotlib a folder of the cache where its own below the home cannot be written.
+
+    It would make a new one at each start, search all fonts again and warn. Call it before
+    Matplotlib is imported. $MPLCONFIGDIR goes before it.
+    """
+    if os.environ.get("MPLCONFIGDIR"):
+        return
+    base = pathlib.Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"))
+    there = next((x for x in (base / "matplotlib", base, *base.parents) if x.exists()), None)
+    if base.is_absolute() and there is not None and os.access(there, os.W_OK):
+        return
+    with contextlib.suppress(OSError):
+        os.environ["MPLCONFIGDIR"] = str(make_cache_folder("matplotlib"))
+
+
 def keep_freed_memory() -> bool:
     """Tells glibc's allocator to keep freed memory; returns whether it is there and agreed."""
     if not sys.platform.startswith("linux"):
@@ -100,6 +116,7 @@ def start(platform_name: str | None = None, cpu_tuning: bool = True) -> None:
     """
     if platform_name is not None:
         jax.config.update("jax_platforms", platform_name)
+    place_matplotlib()
     if cpu_tuning:
         # With asynchronous dispatch off, programs run on the calling thread. Only the main thread's
         # arena keeps freed blocks above 64 MiB; other threads map them again in every step. JAX

@@ -64,7 +64,8 @@ def find_places(config: experiment.Dataset) -> Places:
     if given := os.environ.get("TFDS_DATA_DIR"):
         place = places.place(given, "TFDS_DATA_DIR").absolute()
         return Places((place / "cnn_jax", cached), (place,))
-    return Places((cached,), (places.place("~/tensorflow_datasets", "TFDS_DATA_DIR").absolute(),))
+    usual = Path(os.path.expanduser("~/tensorflow_datasets"))  # "~" stays for a user without a home
+    return Places((cached,), (usual,) if usual.is_absolute() else ())
 
 
 def file_format(path: Path) -> str | None:
