@@ -31,6 +31,7 @@ def check_unchanged(directory: RunDirectory, new: Experiment, *, trains: bool = 
         UsageError: another setting differs from the one that the run was started with.
     """
     old = directory.config()
+    new = _with_older_values(directory, old, new)
     absolute = experiment.with_absolute_paths(old), experiment.with_absolute_paths(new)
     changed = differences(*absolute)
     epochs = changed.pop("train.epochs", None)
@@ -56,6 +57,21 @@ def check_unchanged(directory: RunDirectory, new: Experiment, *, trains: bool = 
             epochs[1],
         )
     return experiment.replace(new, {"name": old.name})
+
+
+def _with_older_values(directory: RunDirectory, old: Experiment, new: Experiment) -> Experiment:
+    """Returns `new` with the old value of each setting that the run is older than.
+
+    So its original command, which leaves such a setting at its default, goes on with it.
+    """
+    stored = directory.read("config", {})
+    values = {}
+    for path, field in experiment.fields():
+        section, _, name = path.rpartition(".")
+        is_known = name in (stored.get(section, {}) if section else stored)
+        if not is_known and experiment.get(new, path) == field.default:
+            values[path] = experiment.get(old, path)
+    return experiment.replace(new, values)
 
 
 def load_data(

@@ -81,6 +81,20 @@ def test_a_run_chosen_by_one_kappa_does_not_go_on_with_the_other(tmp_path):
         changes.check_unchanged(directory, graded)
 
 
+def test_the_command_of_a_run_from_before_a_setting_goes_on_with_it(tmp_path):
+    directory = RunDirectory(tmp_path / "run")
+    directory.create()
+    now = experiment.Experiment()
+    stored = experiment.to_dict(now)
+    del stored["dataset"]["bit_depth"]
+    directory.write("config", stored)
+    assert now.dataset.bit_depth == "auto"
+    assert changes.check_unchanged(directory, now).dataset.bit_depth == "16"
+    other = experiment.replace(now, {"dataset.bit_depth": "12"})
+    with pytest.raises(UsageError, match=r"dataset.bit_depth was 16 and is now 12"):
+        changes.check_unchanged(directory, other)
+
+
 def test_names_that_are_no_paths_stay(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "imagenet").mkdir()
