@@ -2,13 +2,14 @@
 
     python benchmarks/export.py
     python benchmarks/export.py --models=vgg16,resnet50 --formats=onnx,safetensors --torch=PYTHON
+    python benchmarks/export.py --missing --torch=PYTHON    # go on where it was stopped
 
 Each model has random weights (scales, biases and batch statistics too) and its smallest image. The
 figures are the largest difference of logits over the largest logit, on 32 random images: of the
-file computed by JAX, ONNX Runtime or Keras; of safetensors by torchvision, where --torch names a
-Python that has it, else that our own reader finds the same weights to the bit. "-" is a format that
-does not hold the network, in the words of the command. Every model runs in a process of its own,
-and its figures replace its earlier ones in docs/results/export.json and docs/results/export.md.
+file computed by JAX, ONNX Runtime or Keras; of safetensors by torchvision and timm, where --torch
+names a Python that has them, else that our own reader finds the same weights to the bit. "-" is a
+format that does not hold the network, in the words of the command. Every model runs in a process of
+its own, and its figures replace its earlier ones in docs/results/export.json and export.md.
 """
 
 import argparse
@@ -45,14 +46,19 @@ from cnn_jax.runs.trained import Run  # noqa: E402
 RESULTS = ROOT / "docs" / "results"
 CLASSES, IMAGES = 7, 32
 # Beside the models with their own heads: heads of transfer learning, and a module of a user's own.
-# Keras' ResNets have their stride in another convolution.
+# Keras' ResNets have their stride in another convolution, and TensorFlow pads otherwise.
 MORE = (
     "resnet50/1x1",
     "vgg16/pooled",
     "vgg16/pooled_dense128",
     "resnet50/pooled_dense128",
     "alexnet/pooled",
+    "efficientnet_b0/same",
+    "mobilenet_v3_large/same",
+    "mobilenet_v3_small/pooled_dense128",
+    "convnext_tiny/pooled",
 )
+SETTINGS = {"1x1": "model.bottleneck_stride", "same": "model.padding"}
 OWN = "a user's own module"
 
 # Run by the Python that has torchvision. Its operators for detection may be of another build of
@@ -68,12 +74,17 @@ except RuntimeError:
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import torchvision
-names = {}
-exec("\\n".join(json.load(open("export.json"))["load"]), names)
-with torch.no_grad():
-    found = names["net"](torch.from_numpy(numpy.load(sys.argv[1])))
-numpy.save(sys.argv[2], found.numpy())
-print(torch.__version__, torchvision.__version__)
+found = []
+for lines in "\\n".join(json.load(open("export.json"))["load"]).split("# or "):
+    names = {}
+    exec("#" + lines if found else lines, names)
+    with torch.no_grad():
+        found.append(names["net"](torch.from_numpy(numpy.load(sys.argv[1]))).numpy())
+numpy.save(sys.argv[2], found)
+said = {"torch": torch.__version__, "torchvision": torchvision.__version__}
+if "timm" in sys.modules:
+    said["timm"] = sys.modules["timm"].__version__
+print(json.dumps(said))
 """
 
 
@@ -106,7 +117,7 @@ def make_run(name: str) -> Run:
     data = cnn_jax.from_arrays(images, labels, validation=(held_out, np.arange(IMAGES) % CLASSES))
     settings: dict[str, Any] = {"dataset.normalize": "standardize"}
     if own is None:
-        more = {"model.bottleneck_stride": head} if head == "1x1" else {"model.head": head}
+        more = {SETTINGS.get(head, "model.head"): head}
         settings |= {"model.name": model, **(more if head else {})}
     config = cnn_jax.Experiment().replace(settings)
     assembly = assemble(config, data.info, model=own)
@@ -127,8 +138,8 @@ def make_run(name: str) -> Run:
     return Run(config, assembly, data.info, [], lambda: (variables, 0), None, data)
 
 
-def by_torch(run: Run, folder: pathlib.Path, python: str) -> tuple[float, str]:
-    """Returns the difference of torchvision's logits, and the versions that computed them."""
+def by_torch(run: Run, folder: pathlib.Path, python: str) -> tuple[float, dict[str, str]]:
+    """Returns the difference of torchvision's and timm's logits, and who computed them."""
     images = run.split("validation").images
     scaled = np.asarray(run.preprocess(np.asarray(images))).transpose(0, 3, 1, 2)
     with tempfile.TemporaryDirectory() as place:
@@ -139,7 +150,7 @@ def by_torch(run: Run, folder: pathlib.Path, python: str) -> tuple[float, str]:
         theirs = np.load(taken)
     with cpu.using("xla"):
         ours = run.logits(np.asarray(images))
-    return float(np.abs(theirs - ours).max() / np.abs(ours).max()), done.stdout.strip()
+    return float(np.abs(theirs - ours).max() / np.abs(ours).max()), json.loads(done.stdout)
 
 
 def measure(name: str, formats: list[str], torch: str | None) -> dict[str, Any]:
@@ -164,9 +175,10 @@ def measure(name: str, formats: list[str], torch: str | None) -> dict[str, Any]:
             }
             if format == "safetensors" and torch is not None:
                 found["difference"], versions = by_torch(run, folder, torch)
-                found["by"] = "torchvision, strict"
-                words = versions.split()
-                record["versions"] |= {"torch": words[0], "torchvision": words[1]}
+                found["by"] = (
+                    "torchvision and timm, strict" if "timm" in versions else "torchvision"
+                )
+                record["versions"] |= versions
             record["formats"][format] = found
             record["versions"] |= made.record["versions"]
     return record
@@ -201,9 +213,10 @@ def write(records: list[dict[str, Any]]) -> None:
         "too) at its\nsmallest image, exported by `cnn_jax.export_run`: the largest difference of "
         f"the logits over the\nlargest logit, on {IMAGES} random images. StableHLO is computed "
         "by JAX from the file, ONNX by\nONNX Runtime, both from uint8 pixels; safetensors by "
-        "torchvision with `strict=True`, Keras by a\nnetwork of `keras.applications` that loads "
-        "the file; `NAME/HEAD` is a head of transfer learning,\n`resnet50/1x1` Keras' form of it. "
-        "A dash: the format does not hold the network, and the command\nsays why.\n\n"
+        "torchvision, or timm, or both where\nthere is a file for each, with `strict=True`; Keras "
+        "by a network of `keras.applications` that loads the file.\n`NAME/HEAD` is a head of "
+        "transfer learning, `/1x1` and `/same` are Keras' form of a network. A dash: the\nformat "
+        "does not hold the network, and the command says why.\n\n"
         f"The largest is {largest[0]:.1e} (`{largest[1]}`, {largest[2]}).\n\n"
         f"{tables.markdown(rows, ['model', 'image', *FORMATS, 'date'])}\n\n"
         f"Made by `python benchmarks/export.py --torch=PYTHON`, with {said}.\n"
@@ -218,7 +231,8 @@ def main() -> int:
     names = [*models.REGISTRY, *MORE, OWN]
     parser.add_argument("--models", default=",".join(names), help="names, separated by commas")
     parser.add_argument("--formats", default=",".join(FORMATS), help="separated by commas")
-    parser.add_argument("--torch", help="a Python that has torch, torchvision and safetensors")
+    parser.add_argument("--torch", help="a Python that has torch, torchvision, timm, safetensors")
+    parser.add_argument("--missing", action="store_true", help="only what has no figure yet")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # in the process of one model
     options = parser.parse_args()
     formats = options.formats.split(",")
@@ -229,7 +243,11 @@ def main() -> int:
     earlier = json.loads(path.read_text()) if path.exists() else []
     records = {record["model"]: record for record in earlier}
     for name in options.models.split(","):
-        command = [sys.executable, __file__, "--one", name, f"--formats={options.formats}"]
+        known = records[name]["formats"] if options.missing and name in records else {}
+        wanted = [each for each in formats if each not in known]
+        if not wanted:
+            continue
+        command = [sys.executable, __file__, "--one", name, f"--formats={','.join(wanted)}"]
         command += [f"--torch={options.torch}"] if options.torch else []
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         record = json.loads(output.splitlines()[-1])

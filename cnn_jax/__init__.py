@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from cnn_jax.processes import joined as join
     from cnn_jax.runs.callbacks import Callback, Point
     from cnn_jax.runs.trained import Run
+    from cnn_jax.runs.untrained import load_pretrained
 
 # The public names, by the module that has them, and behind a colon their name there.
 _PUBLIC = {
@@ -88,6 +89,7 @@ _PUBLIC = {
     "inspect": "inspection.report",
     "join": "processes:joined",
     "load": "api",
+    "load_pretrained": "runs.untrained",
     "preset": "api",
     "read_images": "api",
     "register_dataset": "api",
@@ -129,6 +131,7 @@ __all__ = [
     "inspect",
     "join",
     "load",
+    "load_pretrained",
     "preset",
     "read_images",
     "register_dataset",

@@ -41,7 +41,6 @@ def read_files(
     on_error: str,
     depth: str,
     failures: list[dict[str, str]],
-    how: images.Decoding | None = None,
 ) -> Iterator[tuple[list[str], np.ndarray]]:
     """Yields (paths, images) of some files at a time.
 
@@ -51,7 +50,6 @@ def read_files(
         on_error: "refuse" or "skip", of files that cannot be read.
         depth: as of `decoding`.
         failures: gets those that are skipped, and why.
-        how: how they are decoded; None: as the run's own data.
 
     Raises:
         UsageError: the run takes no files.
@@ -59,7 +57,7 @@ def read_files(
     """
     if run.data_info.dtype != "uint8":
         raise UsageError("the run was trained on float arrays; give it such in Python, not files")
-    how = how or decoding(run, paths, depth)
+    how = decoding(run, paths, depth)
 
     def read(path: str) -> np.ndarray | images.ImageError:
         try:

@@ -26,18 +26,16 @@ def run_command(invocation: Invocation) -> int:
     overrides = dict(invocation.overrides)
     on_error = overrides.pop("dataset.on_error", "refuse")
     depth = overrides.pop("dataset.bit_depth", "auto")
-    invocation, how = dataclasses.replace(invocation, overrides=overrides), None
+    invocation = dataclasses.replace(invocation, overrides=overrides)
     if invocation.workdir is None and invocation.config is not None:
-        network = untrained.load(presets.resolve(invocation))
-        run, how = network.run, network.decoding
-        how = how if depth == "auto" else dataclasses.replace(how, bit_depth=int(depth))
-        print(f"weights    {network.source}\nimages     {network.how}", file=sys.stderr)
+        run, file, how = untrained.load(presets.resolve(invocation))
+        print(f"weights    {file}\nimages     {how}", file=sys.stderr)
     else:
         _, run = load_run(invocation)
     predictions: list[dict[str, Any]] = []
     failures: list[dict[str, str]] = []
     names = named.expand(invocation.arguments)
-    for paths, pixels in read_files(names, run, on_error, depth, failures, how):
+    for paths, pixels in read_files(names, run, on_error, depth, failures):
         found = run.predict(pixels)
         if run.data_info.multilabel:
             predictions += findings.predicted(paths, found)

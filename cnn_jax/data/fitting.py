@@ -14,6 +14,8 @@ import numpy as np
 from PIL import Image
 
 Resize = Literal["squash", "crop", "pad", "pad_mean"]
+# Pillow's filters.
+FILTERS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 
 
 def resize(
@@ -33,7 +35,7 @@ def resize(
         box: (left, top, right, bottom) of what counts of the image, in its pixels; None: all.
         share: how much of the image is taken, its middle: of "crop" of the short side, of "squash"
             of each side; the others take all.
-        interpolation: the name of a filter of Pillow's.
+        interpolation: one of `FILTERS`.
 
     Returns:
         An image of the target's size; one that is to be padded is smaller on one side.

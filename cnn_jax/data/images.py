@@ -78,7 +78,7 @@ def like(info: DataInfo, max_megapixels: int = MAX_MEGAPIXELS) -> Decoding:
     height, width, channels = info.image_shape
     size = height, width
     depth, how, share = info.bit_depth, info.resize, info.crop_share
-    return Decoding(size, channels, depth, max_megapixels, how, share)
+    return Decoding(size, channels, depth, max_megapixels, how, share, info.interpolation)
 
 
 class Decoded(NamedTuple):

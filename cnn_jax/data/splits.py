@@ -54,12 +54,10 @@ class DataInfo:
         version: the data set's; folders of images and arrays have none ("").
         class_names: label i is class_names[i].
         image_shape: (height, width, channels).
-        mean: the mean of each channel over the pixels of the train split: of uint8 images scaled to
-            0..1, of float images in their own units.
+        mean: of each channel over the train split: of uint8 in 0..1, of floats in their own units.
         std: the standard deviation of each channel, likewise.
         sizes: the number of examples in each split.
-        class_counts: the number of examples of each class in each split; with several findings an
-            example counts for each that it has.
+        class_counts: the examples of each class, or with each finding, in each split.
         notes: lines a log should show: what was held out, skipped or left unused.
         digest: sha256 (hex) of the images and labels that are trained and validated on.
         dtype: the images' dtype, "uint8" or "float32".
@@ -68,6 +66,7 @@ class DataInfo:
         resize: what was done with images of another aspect, a `fitting.Resize`.
         streamed: whether the training images are decoded while they are trained on.
         crop_share: the share of the short side that a `resize` by crop kept.
+        interpolation: the filter of Pillow's by which images are resized.
     """
 
     name: str
@@ -86,6 +85,7 @@ class DataInfo:
     multilabel: bool = False
     streamed: bool = False
     crop_share: float = 1.0
+    interpolation: str = "bilinear"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, ready for JSON."""

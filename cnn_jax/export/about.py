@@ -8,6 +8,7 @@ import jax
 from cnn_jax._version import __version__
 from cnn_jax.experiment import Experiment
 from cnn_jax.export import program
+from cnn_jax.pretrained import catalogue
 from cnn_jax.pretrained import weights as pretrained
 from cnn_jax.runs import environment
 from cnn_jax.runs import trusted as trust_file
@@ -54,7 +55,7 @@ def of_run(run: Run, format: str, made: program.Program | None) -> dict[str, Any
         "pretrained": origin(run),
         "data": {"name": info.name, "version": info.version, "sizes": dict(info.sizes)},
         "versions": versions(),
-        "left_out": [] if made is None else list(made.left_out),
+        "left_out": [],
     }
     return record
 
@@ -135,10 +136,12 @@ def origin_of(config: Experiment, directory: RunDirectory | None) -> dict[str, A
     if asked is None:
         return None
     said = {} if directory is None else directory.about_weights(config) or {}
-    entry = pretrained.catalogued(said.get("preprocessing_reason", ""))
+    known = entry = pretrained.catalogued(said.get("preprocessing_reason", ""))
+    if asked == "imagenet" and entry is None:  # without a directory: the file has a sibling
+        entry = catalogue.find(config.model.name)
     return {
         "asked_for": asked,
-        "file": None if entry is None else entry.name,
+        "file": None if known is None else known.name,
         "sha256": said.get("sha256"),
         "licence": None if entry is None else entry.licence,
         "source": None if entry is None else entry.source,

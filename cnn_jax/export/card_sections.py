@@ -1,6 +1,5 @@
 """The sections of a model card."""
 
-import re
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -166,7 +165,11 @@ def _shift(facts: Facts) -> list[str]:
         return [*found, f"{UNKNOWN}how it fares on noisy, blurred, darker or other images."]
     assert facts.trust is not None
     table = trust_tables.shift(facts.trust)
-    shown = [row for row in table.rows if not re.search(r"[/\\~]", str(row[0]))]
+    shown, places = [], 0
+    for name, *figures in table.rows:  # a folder's name is that of images from elsewhere
+        is_place = private.value("shift", name) == private.HIDDEN
+        places += is_place
+        shown.append([f"other images, set {places}" if is_place else plain(name), *figures])
     return [*found, f"{table.title}:", tables.markdown(shown, table.columns)]
 
 

@@ -9,14 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnn_jax.trust import verdicts
+from cnn_jax.trust import sets, verdicts
 
 _BELOW_ONE = ("max_probability", "margin")
-# What cannot be in a graph, and why.
-NO_RAPS = (
-    "prediction sets are left out: RAPS takes numbers from a sha256 of the logits, which a graph "
-    "does not compute"
-)
 
 
 def judge(
@@ -32,7 +27,7 @@ def judge(
 
     Returns:
         `probabilities` float32 [n, classes], calibrated; `answers` bool [n]; `p_values` float32
-        [n]; and, of LAC, `sets` bool [n, classes].
+        [n]; and `sets` bool [n, classes].
     """
     if logits.shape[1] == 1:
         logits = jnp.concatenate([jnp.zeros_like(logits), logits], axis=1)
@@ -54,9 +49,32 @@ def judge(
         most = np.floor(found.false_alarms * (1 + len(found.held_out)) + 1e-9) - 1
         answers = answers & (above > int(most))
     said |= {"answers": answers, "p_values": p_values}
-    if found.made.method == "lac":
-        said["sets"] = 1 - p <= jnp.asarray(found.made.quantiles, jnp.float32)
-    return said
+    late = 1 - p if found.made.method == "lac" else _raps(p, uniforms(logits))
+    return said | {"sets": late <= jnp.asarray(found.made.quantiles, jnp.float32)}
+
+
+def _raps(p: jax.Array, uniform: jax.Array) -> jax.Array:
+    """Returns `sets.raps`, float32 [n, classes]."""
+    classes = p.shape[1]
+    ordered, order = jax.lax.top_k(p, classes)
+    before = jnp.cumsum(ordered, axis=1) - ordered
+    late = sets.PENALTY * np.maximum(np.arange(1, classes + 1) - sets.FREE, 0)
+    scores = before + uniform[:, None] * ordered + jnp.asarray(late, jnp.float32)
+    place = jax.lax.top_k(-order.astype(jnp.float32), classes)[1]  # of each class in the order
+    return jnp.take_along_axis(scores, place, axis=1)
+
+
+def uniforms(logits: jax.Array) -> jax.Array:
+    """Returns `sets.uniforms`, float32 [n]."""
+    prime, number = sets.PRIME, min(len(sets.WEIGHTS), logits.shape[1])
+    largest = jax.lax.top_k(logits, number)[0]
+    whole = jnp.floor(100 * jnp.clip(largest, -sets.LIMIT, sets.LIMIT) + 0.5).astype(jnp.int32)
+    above = int(100 * sets.LIMIT // prime + 1) * prime  # a rest of what is below 0 would be too
+    rests = jax.lax.rem(whole + above, jnp.full_like(whole, prime))
+    weighted = rests * jnp.array(sets.WEIGHTS[:number], jnp.int32)
+    hashed = jnp.sum(jax.lax.rem(weighted, jnp.full_like(weighted, prime)), axis=1)
+    hashed = jax.lax.rem(hashed, jnp.full_like(hashed, prime))
+    return (hashed.astype(jnp.float32) + 0.5) / prime
 
 
 def _above(

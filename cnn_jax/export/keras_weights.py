@@ -4,7 +4,6 @@ A file of weights says nothing of preprocessing and calibration: that is in `exp
 """
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from cnn_jax import extras
 from cnn_jax.errors import UsageError
 from cnn_jax.export import checking, torch_weights
 from cnn_jax.export.checking import Checked
-from cnn_jax.pretrained import layouts
+from cnn_jax.pretrained import keras_names, layouts, statistics
 from cnn_jax.runs.trained import Run
 
 FILE = "model.weights.h5"
@@ -28,7 +27,15 @@ APPLICATIONS = {
     "densenet121": "DenseNet121",
     "densenet169": "DenseNet169",
     "densenet201": "DenseNet201",
+    **{f"efficientnet_b{n}": f"EfficientNetB{n}" for n in range(4)},
+    "mobilenet_v3_large": "MobileNetV3Large",
+    "mobilenet_v3_small": "MobileNetV3Small",
+    "convnext_tiny": "ConvNeXtTiny",
+    "convnext_small": "ConvNeXtSmall",
 }
+# These scale pixels inside, unless they are asked not to; EfficientNet does it always.
+_SCALES = ("mobilenet_v3", "convnext")
+_ALWAYS_SCALES = "efficientnet"
 _BATCH = 32
 _IMAGES = 64
 
@@ -50,19 +57,21 @@ def write(run: Run, folder: Path) -> Checked:
             f"keras.applications has {', '.join(APPLICATIONS)}, and no {name}; format=stablehlo "
             "and format=onnx hold every network"
         )
-    layout = torch_weights.checked_layout(run, "keras", "Keras Applications'")
+    torch_weights.check(run, "Keras Applications'", "keras")
+    layout = torch_weights.layout_of(run)
     os.environ.setdefault("KERAS_BACKEND", "jax")  # TensorFlow and PyTorch serve as well
     keras = extras.need("keras", "format=keras", "keras")
     with extras.quiet():
         made = network(keras, run)
-        _fill(made, torch_weights.flat(run), layout)
+        _fill(made, run, layout)
         made.save_weights(folder / FILE)
         del made
         fresh = network(keras, run)
         fresh.load_weights(folder / FILE)
 
     def compute(images: np.ndarray) -> dict[str, np.ndarray]:
-        scaled = np.asarray(run.preprocess(images), np.float32)
+        inside = name.startswith(_ALWAYS_SCALES)
+        scaled = np.asarray(images if inside else run.preprocess(images), np.float32)
         with extras.quiet():
             parts = [
                 fresh.predict_on_batch(scaled[i : i + _BATCH])
@@ -79,12 +88,13 @@ def network(keras: Any, run: Run) -> Any:
     model = run.experiment.model
     application = getattr(keras.applications, APPLICATIONS[model.name])
     shape, classes = run.data_info.image_shape, torch_weights.outputs(run)
+    more = {"include_preprocessing": False} if model.name.startswith(_SCALES) else {}
     if not _replaces_head(run):
         return application(
-            weights=None, classes=classes, input_shape=shape, classifier_activation=None
+            weights=None, classes=classes, input_shape=shape, classifier_activation=None, **more
         )
-    base = application(include_top=False, weights=None, input_shape=shape, pooling="avg")
-    x = base.output
+    base = application(include_top=False, weights=None, input_shape=shape, pooling="avg", **more)
+    x = base.layers[-2].output if _ends_with_norm(run) else base.output
     if model.head == "pooled_dense128":
         x = keras.layers.Dense(128, "relu", name="dense")(x)
     return keras.Model(base.input, keras.layers.Dense(classes, name="predictions")(x))
@@ -94,65 +104,81 @@ def _replaces_head(run: Run) -> bool:
     """Whether the run's head is another one than that of Keras' network."""
     model = run.experiment.model
     return model.head == "pooled_dense128" or (
-        model.head == "pooled" and model.name.startswith("vgg")
+        model.head == "pooled" and model.name.startswith(("vgg", "mobilenet_v3", "convnext"))
     )
+
+
+def _ends_with_norm(run: Run) -> bool:
+    """Whether Keras' network without a head ends with a normalisation that ours does not have."""
+    return run.experiment.model.name.startswith("convnext")
 
 
 def loading(run: Run) -> list[str]:
     """Returns the lines of Python that make Keras' network with these weights."""
     model, classes = run.experiment.model, torch_weights.outputs(run)
     name, shape = APPLICATIONS[model.name], run.data_info.image_shape
-    lines = ["import keras", ""]
+    more = ", include_preprocessing=False" if model.name.startswith(_SCALES) else ""
+    lines = ["import keras", "", f"net = keras.applications.{name}("]
     if _replaces_head(run):
+        lines[-1] = lines[-1].replace("net", "base", 1)
         lines += [
-            f"base = keras.applications.{name}(",
-            f'    include_top=False, weights=None, input_shape={shape}, pooling="avg"',
+            f'    include_top=False, weights=None, input_shape={shape}, pooling="avg"{more}',
             ")",
-            "x = base.output",
+            f"x = base{'.layers[-2]' if _ends_with_norm(run) else ''}.output",
         ]
         if model.head == "pooled_dense128":
             lines.append('x = keras.layers.Dense(128, "relu", name="dense")(x)')
         last = f'keras.layers.Dense({classes}, name="predictions")(x)'
         lines.append(f"net = keras.Model(base.input, {last})")
     else:
-        lines += [
-            f"net = keras.applications.{name}(",
-            f"    weights=None, classes={classes}, input_shape={shape}, classifier_activation=None",
-            ")",
-        ]
+        own = f"weights=None, classes={classes}, input_shape={shape}, classifier_activation=None"
+        lines += [f"    {own}{more}", ")"]
     lines.append(f'net.load_weights("{FILE}")')
-    lines.append("# takes images [batch, height, width, 3], scaled as export.json says")
+    how = "as they are" if model.name.startswith(_ALWAYS_SCALES) else "scaled as export.json says"
+    lines.append(f"# takes images [batch, height, width, 3], {how}")
     return lines
 
 
-def _fill(made: Any, arrays: dict[str, np.ndarray], layout: layouts.Layout) -> None:
-    """Puts our arrays into a network of Keras."""
+def _fill(made: Any, run: Run, layout: layouts.Layout) -> None:
+    """Puts the arrays of a run into a network of Keras."""
     convention = layout.conventions["keras"]
-    theirs = {layer.name: layer for layer in made.layers}
+    arrays = statistics.undone(torch_weights.flat(run), layout.layers, convention)
+    theirs = {keras_names.canonical(layer.name): layer for layer in made.layers}
     if convention.automatic:
-        theirs |= _numbered_from_0(theirs)
+        wanted = [layer.keras for layer in layout.layers if layer.keras]
+        first = keras_names.from_the_first(theirs, wanted)
+        theirs |= {new: theirs[old] for new, old in first.items()}
     for layer in layout.layers:
         own = theirs[str(layer.keras)]
         get = {leaf: arrays.get(f"{layer.path}/{leaf}") for leaf in ("kernel", "bias", "scale")}
         if layer.kind == "batch_norm":
-            var = arrays[f"{layer.path}/var"] - np.float32(convention.epsilon)
             values = [get["scale"]] if own.scale else []
-            own.set_weights([*values, get["bias"], arrays[f"{layer.path}/mean"], var])
-            continue
-        kernel = arrays[f"{layer.path}/kernel"]
-        bias = get["bias"] if get["bias"] is not None else np.zeros(kernel.shape[-1], np.float32)
-        own.set_weights([kernel, bias] if own.use_bias else [kernel])
+            moments = [arrays[f"{layer.path}/{leaf}"] for leaf in ("mean", "var")]
+            own.set_weights([*values, get["bias"], *moments])
+        elif layer.kind == "layer_norm":
+            own.set_weights([get["scale"], get["bias"]])
+        elif layer.kind == "scale":
+            own.set_weights([get["scale"]])
+        else:
+            # Depthwise kernels have their axes in another order, and some dense layers are
+            # convolutions of a single position: the numbers follow one another alike.
+            kernel = arrays[f"{layer.path}/kernel"]
+            bias = get["bias"] if get["bias"] is not None else np.zeros(kernel.shape[-1])
+            kernel = kernel.reshape(own.kernel.shape)
+            own.set_weights([kernel, bias] if own.use_bias else [kernel])
+    if run.experiment.model.name.startswith(_ALWAYS_SCALES):
+        _fill_scaling(made, run)
 
 
-def _numbered_from_0(theirs: dict[str, Any]) -> dict[str, Any]:
-    """Returns layers that Keras numbered, conv2d_95, ..., by the names of a first network."""
-    found: dict[str, Any] = {}
-    for prefix in ("conv2d", "batch_normalization"):
-        numbers = {
-            int(match[1] or 0): name
-            for name in theirs
-            if (match := re.fullmatch(rf"{prefix}(?:_(\d+))?", name))
-        }
-        for new, old in enumerate(sorted(numbers)):
-            found[f"{prefix}_{new}" if new else prefix] = theirs[numbers[old]]
-    return found
+def _fill_scaling(made: Any, run: Run) -> None:
+    """Lets the layer of Keras' network that scales pixels do what the run does."""
+    numbers = torch_weights.mean_and_std(run)
+    if numbers is None:
+        raise UsageError(
+            "format=keras: Keras' EfficientNet scales pixels inside, by a mean and a standard "
+            f"deviation, which the scaling {run.assembly.normalize!r} of this run is not; "
+            "format=stablehlo and format=onnx hold it"
+        )
+    mean, std = (np.array(each, np.float32) for each in numbers)
+    (own,) = (layer for layer in made.layers if layer.name.startswith("normalization"))
+    own.set_weights([mean, std**2, np.int32(0)])

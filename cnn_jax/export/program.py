@@ -35,14 +35,12 @@ class Program:
         shape: (height, width, channels) of an image.
         dtype: of the stored images, "uint8" or "float32".
         precision: what the network computes in, "float32" or "bfloat16".
-        left_out: what of the run is not in it, in words.
     """
 
     apply: Callable[[jax.Array], dict[str, jax.Array]]
     shape: tuple[int, int, int]
     dtype: str
     precision: str
-    left_out: tuple[str, ...] = ()
 
     def outputs(self) -> dict[str, Any]:
         """Returns shapes and types of the outputs by name, of one image, in a fixed order."""
@@ -81,8 +79,7 @@ def of_run(run: Run, precision: str | None = None) -> Program:
         return {"logits": logits, **judging.judge(judge, logits, features, middle)}
 
     info = run.data_info
-    left_out = (judging.NO_RAPS,) if judge is not None and judge.made.method != "lac" else ()
-    return Program(apply, info.image_shape, info.dtype, precision or own, left_out)
+    return Program(apply, info.image_shape, info.dtype, precision or own)
 
 
 def _rebuilt(run: Run, precision: str) -> Assembly:

@@ -1,14 +1,15 @@
 """Weights from Keras' HDF5 files, in the old layout and in that of Keras 3."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from cnn_jax.data import scaling
 from cnn_jax.data.scaling import Scaling
 from cnn_jax.errors import ContentError, RunError
-from cnn_jax.pretrained import hdf5, layouts
+from cnn_jax.pretrained import hdf5, keras_names, layouts
 
 _NORM_LEAVES = {"gamma": "scale", "beta": "bias", "moving_mean": "mean", "moving_variance": "var"}
 
@@ -35,14 +36,13 @@ def read(
     found: dict[str, hdf5.Arrays] = {}
     named = True
     for name, weights, certain in hdf5.layers(path, ours):
-        # The DenseNet of 2018 has conv1/conv, not conv1_conv; MobileNetV3 had Conv/BatchNorm.
-        name = name.replace("/", "_").replace("BatchNorm", "bn").lower()
+        name = keras_names.canonical(name)
         if weights and name in found:
             raise ContentError(f"two layers are called {name}")
         if weights:
             found[name] = weights
             named = named and certain
-    scaling = _scaling(found)
+    scales = _scaling(path, found)
     if not named and (convention.automatic or not ours.keys() & found.keys()):
         if not convention.sequential:
             raise RunError(
@@ -52,7 +52,9 @@ def read(
             )
         ours = dict(zip(layouts.numbered(layers), layers, strict=True))
     elif convention.automatic:
-        found = _renumbered(path, found, ours)
+        first = keras_names.from_the_first(found, ours)
+        rest = {name: found[name] for name in found if name not in first.values()}
+        found = rest | {new: found[old] for new, old in first.items()}
     for name in _OLD_TOPS & found.keys():
         if "predictions" in ours and "predictions" not in found:
             found["predictions"] = found.pop(name)
@@ -66,20 +68,34 @@ def read(
         kind = layer.kind if layer else "batch_norm" if first.ndim == 1 else "conv"
         for leaf, array in _keras_leaves(weights, kind):
             arrays[f"{place}/{leaf}"] = _ours(array, kind)
-    return arrays, set(found), scaling
+    return arrays, set(found), scales
 
 
-def _scaling(found: dict[str, hdf5.Arrays]) -> Scaling | None:
+def _scaling(path: Path, found: dict[str, hdf5.Arrays]) -> Scaling | None:
     """Takes away the layer that scales pixels, EfficientNet's in Keras; returns what it does.
 
-    In Keras' published files its mean is ImageNet's, and with the layer behind it what it does is
-    "torch"; of a network that was built without weights it is 0, and pixels are only divided.
+    Pixels are divided by 255 before it. In Keras' published files its mean is ImageNet's and its
+    variance the deviation, which another layer takes the root of again.
+
+    Raises:
+        RunError: it is none of our scalings.
     """
     names = [name for name in found if re.fullmatch(r"normalization(_\d+)?", name)]
-    means = [np.ravel(found.pop(name)[0][1]) for name in names]
-    if not means:
+    layers = [found.pop(name) for name in names]
+    if not layers:
         return None
-    return "torch" if means[0].any() else "unit"
+    mean, var = (np.ravel(array) for _, array in layers[0][:2])
+    for name, (known, std) in scaling.MEAN_AND_STD.items():
+        roots = (np.array(std), np.array(std) ** 0.5)
+        if np.allclose(mean, known, atol=1e-4) and any(
+            np.allclose(np.sqrt(var), root, atol=1e-4) for root in roots
+        ):
+            return name
+    said = [[round(float(x), 4) for x in each] for each in (mean, np.sqrt(var))]
+    raise RunError(
+        f"the network of {path} scales pixels by the mean {said[0]} and the standard deviation "
+        f"{said[1]}, which is not known here"
+    )
 
 
 def _ours(array: np.ndarray, kind: layouts.Kind) -> np.ndarray:
@@ -93,27 +109,6 @@ def _ours(array: np.ndarray, kind: layouts.Kind) -> np.ndarray:
 
 # Names of the last layer before it was called "predictions"; published files keep them.
 _OLD_TOPS = {"fc1000", "probs"}
-
-
-def _renumbered(
-    path: Path, found: dict[str, hdf5.Arrays], ours: Mapping[str, layouts.Layer]
-) -> dict[str, hdf5.Arrays]:
-    """Returns layers that Keras numbered, conv2d_95, ..., numbered from 0 as in `ours`."""
-    result = dict(found)
-    for prefix in ("conv2d", "batch_normalization"):
-        automatic = re.compile(rf"{prefix}(?:_(\d+))?")
-        names = {name: int(match[1] or 0) for name in found if (match := automatic.fullmatch(name))}
-        wanted = [name for name in ours if automatic.fullmatch(name)]
-        if names and len(names) != len(wanted):
-            raise RunError(
-                f"{path} has {len(names)} layers called {prefix} with numbers, and the network "
-                f"{len(wanted)}, so that nobody can tell which is which"
-            )
-        for name in names:
-            del result[name]
-        for new, old in zip(wanted, sorted(names, key=lambda name: names[name]), strict=False):
-            result[new] = found[old]
-    return result
 
 
 def _keras_leaves(weights: hdf5.Arrays, kind: layouts.Kind) -> Iterator[tuple[str, np.ndarray]]:

@@ -1,5 +1,7 @@
 """Statistics of normalisations that other projects compute in another form than ours."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from cnn_jax.pretrained import layouts
@@ -21,6 +23,20 @@ def adapt(
         for layer in layers:
             if layer.norm and f"{layer.norm}/scale" in arrays:
                 _take_in_scale(arrays, layer.path, layer.norm, convention.scale_epsilon)
+
+
+def undone(
+    arrays: Mapping[str, np.ndarray],
+    layers: tuple[layouts.Layer, ...],
+    convention: layouts.Convention,
+) -> dict[str, np.ndarray]:
+    """Returns arrays whose variances are those of another network, as `adapt` expects them."""
+    found = dict(arrays)
+    for layer in layers:
+        var = f"{layer.path}/var"
+        if layer.kind == "batch_norm" and convention.epsilon and var in found:
+            found[var] = found[var] - np.float32(convention.epsilon)
+    return found
 
 
 def _take_in_scale(arrays: dict[str, np.ndarray], conv: str, norm: str, epsilon: float) -> None:

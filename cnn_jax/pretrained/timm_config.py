@@ -6,7 +6,7 @@ from typing import Any
 
 from cnn_jax import files
 from cnn_jax.data import scaling
-from cnn_jax.data.fitting import Resize
+from cnn_jax.data.fitting import FILTERS, Resize
 from cnn_jax.data.scaling import Scaling
 from cnn_jax.errors import RunError, UsageError
 
@@ -15,12 +15,12 @@ NAME, WEIGHTS = "config.json", "model.safetensors"
 # Our scalings by the mean and standard deviation that timm writes, of pixels of 0 to 1.
 _SCALINGS: dict[Any, Scaling] = {numbers: name for name, numbers in scaling.MEAN_AND_STD.items()}
 _FITS: dict[str, Resize] = {"center": "crop", "squash": "squash", "border": "pad"}
-_FILTERS = {name: name for name in ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")}
 # timm's architectures that are another name of one of ours.
 _SAME = {
     "mobilenetv3_large_100": "mobilenet_v3_large",
     "mobilenetv3_small_100": "mobilenet_v3_small",
 }
+_OURS = {ours: theirs for theirs, ours in _SAME.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +63,11 @@ class Config:
             )
         if self.preprocessing is None:
             raise RunError(f"{self.path} scales images with {self.said}, which is not known here")
+
+
+def architecture(model: str, tensorflow: bool) -> str:
+    """Returns timm's name of one of our networks; see `Config` for `tensorflow`."""
+    return f"{'tf_' if tensorflow else ''}{_OURS.get(model, model)}"
 
 
 def beside(path: Path) -> Config | None:
@@ -112,5 +117,5 @@ def _read(path: Path, values: dict[str, Any], said: dict[str, Any]) -> Config:
         f"the mean {list(mean)} and the standard deviation {list(std)}",
         None if size is None else (int(size[1]), int(size[2])),
         None if share is None else (fit, float(share)),
-        _FILTERS.get(str(said.get("interpolation"))),
+        name if (name := said.get("interpolation")) in FILTERS else None,
     )

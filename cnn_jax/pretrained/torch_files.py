@@ -28,6 +28,8 @@ LEAVES: dict[layouts.Kind, dict[str, str]] = {
     "batch_norm": {**_NORM, "running_mean": "mean", "running_var": "var"},
     "scale": {"": "scale"},  # the tensor has the layer's name itself
 }
+# Dense layers that are a convolution of a single position in timm.
+_POSITIONS = ("conv_head",)
 # What wrappers write in front of all names: DataParallel, Lightning, and classes around a backbone.
 _PREFIXES = re.compile(r"^(?:(?:module|model|backbone|encoder|network|net|_orig_mod)\.)+")
 
@@ -153,7 +155,8 @@ def _tensors(path: Path) -> dict[str, np.ndarray]:
 def said(path: Path) -> dict[str, Any]:
     """Returns what a file that we wrote says of itself; {} of another.
 
-    They are `head`, the head of the model, and `preprocessing`, a fixed scaling or None.
+    They are `head`, the head of the model; `preprocessing`, a fixed scaling or None; and `source`,
+    whose names and conventions it has.
 
     Raises:
         ValueError: it says what we would not have written.
@@ -166,9 +169,13 @@ def said(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ContentError("its metadata are not ours")
     head, scaling = found.get("head"), found.get("preprocessing")
-    if head not in ("default", *HEADS) or scaling not in (None, *get_args(Scaling)):
-        raise ContentError(f"its metadata have a head {head!r} and a scaling {scaling!r}")
-    return {"head": head, "preprocessing": scaling}
+    source = found.get("source", "torch")
+    known = head in ("default", *HEADS) and scaling in (None, *get_args(Scaling))
+    if not known or source not in get_args(layouts.Source):
+        raise ContentError(
+            f"its metadata have a head {head!r}, a scaling {scaling!r} and names of {source!r}"
+        )
+    return {"head": head, "preprocessing": scaling, "source": source}
 
 
 def write(
@@ -176,8 +183,9 @@ def write(
     arrays: Mapping[str, np.ndarray],
     layers: tuple[layouts.Layer, ...],
     metadata: Mapping[str, str],
+    source: layouts.Source = "torch",
 ) -> None:
-    """Writes arrays under torchvision's names, so that `read` returns them to the bit.
+    """Writes arrays under the names of a source, so that `read` returns them to the bit.
 
     A normalisation without a scale gets one of 1, which torch's has.
 
@@ -186,6 +194,7 @@ def write(
         arrays: {our path: float32 array}, as `read` returns them.
         layers: the model's layers, in order.
         metadata: of the file.
+        source: whose names.
 
     Raises:
         ValueError: a feature map that is flattened is no square.
@@ -209,5 +218,10 @@ def write(
                 array = maps.transpose(0, 3, 1, 2).reshape(array.shape[1], len(array))
             elif array.ndim == 2:
                 array = array.T
-            tensors[f"{layer.torch}.{theirs}"] = np.ascontiguousarray(array)
+                if source != "torch" and layer.timm in _POSITIONS:
+                    array = array[:, :, None, None]
+            elif layer.kind == "scale" and source == "torch":
+                array = array[:, None, None]
+            name = str(layer.name(source))
+            tensors[f"{name}.{theirs}" if theirs else name] = np.ascontiguousarray(array)
     safetensors.numpy.save_file(tensors, path, dict(metadata))

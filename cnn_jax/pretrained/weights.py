@@ -140,6 +140,7 @@ def load_file(path: Path, model: str, entry: catalogue.Entry | None = None) -> W
 
             source, arrays, names = torch_files.read(path, layout)
             resembles = layouts.guess(names, source, model)
+            source = own.get("source", source)
             if config is not None and config.tensorflow:
                 source = "timm_tf"
             convention = layout.conventions[source]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 from cnn_jax.data import DataInfo
-from cnn_jax.data.fitting import Resize
+from cnn_jax.data.fitting import FILTERS, Resize
 from cnn_jax.evaluation import selection
 from cnn_jax.options import VIEWS
 from cnn_jax.trust import scores
@@ -135,6 +135,7 @@ def _is_data(value: Any) -> bool:
             "bit_depth": _count,
             "multilabel": lambda value: isinstance(value, bool),
             "crop_share": is_number,
+            "interpolation": lambda value: value in FILTERS,
             "streamed": lambda value: isinstance(value, bool),
             "resize": lambda value: value in get_args(Resize),
         },

@@ -1,10 +1,8 @@
 """A network with weights for ImageNet, as a value like a trained one, without training."""
 
-import dataclasses
-
-from cnn_jax import experiment, models
+from cnn_jax import experiment, models, runtime
 from cnn_jax.assembly import assemble
-from cnn_jax.data import DataInfo, images
+from cnn_jax.data import DataInfo
 from cnn_jax.errors import UsageError
 from cnn_jax.experiment import Experiment
 from cnn_jax.pretrained import imagenet
@@ -16,25 +14,38 @@ from cnn_jax.runs.trained import Run
 _USUAL = ("crop", 0.875)
 
 
-@dataclasses.dataclass(frozen=True)
-class Untrained:
-    """A network with ImageNet's classes.
+def load_pretrained(
+    model: str = "resnet50", weights: str = "imagenet", *, image_size: int | None = None
+) -> Run:
+    """Returns a network with weights for ImageNet's 1,000 classes, without any training.
 
-    Attributes:
-        run: it, without history, data and directory.
-        decoding: how image files become those that it takes.
-        source: the file of weights.
-        how: how its images are cut and scaled, in a few words.
+        run = cnn_jax.load_pretrained("resnet50")
+        run.predict(["photo.jpg"]).classes
+
+    Image files are cut and scaled as those on which its published accuracy was measured. The
+    probabilities are not calibrated.
+
+    Args:
+        model: the model's name.
+        weights: "imagenet", which is downloaded once, or what `--transfer.weights` takes besides: a
+            file, a folder, or a name on the Hugging Face hub.
+        image_size: height and width of the images, in pixels; None: those it was evaluated with.
+
+    Raises:
+        UsageError: the weights are not for ImageNet's classes, or not of this model.
+        RunError: they cannot be read or downloaded, or do not fit.
     """
-
-    run: Run
-    decoding: images.Decoding
-    source: str
-    how: str
+    runtime.start()
+    settings = {"model.name": model, "transfer.weights": weights, "dataset.image_size": image_size}
+    return load(experiment.replace(Experiment(), settings))[0]
 
 
-def load(config: Experiment) -> Untrained:
+def load(config: Experiment) -> tuple[Run, str, str]:
     """Returns the network of an experiment with all of the weights that it starts from.
+
+    Returns:
+        The network, without history, data and directory; the file of its weights; and how its
+        images are cut and scaled, in a few words.
 
     Raises:
         UsageError: it starts from none, or they are not for ImageNet's 1,000 classes.
@@ -48,7 +59,7 @@ def load(config: Experiment) -> Untrained:
     if found.classes != len(names):
         outputs = "no head" if found.classes is None else f"{found.classes} outputs"
         raise UsageError(
-            f"--transfer.weights={source} has {outputs}, and without training predict names "
+            f"--transfer.weights={source} has {outputs}, and without training it names "
             f"ImageNet's {len(names):,} classes"
         )
     entry = models.REGISTRY[name]
@@ -69,20 +80,15 @@ def load(config: Experiment) -> Untrained:
         digest="",
         resize=fit,
         crop_share=share,
+        interpolation=found.interpolation or "bilinear",
     )
     if "auxiliary" in entry.options:
         config = experiment.replace(config, {"model.auxiliary": False})
     about = {"preprocessing": found.preprocessing, "options": found.options}
     assembly = assemble(config, info, about)
     variables = merge(assembly.shapes, found, "backbone|head")
-    interpolation = found.interpolation or "bilinear"
-    decoding = dataclasses.replace(
-        images.like(info, config.dataset.max_megapixels), interpolation=interpolation
+    how = (
+        f"{share:.1%} of the image by {fit}, {info.interpolation}, to {height} x {width}; scaled "
+        f"as {assembly.normalize} ({found.preprocessing_reason})"
     )
-    return Untrained(
-        Run(config, assembly, info, [], lambda: (variables, 0)),
-        decoding,
-        found.source,
-        f"{share:.1%} of the image by {fit}, {interpolation}, to {height} x {width}; scaled as "
-        f"{assembly.normalize} ({found.preprocessing_reason})",
-    )
+    return Run(config, assembly, info, [], lambda: (variables, 0)), found.source, how

@@ -8,14 +8,15 @@ one set of calibration images the coverage has the law Beta(n + 1 - l, l), l = f
 
 import dataclasses
 import fractions
-import hashlib
 import math
 from typing import Any
 
 import numpy as np
 import scipy.stats
 
-_PENALTY, _FREE = 0.01, 5  # of RAPS: for each class beyond the first five
+PENALTY, FREE = 0.01, 5  # of RAPS: for each class beyond the first five
+# Of the hash that `uniforms` computes; a logit beyond the limit counts as the limit.
+PRIME, WEIGHTS, LIMIT = 46337, (28637, 17699, 10937, 6761), 1e5
 
 
 def rank(count: int, alpha: float) -> int:
@@ -62,7 +63,7 @@ def raps(p: np.ndarray, uniform: np.ndarray) -> np.ndarray:
     order = np.argsort(-p, axis=1, kind="stable")
     ordered = np.take_along_axis(p, order, axis=1)
     before = np.cumsum(ordered, axis=1) - ordered
-    late = _PENALTY * np.maximum(np.arange(1, p.shape[1] + 1) - _FREE, 0)
+    late = PENALTY * np.maximum(np.arange(1, p.shape[1] + 1) - FREE, 0)
     scores = before + uniform[:, None] * ordered + late
     found = np.empty_like(scores)
     np.put_along_axis(found, order, scores, axis=1)
@@ -70,18 +71,19 @@ def raps(p: np.ndarray, uniform: np.ndarray) -> np.ndarray:
 
 
 def uniforms(logits: np.ndarray) -> np.ndarray:
-    """Returns float64 [n] within 0..1, a function of each image's logits alone.
+    """Returns float64 [n] within 0..1, a function of each image's largest logits alone.
 
-    They take the place of random numbers, so that an image has the same set every time. Logits are
-    rounded to hundredths first, which hides the rounding of another batch size.
+    They take the place of random numbers, so that an image has the same set every time, also in an
+    exported graph: a linear hash of four integers, modulo a prime whose square 32 bits hold. Logits
+    are rounded to hundredths first, which hides the rounding of another batch size.
 
     Args:
         logits: float [n, classes].
     """
-    rows = np.ascontiguousarray(np.round(np.asarray(logits, np.float64), 2) + 0.0)
-    digests = [hashlib.sha256(row.tobytes()).digest()[:8] for row in rows]
-    numbers = np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
-    return (numbers >> np.uint64(11)).astype(np.float64) / 2**53
+    largest = -np.sort(-np.asarray(logits, np.float64), axis=1)[:, : len(WEIGHTS)]
+    whole = np.floor(100 * np.clip(largest, -LIMIT, LIMIT) + 0.5).astype(np.int64) % PRIME
+    hashed = (whole * np.array(WEIGHTS[: whole.shape[1]]) % PRIME).sum(axis=1) % PRIME
+    return (hashed + 0.5) / PRIME
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,6 +61,30 @@ def judge(name: str, gate: str) -> verdicts.Judge:
     )
 
 
+@pytest.mark.parametrize("classes", [2, 9])
+def test_a_graph_makes_the_sets_of_raps(classes):
+    """Of one image in a hundred a logit may be rounded to another hundredth."""
+    rng = np.random.default_rng(5)
+    logits = 3 * rng.standard_normal((400, classes))
+    logits[:7, 0] = [0, -0.004, 0.005, -1e7, 1e7, -3.145, 60]
+    expected = sets.uniforms(logits.astype(np.float32))
+    found = np.asarray(judging.uniforms(jnp.float32(logits)))
+    assert (np.abs(found - expected) < 1e-6).mean() >= 0.99
+    logits[20:30, 1] = logits[20:30, 0]
+    unlimited = dataclasses.replace(judge("energy", "energy"), bank=None)
+    ours = dataclasses.replace(
+        unlimited,
+        scaling=calibration.Scaling.of_temperature(1.5, classes),
+        thresholds=np.zeros(classes),
+        made=sets.Sets("raps", 0.1, rng.uniform(0.6, 0.95, classes), True, np.full(classes, 9)),
+    )
+    nothing = np.zeros((400, 7)), np.zeros((400, 0))
+    theirs = ours(Seen(logits.astype(np.float32), nothing[0])).sets
+    mine = np.asarray(judging.judge(ours, *map(jnp.float32, (logits, *nothing)))["sets"])
+    assert (mine == theirs).all(axis=1).mean() >= 0.99
+    assert 0.3 < theirs.mean() < 0.95
+
+
 @pytest.mark.parametrize("name", [*scores.names(3), "p_norm_3"])
 def test_a_graph_judges_as_trust_does(name):
     gates = {"margin": "energy", "gen": "middle", "p_norm_3": "neighbours"}

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors
 
 import cnn_jax
 from cnn_jax import cpu, models, trees
@@ -54,6 +55,7 @@ def make_run(name: str, size: Any = 32, channels: Any = 3, **settings: Any) -> R
         ("googlenet", 32, {"dataset.normalize": "standardize"}, 0),
         ("densenet121", 32, {"model.head": "pooled_dense128", "dataset.normalize": "caffe"}, 1),
         ("inception_v3", 75, {}, 6),
+        ("convnext_tiny", 32, {"model.head": "pooled"}, 2),
     ],
 )
 def test_a_file_of_torchvisions_names_comes_back_to_the_bit(tmp_path, name, size, settings, lines):
@@ -76,6 +78,37 @@ def test_a_file_of_torchvisions_names_comes_back_to_the_bit(tmp_path, name, size
         assert not left_out
     elif left_out:
         assert "config.json" in left_out[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "architecture", "others"),
+    [
+        ("mobilenet_v3_small", {}, "mobilenetv3_small_100", ["torchvision.safetensors"]),
+        ("mobilenet_v3_small", {"model.padding": "same"}, "tf_mobilenetv3_small_100", []),
+        ("efficientnet_b0", {"model.padding": "same"}, "tf_efficientnet_b0", []),
+    ],
+)
+def test_the_newer_families_are_written_for_timm(tmp_path, name, settings, architecture, others):
+    run = make_run(name, **settings)
+    checked, _ = torch_weights.write(run, tmp_path)
+    assert checked.largest <= 1e-6
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["architecture"] == architecture
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"model.safetensors", "config.json", *others}
+    text = "\n".join(torch_weights.loading(run))
+    assert f'net = timm.create_model("{architecture}", num_classes=3)' in text
+    assert ("torchvision" in text) == bool(others)
+    for file in ("model.safetensors", *others):
+        found = pretrained.load(str(tmp_path / file), name)
+        back = trees.flatten(pretrained.merge(run.assembly.shapes, found, ".*"))
+        for path, mine in trees.flatten(run.variables).items():
+            np.testing.assert_allclose(mine, back[path], 1e-6, 1e-9)
+        assert found.options == {"padding": settings.get("model.padding", "symmetric")}
+    # Another timm would read the files by its own names, without our metadata.
+    with safetensors.safe_open(tmp_path / "model.safetensors", "numpy") as file:
+        names = set(file.keys())
+    assert {"conv_stem.weight", "classifier.bias"} <= names
 
 
 @pytest.mark.parametrize(
@@ -134,6 +167,9 @@ def test_what_keras_does_not_have_is_refused(tmp_path):
         ("vgg16", 32, {"model.head": "pooled_dense128"}),
         ("resnet50", 32, {"model.bottleneck_stride": "1x1"}),
         ("inception_v3", 75, {}),
+        ("efficientnet_b0", 32, {"model.padding": "same"}),
+        ("mobilenet_v3_small", 32, {"model.padding": "same", "model.head": "pooled"}),
+        ("convnext_tiny", 32, {"model.head": "pooled_dense128"}),
     ],
 )
 def test_keras_says_the_same(keras, tmp_path, name, size, settings):

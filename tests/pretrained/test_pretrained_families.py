@@ -49,8 +49,8 @@ def save(model, path):
     ("name", "application", "size"),
     [
         ("resnet50", "ResNet50", 45),
-        ("inception_v3", "InceptionV3", 79),
-        ("densenet121", "DenseNet121", 43),
+        pytest.param("inception_v3", "InceptionV3", 79, marks=pytest.mark.slow),
+        pytest.param("densenet121", "DenseNet121", 43, marks=pytest.mark.slow),
     ],
 )
 def test_same_features_and_logits_as_keras(keras, tmp_path, name, application, size):

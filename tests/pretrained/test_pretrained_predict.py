@@ -10,6 +10,7 @@ import safetensors.numpy
 from flax import traverse_util
 from PIL import Image
 
+import cnn_jax
 from cnn_jax import models
 from cnn_jax.data.scaling import normalize
 from cnn_jax.models import mobilenet_v3
@@ -67,6 +68,10 @@ def test_predict_without_training(network, main, tmp_path, capsys):
     assert found["class"] == names[int(expected.argmax())]
     mine = np.array([found["probabilities"][name] for name in names])
     np.testing.assert_allclose(mine, expected, rtol=1e-3)
+    run = cnn_jax.load_pretrained(NAME, "net")
+    again = run.predict([tmp_path / "photo.png"])
+    np.testing.assert_allclose(again.probabilities[0], mine, atol=1e-6)
+    assert again.classes == (found["class"],)
     assert main(*words) == 0
     assert "trust" not in capsys.readouterr().out  # nothing here could calibrate it
 
@@ -77,6 +82,6 @@ def test_weights_for_other_classes_are_refused(network, main, tmp_path, capsys):
         arrays[f"head/logits/{leaf}"] = arrays[f"head/logits/{leaf}"][..., :7]
     write(tmp_path / "seven", arrays)
     assert main(*WORDS, "--transfer.weights=seven", "photo.png") == 2
-    assert "has 7 outputs, and without training predict names" in capsys.readouterr().err
+    assert "has 7 outputs, and without training it names" in capsys.readouterr().err
     assert main("predict", "photo.png") == 2
     assert "or --config=imagenet_predict" in capsys.readouterr().err

@@ -15,6 +15,7 @@ import pytest
 import safetensors.numpy
 from flax import traverse_util
 
+from cnn_jax.data import scaling
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.pretrained import hub, imagenet
 from cnn_jax.pretrained import weights as pretrained
@@ -72,14 +73,19 @@ def test_keras_files_of_newer_networks(tmp_path, model, keras3):
         layers["Conv_2"] = layers.pop("conv_2")
         layers["Logits"] = layers.pop("logits")
     if model == "efficientnet_b0":
-        layers["normalization_1"] = {"mean": np.array([0.4, 0.5, 0.6]), "variance": np.ones(3)}
+        mean, std = map(np.array, scaling.MEAN_AND_STD["torch"])
+        layers["normalization_1"] = {"mean": mean, "variance": std}  # as published
     found = pretrained.load(write(tmp_path / "w.h5", layers, keras3), model)
     assert_same(found, arrays, ONE if model == "efficientnet_b0" else 0)
-    scaling = {"mobilenet_v3_small": "symmetric"}.get(model, "torch")
-    assert found.preprocessing == scaling
+    expected = {"mobilenet_v3_small": "symmetric"}.get(model, "torch")
+    assert found.preprocessing == expected
     if model == "efficientnet_b0":
-        layers["normalization_1"]["mean"][:] = 0  # built without weights
-        assert pretrained.load(write(tmp_path / "w", layers), model).preprocessing == "unit"
+        layers["normalization_1"] = {"mean": 0 * mean, "variance": 0 * mean + 1}
+        built = pretrained.load(write(tmp_path / "built", layers), model)
+        assert built.preprocessing == "unit"
+        layers["normalization_1"]["mean"] += 0.3
+        with pytest.raises(RunError, match=r"by the mean \[0\.3, .* which is not known here"):
+            pretrained.load(write(tmp_path / "other", layers), model)
 
 
 def test_a_folder_of_timms_brings_its_preprocessing(tmp_path):
@@ -362,7 +368,7 @@ def test_what_is_no_repository_is_refused(name):
 
 def test_the_extra_is_named_where_it_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(UsageError, match=r"pip install 'cnn_jax\[hub\]'"):
+    with pytest.raises(UsageError, match=r"pip install 'cnn-jax\[hub\]'"):
         hub.fetch("hf://timm/resnet50.a1_in1k")
 
 
