@@ -70,10 +70,12 @@ def uniforms(logits: jax.Array) -> jax.Array:
     largest = jax.lax.top_k(logits, number)[0]
     whole = jnp.floor(100 * jnp.clip(largest, -sets.LIMIT, sets.LIMIT) + 0.5).astype(jnp.int32)
     above = int(100 * sets.LIMIT // prime + 1) * prime  # a rest of what is below 0 would be too
-    rests = jax.lax.rem(whole + above, jnp.full_like(whole, prime))
-    weighted = rests * jnp.array(sets.WEIGHTS[:number], jnp.int32)
-    hashed = jnp.sum(jax.lax.rem(weighted, jnp.full_like(weighted, prime)), axis=1)
-    hashed = jax.lax.rem(hashed, jnp.full_like(hashed, prime))
+
+    def rest(x: jax.Array) -> jax.Array:  # jax2onnx does not convert rests of integers
+        return x - jax.lax.div(x, jnp.full_like(x, prime)) * prime
+
+    weighted = rest(whole + above) * jnp.array(sets.WEIGHTS[:number], jnp.int32)
+    hashed = rest(jnp.sum(rest(weighted), axis=1))
     return (hashed.astype(jnp.float32) + 0.5) / prime
 
 

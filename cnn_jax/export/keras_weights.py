@@ -4,6 +4,7 @@ A file of weights says nothing of preprocessing and calibration: that is in `exp
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def _fill(made: Any, run: Run, layout: layouts.Layout) -> None:
     """Puts the arrays of a run into a network of Keras."""
     convention = layout.conventions["keras"]
     arrays = statistics.undone(torch_weights.flat(run), layout.layers, convention)
-    theirs = {keras_names.canonical(layer.name): layer for layer in made.layers}
+    theirs = {keras_names.canonical(layer.name): layer for layer in _inside(made)}
     if convention.automatic:
         wanted = [layer.keras for layer in layout.layers if layer.keras]
         first = keras_names.from_the_first(theirs, wanted)
@@ -168,6 +169,14 @@ def _fill(made: Any, run: Run, layout: layouts.Layout) -> None:
             own.set_weights([kernel, bias] if own.use_bias else [kernel])
     if run.experiment.model.name.startswith(_ALWAYS_SCALES):
         _fill_scaling(made, run)
+
+
+def _inside(network: Any) -> Iterator[Any]:
+    """Yields the layers of a network, also of the networks that are layers of it."""
+    for layer in network.layers:
+        yield layer
+        if hasattr(layer, "layers"):
+            yield from _inside(layer)
 
 
 def _fill_scaling(made: Any, run: Run) -> None:

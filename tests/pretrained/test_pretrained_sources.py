@@ -72,8 +72,8 @@ def test_keras_files_of_newer_networks(tmp_path, model, keras3):
         layers["expanded_conv/depthwise/BatchNorm"] = layers.pop("expanded_conv_depthwise_bn")
         layers["Conv_2"] = layers.pop("conv_2")
         layers["Logits"] = layers.pop("logits")
+    mean, std = map(np.array, scaling.MEAN_AND_STD["torch"])
     if model == "efficientnet_b0":
-        mean, std = map(np.array, scaling.MEAN_AND_STD["torch"])
         layers["normalization_1"] = {"mean": mean, "variance": std}  # as published
     found = pretrained.load(write(tmp_path / "w.h5", layers, keras3), model)
     assert_same(found, arrays, ONE if model == "efficientnet_b0" else 0)
@@ -83,7 +83,7 @@ def test_keras_files_of_newer_networks(tmp_path, model, keras3):
         layers["normalization_1"] = {"mean": 0 * mean, "variance": 0 * mean + 1}
         built = pretrained.load(write(tmp_path / "built", layers), model)
         assert built.preprocessing == "unit"
-        layers["normalization_1"]["mean"] += 0.3
+        layers["normalization_1"] = {"mean": 0 * mean + 0.3, "variance": std}
         with pytest.raises(RunError, match=r"by the mean \[0\.3, .* which is not known here"):
             pretrained.load(write(tmp_path / "other", layers), model)
 
