@@ -1,7 +1,8 @@
 # make run    set up, train LeNet-5 on handwritten digits, evaluate it
 # make test   set up, then lint, types and tests
+# make docs   set up, then build the site of the documentation into build/docs
 # make test-slow   the tests that `make test` leaves out: networks that take minutes to compile
-# Both need Python 3.11 or newer; PYTHON=... and VENV=... choose another interpreter or folder.
+# All need Python 3.11 or newer; PYTHON=... and VENV=... choose another interpreter or folder.
 
 VENV ?= .venv
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -10,7 +11,9 @@ RUN_DIR ?= runs/digits_lenet
 # Pip compiles to bytecode, which Python itself may have been told not to write.
 PIP = --quiet --constraint constraints.txt
 
-.PHONY: run test test-slow lint format clean
+SPHINX = --quiet --fail-on-warning --keep-going --builder html
+
+.PHONY: docs run test test-slow lint format clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/installed
@@ -29,6 +32,10 @@ lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
 
+docs: $(VENV)/installed-docs
+	$(VENV)/bin/python -m sphinx $(SPHINX) docs build/docs
+	@echo "open build/docs/index.html"
+
 format: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
@@ -46,4 +53,8 @@ $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install $(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(VENV)/bin/python -m pip install $(PIP) --editable '.[onednn,docs]'
 	@touch $@

@@ -54,8 +54,8 @@ RUN_FLAGS = (
     RunFlag(
         "code",
         "FILE.py",
-        "your Python file that registers the models, losses or data sets of a run; a --config that "
-        "is a .py file counts as one",
+        "your Python file that registers models, losses or data sets, or has CALLBACKS; a "
+        "--config that is a .py file counts as one",
         (),
         repeated=True,
     ),
