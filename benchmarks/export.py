@@ -3,6 +3,7 @@
     python benchmarks/export.py
     python benchmarks/export.py --models=vgg16,resnet50 --formats=onnx,safetensors --torch=PYTHON
     python benchmarks/export.py --missing --torch=PYTHON    # go on where it was stopped
+    python benchmarks/export.py --formats=stablehlo --alone=PYTHON   # JAX and flatbuffers
 
 Each model has random weights (scales, biases and batch statistics too) and its smallest image. The
 figures are the largest difference of logits over the largest logit, on 32 random images: of the
@@ -39,6 +40,7 @@ import cnn_jax  # noqa: E402
 from cnn_jax import cpu, files, models, trees  # noqa: E402
 from cnn_jax.assembly import assemble  # noqa: E402
 from cnn_jax.errors import UserError  # noqa: E402
+from cnn_jax.export import program  # noqa: E402
 from cnn_jax.export.exporting import FORMATS, export_run  # noqa: E402
 from cnn_jax.reporting import tables  # noqa: E402
 from cnn_jax.runs.trained import Run  # noqa: E402
@@ -85,6 +87,16 @@ said = {"torch": torch.__version__, "torchvision": torchvision.__version__}
 if "timm" in sys.modules:
     said["timm"] = sys.modules["timm"].__version__
 print(json.dumps(said))
+"""
+
+# Run by the Python that has JAX and flatbuffers alone.
+ALONE = """
+import importlib.util, sys, numpy, jax
+from jax import export
+assert not importlib.util.find_spec("cnn_jax") and not importlib.util.find_spec("flax")
+network = export.deserialize(bytearray(open("model.stablehlo", "rb").read())).call
+numpy.save(sys.argv[2], network(numpy.load(sys.argv[1]))["logits"])
+print(jax.__version__)
 """
 
 
@@ -153,7 +165,26 @@ def by_torch(run: Run, folder: pathlib.Path, python: str) -> tuple[float, dict[s
     return float(np.abs(theirs - ours).max() / np.abs(ours).max()), json.loads(done.stdout)
 
 
-def measure(name: str, formats: list[str], torch: str | None) -> dict[str, Any]:
+def by_jax(run: Run, folder: pathlib.Path, python: str) -> dict[str, float]:
+    """Returns how far another environment is from the run, and from the function of the file."""
+    images = np.asarray(run.split("validation").images)
+    with tempfile.TemporaryDirectory() as place:
+        given, taken = f"{place}/x.npy", f"{place}/y.npy"
+        np.save(given, images)
+        without = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        command = [python, "-I", "-c", ALONE, given, taken]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, env=without)
+        theirs = np.load(taken)
+    with cpu.using("plain"):
+        function = np.asarray(jax.jit(program.of_run(run).apply)(images)["logits"])
+    with cpu.using("xla"):
+        ours = run.logits(images)
+    scale = np.abs(ours).max()
+    apart = {"run": float(np.abs(theirs - ours).max() / scale)}
+    return apart | {"function": float(np.abs(theirs - function).max() / scale)}
+
+
+def measure(name: str, formats: list[str], torch: str | None, alone: str | None) -> dict[str, Any]:
     """Returns the record of a model."""
     run = make_run(name)
     record: dict[str, Any] = {"model": name, "shape": list(run.data_info.image_shape)}
@@ -179,6 +210,8 @@ def measure(name: str, formats: list[str], torch: str | None) -> dict[str, Any]:
                     "torchvision and timm, strict" if "timm" in versions else "torchvision"
                 )
                 record["versions"] |= versions
+            if format == "stablehlo" and alone is not None:
+                found["alone"] = by_jax(run, folder, alone)
             record["formats"][format] = found
             record["versions"] |= made.record["versions"]
     return record
@@ -219,9 +252,58 @@ def write(records: list[dict[str, Any]]) -> None:
         "does not hold the network, and the command says why.\n\n"
         f"The largest is {largest[0]:.1e} (`{largest[1]}`, {largest[2]}).\n\n"
         f"{tables.markdown(rows, ['model', 'image', *FORMATS, 'date'])}\n\n"
+        f"{_alone(records)}{_speed()}"
         f"Made by `python benchmarks/export.py --torch=PYTHON`, with {said}.\n"
         "[export.json](export.json) has the sizes of files, processor seconds and the words of "
         "refusals.\n"
+    )
+
+
+def _alone(records: list[dict[str, Any]]) -> str:
+    """Returns the paragraph on files that JAX and flatbuffers alone compute."""
+    found = {
+        record["model"]: record["formats"]["stablehlo"]["alone"]
+        for record in records
+        if "alone" in record["formats"].get("stablehlo", {})
+    }
+    if not found:
+        return ""
+    names = ", ".join(f"`{name}`" for name in found)
+    function = max(each["function"] for each in found.values())
+    same = "the same bits as" if function == 0 else f"within {function:.1e} of"
+    largest = max(each["run"] for each in found.values())
+    return (
+        "## In an environment of JAX and flatbuffers alone\n\n"
+        f"There the StableHLO files of {names} give {same}\nthe function that they were made of "
+        f"gives here. From the run it is at most {largest:.1e} of the largest logit away:\nthe run "
+        "takes its weights as arguments, the file has them as constants, and XLA folds and orders\n"
+        "sums of constants otherwise. That is rounding of float32, not another computation.\n\n"
+    )
+
+
+def _speed() -> str:
+    """Returns the section on speed, of what benchmarks/export_speed.py wrote."""
+    path = RESULTS / "export_speed.json"
+    if not path.exists():
+        return ""
+    found = json.loads(path.read_text())
+    rows = []
+    for each in found["records"]:
+        row = [f"`{each['model']}`", each["batch"]]
+        for name in ("ours", "onnxruntime", "stablehlo"):
+            middle, low, high = each["rates"][name]
+            row.append(f"{middle:.3g} ({low:.3g} to {high:.3g})")
+        rows.append([*row, f"{each['rates']['ours'][0] / each['rates']['onnxruntime'][0]:.2f}"])
+    headers = ["model", "batch", "ours", "ONNX Runtime", "StableHLO, by JAX", "ours / ONNX Runtime"]
+    versions = found["versions"]
+    return (
+        "## Speed\n\nImages per second at 224 x 224 in float32, from uint8 pixels to "
+        "probabilities: the median of rounds in which\nall took turns (slowest to fastest), on "
+        f"{found['processor']}, with nothing else running; {found['date']},\njax "
+        f"{versions['jax']}, onnxruntime {versions['onnxruntime']}. Ours is the run itself, as "
+        "`predict` computes it.\n\n"
+        f"{tables.markdown(rows, headers, 'lrrrrr')}\n\n"
+        "Made by `python benchmarks/export_speed.py`.\n\n"
     )
 
 
@@ -232,12 +314,13 @@ def main() -> int:
     parser.add_argument("--models", default=",".join(names), help="names, separated by commas")
     parser.add_argument("--formats", default=",".join(FORMATS), help="separated by commas")
     parser.add_argument("--torch", help="a Python that has torch, torchvision, timm, safetensors")
+    parser.add_argument("--alone", help="a Python that has JAX and flatbuffers, not this package")
     parser.add_argument("--missing", action="store_true", help="only what has no figure yet")
     parser.add_argument("--one", help=argparse.SUPPRESS)  # in the process of one model
     options = parser.parse_args()
     formats = options.formats.split(",")
     if options.one:
-        print(json.dumps(measure(options.one, formats, options.torch)))
+        print(json.dumps(measure(options.one, formats, options.torch, options.alone)))
         return 0
     path = RESULTS / "export.json"
     earlier = json.loads(path.read_text()) if path.exists() else []
@@ -249,6 +332,7 @@ def main() -> int:
             continue
         command = [sys.executable, __file__, "--one", name, f"--formats={','.join(wanted)}"]
         command += [f"--torch={options.torch}"] if options.torch else []
+        command += [f"--alone={options.alone}"] if options.alone else []
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         record = json.loads(output.splitlines()[-1])
         kept = records.get(name, {})

@@ -40,20 +40,15 @@ from cnn_jax.runs.environment import environment  # noqa: E402
 RESULTS = ROOT / "docs" / "results"
 TOLERANCE = 1e-4
 CLASSES = 1000
-KERAS = {
-    **keras_weights.APPLICATIONS,
-    "efficientnet_b0": "EfficientNetB0",
-    "efficientnet_b3": "EfficientNetB3",
-    "mobilenet_v3_large": "MobileNetV3Large",
-    "mobilenet_v3_small": "MobileNetV3Small",
-    "convnext_tiny": "ConvNeXtTiny",
-}
+KERAS = keras_weights.APPLICATIONS
 NEWER = (
     "efficientnet_b0",
     "efficientnet_b2",
+    "efficientnet_b3",
     "mobilenet_v3_large",
     "mobilenet_v3_small",
     "convnext_tiny",
+    "convnext_small",
 )
 TORCH = ("vgg11_bn", "alexnet", "googlenet", "resnet18", "resnet50", "densenet121", *NEWER)
 # Our name of timm's, and of its networks with TensorFlow's padding.
@@ -61,9 +56,11 @@ TIMM = {
     "resnet50": "resnet50",
     "efficientnet_b0": "efficientnet_b0",
     "efficientnet_b2": "tf_efficientnet_b2",
+    "efficientnet_b3": "efficientnet_b3",
     "mobilenet_v3_large": "tf_mobilenetv3_large_100",
     "mobilenet_v3_small": "mobilenetv3_small_100",
     "convnext_tiny": "convnext_tiny",
+    "convnext_small": "convnext_small",
 }
 # Torchvision pools the map in front of these tops to one size; our models do not.
 FIXED_TOP = ("vgg11_bn", "alexnet")

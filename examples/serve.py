@@ -15,21 +15,21 @@ import numpy as np
 import onnxruntime  # pyright: ignore[reportMissingImports]
 from PIL import Image, ImageOps
 
-folder = pathlib.Path(sys.argv[1])
-about = json.loads((folder / "export.json").read_text())
-_, height, width, channels = about["input"]["shape"]
-fit = {"squash": Image.Image.resize, "crop": ImageOps.fit}.get(about["input"]["other_sizes"])
-session = onnxruntime.InferenceSession(folder / about["file"])
+about = json.loads(pathlib.Path(sys.argv[1], "export.json").read_text())
+takes, (_, height, width, channels) = about["input"], about["input"]["shape"]
+fit = {"squash": Image.Image.resize, "crop": ImageOps.fit}.get(takes["other_sizes"], ImageOps.pad)
+how = [Image.Resampling[takes["interpolation"].upper()]]
+how += [(1 - takes["crop_share"]) / 2] if fit is ImageOps.fit else []
+session = onnxruntime.InferenceSession(pathlib.Path(sys.argv[1], about["file"]))
 
 
 class Handler(BaseHTTPRequestHandler):  # noqa: D101
     def do_POST(self):  # noqa: D102
         given = io.BytesIO(self.rfile.read(int(self.headers["Content-Length"])))
         image = ImageOps.exif_transpose(Image.open(given)).convert("L" if channels == 1 else "RGB")
-        image = (fit or ImageOps.pad)(image, (width, height), Image.Resampling.BILINEAR)
-        pixels = np.asarray(image).reshape(1, height, width, channels)
-        found = zip(session.get_outputs(), session.run(None, {"images": pixels}), strict=True)
-        said = {each.name: value[0].tolist() for each, value in found}
+        image = fit(image, (width, height), *how)
+        found = session.run(None, {"images": np.asarray(image).reshape(1, height, width, channels)})
+        said = {o.name: v[0].tolist() for o, v in zip(session.get_outputs(), found, strict=True)}
         said["class"] = about["classes"][int(np.argmax(said["probabilities"]))]
         self.send_response(200)
         self.end_headers()

@@ -76,6 +76,7 @@ def _input(run: Run) -> dict[str, Any]:
             "range": [0, 255],
             "other_sizes": info.resize,
             "crop_share": info.crop_share,
+            "interpolation": info.interpolation,
             "bit_depth": info.bit_depth,
         }
     return found

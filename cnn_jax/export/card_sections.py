@@ -75,6 +75,8 @@ def _use(facts: Facts) -> list[str]:
 def _data(facts: Facts) -> list[str]:
     info, sizes = facts.info, facts.info.sizes
     rows = [[split, count, *_range(info, split)] for split, count in sizes.items()]
+    others = {s: each["examples"] for s, each in facts.evaluations.items() if s not in sizes}
+    rows += [[f"{plain(split)} (not trained on)", count, "", ""] for split, count in others.items()]
     version = f", version {info.version}" if info.version else ""
     how = {"squash": "squashed", "crop": "scaled and cropped in the middle"}.get(
         info.resize, "padded"

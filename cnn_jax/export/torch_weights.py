@@ -185,7 +185,7 @@ def _config(run: Run, layout: layouts.Layout, source: layouts.Source) -> dict[st
         "input_size": [3, height, width],
         "mean": numbers[0],
         "std": numbers[1],
-        "interpolation": "bilinear",
+        "interpolation": info.interpolation,
         "crop_pct": info.crop_share,
         "crop_mode": _CROPS[info.resize],
         "num_classes": outputs(run),
