@@ -14,7 +14,7 @@ from cnn_jax import files, places, text, trees
 from cnn_jax.data.fitting import Resize
 from cnn_jax.errors import RunError, UsageError, plain_reason
 from cnn_jax.patterns import matches
-from cnn_jax.pretrained import catalogue, keras_archive, layouts, statistics, timm_config
+from cnn_jax.pretrained import catalogue, exported, keras_archive, layouts, statistics, timm_config
 
 _LAST_BIAS = r"head/(logits|predictions)/bias"
 _CATALOGUED = "the catalogue's for "
@@ -114,12 +114,12 @@ def load_file(path: Path, model: str, entry: catalogue.Entry | None = None) -> W
             f"--transfer.weights: {path} is in {written[library]} layout, which is not known for "
             f"{model}; take {known}"
         )
-    own = _own(path) if library == "torch" else {}
+    sha256 = files.sha256(path)
+    own = _own(path) if library == "torch" else exported.beside(path, sha256)
     layout = layouts.with_head(layout, own.get("head", "default"))
     config = timm_config.beside(path) if library == "torch" and not own else None
     if config is not None:
         config.check(model)
-    sha256 = files.sha256(path)
     sums = (f"sha256:{sha256}", f"md5:{files.checksum(path, 'md5')}")
     published = [known for known in catalogue.ENTRIES if known.checksum in sums]
     entry = next((known for known in published if known.model == model), entry)

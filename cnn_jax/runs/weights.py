@@ -7,7 +7,7 @@ import numpy as np
 from cnn_jax import files, models, places, text, trees
 from cnn_jax.data import scaling
 from cnn_jax.errors import RunError, UsageError
-from cnn_jax.pretrained import timm_config, weights
+from cnn_jax.pretrained import exported, timm_config, weights
 from cnn_jax.pretrained.weights import Weights
 from cnn_jax.runs import stored
 from cnn_jax.runs.directory import RunDirectory
@@ -29,6 +29,8 @@ def load(source: str, model: str, include: str | None = None) -> Weights:
     """
     if source != "imagenet" and not source.startswith(places.HUB):
         path = places.place(source, "--transfer.weights")
+        if path.is_dir() and (file := exported.file_of(path)):
+            return weights.load(str(file), model, include)
         if path.is_dir() and not _is_timms(path):
             return from_run(path, model)
     return weights.load(source, model, include)
@@ -50,7 +52,7 @@ def channels(source: str) -> int | None:
     path = places.place(source, "--transfer.weights")
     if not path.is_dir():
         return None
-    if _is_timms(path):
+    if exported.file_of(path) or _is_timms(path):
         return 3
     described = RunDirectory(path).read("data")
     return None if described is None else described["image_shape"][-1]

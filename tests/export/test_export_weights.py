@@ -17,6 +17,7 @@ from cnn_jax.errors import UsageError
 from cnn_jax.export import keras_weights, torch_weights
 from cnn_jax.pretrained import layouts, torch_files
 from cnn_jax.pretrained import weights as pretrained
+from cnn_jax.runs import weights as run_weights
 from cnn_jax.runs.trained import Run
 
 # The whole families are in benchmarks/export.py.
@@ -173,11 +174,15 @@ def test_what_keras_does_not_have_is_refused(tmp_path):
     ],
 )
 def test_keras_says_the_same(keras, tmp_path, name, size, settings):
-    made = cnn_jax.export_run(make_run(name, size, **settings), "keras", tmp_path / "out")
+    run = make_run(name, size, **settings)
+    made = cnn_jax.export_run(run, "keras", tmp_path / "out")
     assert made.checked.images == 4
     assert made.checked.differences["logits"] < 1e-5
-    again = pretrained.load(str(made.file), name)
-    assert again.classes == 3
+    again = run_weights.load(str(made.folder), name)
+    assert (again.classes, again.preprocessing) == (3, "unit")
+    back = trees.flatten(pretrained.merge(run.assembly.shapes, again, ".*"))
+    for path, mine in trees.flatten(run.variables).items():
+        np.testing.assert_allclose(mine, back[path], 1e-6, 1e-6)
 
 
 def test_a_scale_is_taken_into_the_variance(tmp_path):
@@ -217,7 +222,7 @@ def test_another_run_takes_the_backbone_of_an_export(tmp_path):
     """The scaling is the file's own, and the head is not asked for."""
     run = make_run("resnet18", 32, **{"model.head": "pooled_dense128"})
     made = cnn_jax.export_run(run, "safetensors", tmp_path / "out")
-    found = pretrained.load(str(made.file), "resnet18")
+    found = run_weights.load(str(made.folder), "resnet18")
     assert found.preprocessing_reason == "the file's own"
     model = models.create("resnet18", 5)
     with cpu.using("plain"):
@@ -227,3 +232,9 @@ def test_another_run_takes_the_backbone_of_an_export(tmp_path):
     np.testing.assert_array_equal(
         merged["params"]["backbone"]["stem"]["conv"]["conv"]["kernel"], kernel
     )
+
+
+def test_a_graph_is_no_file_of_weights(tmp_path):
+    (tmp_path / "export.json").write_text('{"file": "model.onnx"}')
+    with pytest.raises(UsageError, match=r"whose model\.onnx is a graph, not weights"):
+        run_weights.load(str(tmp_path), "resnet18")

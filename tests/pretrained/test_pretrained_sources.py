@@ -289,13 +289,18 @@ def served(tmp_path, monkeypatch):
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self, body=False):
             place = self.path.partition("?")[0]
-            repository, _, name = place.lstrip("/").partition("/resolve/main/")
-            known = repository == "owner/net"
-            content = files.get(name) if known else None
-            self.send_response(200 if content is not None else 404)
+            repository, _, rest = place.lstrip("/").partition("/resolve/")
+            revision, _, name = rest.partition("/")
+            error = {
+                repository != "owner/net": "RepoNotFound",
+                repository == "owner/gated": "GatedRepo",
+                revision != "main": "RevisionNotFound",
+            }.get(True, "EntryNotFound")
+            content = None if error != "EntryNotFound" else files.get(name)
+            self.send_response(200 if content is not None else 403 if "Gated" in error else 404)
             self.send_header("X-Repo-Commit", "1" * 40)
             if content is None:
-                self.send_header("X-Error-Code", "EntryNotFound" if known else "RepoNotFound")
+                self.send_header("X-Error-Code", error)
                 self.send_header("Content-Length", "0")
             else:
                 self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
@@ -335,6 +340,10 @@ def test_weights_of_the_hub_are_kept_and_checked(tmp_path, served):
         run_weights.load("hf://owner/net", "resnet18")
     with pytest.raises(RunError, match="no such repository"):
         run_weights.load("hf://owner/other", "resnet18")
+    with pytest.raises(RunError, match="there is no such revision"):
+        run_weights.load("hf://owner/net@v2", "resnet18")
+    with pytest.raises(RunError, match="asks for an agreement first; log in with 'hf auth login'"):
+        run_weights.load("hf://owner/gated", "resnet18")
     served |= {path.name: path.read_bytes() for path in (tmp_path / "w").iterdir()}
     found = run_weights.load("hf://owner/net", "resnet18")
     assert_same(found, arrays)
