@@ -48,7 +48,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(VENV)/bin/python -m pip install $(PIP) --editable '.[onednn]'
+	$(VENV)/bin/python -m pip install $(PIP) --editable '.[onednn,plots]'
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt

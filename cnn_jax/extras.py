@@ -1,12 +1,15 @@
 """Packages that only some commands need: imported here, or named in one line."""
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import io
 import logging
 import warnings
 from typing import Any
+
+from absl import logging as absl_logging
 
 from cnn_jax.errors import UsageError
 
@@ -31,6 +34,20 @@ def has(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):  # an import hook hides it; it is half imported
         return False
+
+
+@functools.cache
+def can_draw() -> bool:
+    """Returns whether Matplotlib is installed; where it is not, a warning says so once."""
+    if not has("matplotlib"):
+        absl_logging.warning("figures are left out: they need Matplotlib: %s", install("plots"))
+        return False
+    return True
+
+
+def need_to_draw() -> None:
+    """Raises UsageError where Matplotlib is not installed."""
+    need("matplotlib", "figures need", "plots")
 
 
 def need(module: str, what: str, extra: str) -> Any:

@@ -5,7 +5,6 @@ process can make stands in for the lock.
 """
 
 import errno
-import fcntl
 import os
 import pathlib
 import threading
@@ -14,9 +13,12 @@ from typing import Any
 import filelock
 from absl import logging
 
+from cnn_jax.system import fcntl, lock_byte
+
 # What flock says where there are no locks; 524 is the kernel's ENOTSUPP.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, 524)
 _SILENT_SECONDS = 10.0
+_CLOSES = getattr(os, "O_CLOEXEC", 0)  # where a program is started; Windows does so anyway
 
 
 def take(file: Any, *, shared: bool = False, wait: bool = False) -> bool | None:
@@ -24,13 +26,15 @@ def take(file: Any, *, shared: bool = False, wait: bool = False) -> bool | None:
 
     Args:
         file: the file, or its descriptor.
-        shared: whether others may hold it too, if they share it.
+        shared: whether others may hold it too, if they share it. Windows has no such locks.
         wait: whether to wait for it.
 
     Returns:
         Whether it is held now: False where another process holds it, None where the file system has
         no locks.
     """
+    if fcntl is None:
+        return lock_byte(file if isinstance(file, int) else file.fileno(), wait)
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
         fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
@@ -83,11 +87,11 @@ class FileLock:
 
     def _take(self) -> None:
         try:
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | _CLOSES, 0o666)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
-            self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            self._file = os.open(self._path, os.O_RDONLY | _CLOSES)
         try:
             held = take(self._file)
             if held is False:

@@ -6,17 +6,15 @@ GPU or TPU gets none of them.
 
 import contextlib
 import ctypes
-import importlib.util
 import os
 import pathlib
 import platform
-import resource
 import sys
 from typing import Any
 
 import jax
 
-from cnn_jax import places, processes
+from cnn_jax import extras, places, processes, system
 from cnn_jax.errors import UsageError
 
 # Parameters of glibc's mallopt. Without them XLA's large temporaries cost a page fault for every
@@ -28,7 +26,7 @@ _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 
 def host_memory() -> int:
     """Returns the bytes of memory that this process may use."""
-    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    sizes = [system.memory_bytes()]
     for path in map(pathlib.Path, _LIMITS):
         value = path.read_text().strip() if path.is_file() else ""
         if value.isdecimal():
@@ -142,10 +140,10 @@ def start(platform_name: str | None = None, cpu_tuning: bool = True) -> None:
     processes.meet_on_devices()
 
 
-# What JAX needs beside itself for a platform: modules, any one of them, and our extra.
+# What JAX needs beside itself for a platform: modules, any one of them, and our extras.
 _SUPPORT = {
-    "gpu": (("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_plugin"), "cuda"),
-    "tpu": (("libtpu",), "tpu"),
+    "gpu": (("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_plugin"), ("cuda12", "cuda13")),
+    "tpu": (("libtpu",), ("tpu",)),
 }
 
 
@@ -155,12 +153,13 @@ def _no_devices(platform_name: str | None, error: RuntimeError) -> str:
     if platform_name not in _SUPPORT:
         asked = "JAX" if platform_name is None else f"the platform {platform_name}: JAX"
         return f"{asked} finds no such devices here: {reason}"
-    modules, extra = _SUPPORT[platform_name]
+    modules, names = _SUPPORT[platform_name]
     otherwise = "or leave the platform out to use what there is"
-    if not any(importlib.util.find_spec(module) for module in modules):
+    if not any(map(extras.has, modules)):
+        commands = " or ".join(map(extras.install, names))
         return (
-            f"the platform {platform_name}: this environment has JAX without support for a "
-            f"{platform_name.upper()}; install it: pip install 'cnn-jax[{extra}]', {otherwise}"
+            f"the platform {platform_name}: JAX has no support for a {platform_name.upper()} here: "
+            f"{commands}, {otherwise}"
         )
     return (
         f"the platform {platform_name}: JAX finds no {platform_name.upper()} on this machine "
@@ -190,5 +189,4 @@ def peak_memory() -> int:
     used = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     if used is not None:
         return int(used)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return system.peak_memory_bytes()

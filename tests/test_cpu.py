@@ -76,6 +76,9 @@ def test_tuning_of_a_cpu_can_be_switched_off_and_unknown_options_are_left_out(mo
 NOT_PLAIN = ("platform_index", "ffi_call", "custom_call", "optimization_barrier", "custom_vjp")
 
 
+CLOSED: Any = core.ClosedJaxpr  # pyright: ignore[reportPrivateImportUsage]
+
+
 def primitives(jaxpr: core.Jaxpr) -> set[str]:
     """Returns the names of the primitives of a jaxpr and of those within it."""
     names = set()
@@ -83,9 +86,9 @@ def primitives(jaxpr: core.Jaxpr) -> set[str]:
         names.add(equation.primitive.name)
         for value in jax.tree.leaves(
             list(equation.params.values()),
-            is_leaf=lambda x: isinstance(x, core.Jaxpr | core.ClosedJaxpr),
+            is_leaf=lambda x: isinstance(x, (core.Jaxpr, CLOSED)),
         ):
-            if isinstance(value, core.ClosedJaxpr):
+            if isinstance(value, CLOSED):
                 names |= primitives(value.jaxpr)
             elif isinstance(value, core.Jaxpr):
                 names |= primitives(value)

@@ -39,6 +39,7 @@ ROOMS = [
         "trees",
         "errors",
         "extras",
+        "system",
         "convolution",
     ],
 ]

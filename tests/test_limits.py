@@ -4,6 +4,7 @@ import resource
 
 import pytest
 
+from cnn_jax import system
 from cnn_jax.cli import limits
 from cnn_jax.errors import RunError
 
@@ -15,8 +16,8 @@ def given(monkeypatch):
         resource.RLIMIT_NOFILE: (1024, 4096),
         resource.RLIMIT_AS: (resource.RLIM_INFINITY, resource.RLIM_INFINITY),
     }
-    monkeypatch.setattr(limits.resource, "getrlimit", values.__getitem__)
-    monkeypatch.setattr(limits.resource, "setrlimit", values.__setitem__)
+    monkeypatch.setattr(system.resource, "getrlimit", values.__getitem__)
+    monkeypatch.setattr(system.resource, "setrlimit", values.__setitem__)
     return values
 
 

@@ -145,7 +145,7 @@ def test_a_platform_that_is_not_there_is_one_line(monkeypatch, places):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("name", "extra"), [("gpu", "cuda"), ("tpu", "tpu")])
+@pytest.mark.parametrize(("name", "extra"), [("gpu", "cuda12"), ("gpu", "cuda13"), ("tpu", "tpu")])
 @pytest.mark.parametrize("installed", [False, True])
 def test_a_platform_without_support_names_the_extra(name, extra, installed, monkeypatch):
     def fail():
@@ -153,12 +153,13 @@ def test_a_platform_without_support_names_the_extra(name, extra, installed, monk
 
     monkeypatch.setattr(runtime.jax, "default_backend", fail)
     monkeypatch.setattr(runtime.jax.config, "update", lambda *_: None)
-    monkeypatch.setattr(runtime.importlib.util, "find_spec", lambda _: installed or None)
+    monkeypatch.setattr(runtime.extras, "has", lambda _: installed)
     with pytest.raises(UsageError, match=f"^the platform {name}: ") as error:
         runtime.start(name)
     assert (f"pip install 'cnn-jax[{extra}]'" in str(error.value)) is not installed
     assert ("finds no" in str(error.value)) is installed
     assert "\n" not in str(error.value)
+    assert installed or "rocm" not in str(error.value)
 
 
 def test_the_environment_says_what_ran_where():

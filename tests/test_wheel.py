@@ -70,6 +70,10 @@ def needed_packages(*extras: str) -> set[str]:
             continue
         asked.add(text)
         name = canonicalize_name(requirement.name)
+        if name == "cnn-jax":  # the installed one may be an earlier version
+            for extra in requirement.extras:
+                wanted += project["optional-dependencies"][extra]
+            continue
         found.add(name)
         for each in metadata.requires(name) or []:
             marker = Requirement(each).marker
@@ -179,7 +183,8 @@ def test_the_command_is_installed_and_the_repository_is_not_seen(run, environmen
 def test_packages_of_development_are_out_of_reach(run):
     hidden = other_modules()
     assert hidden >= {"keras", "optuna", "pytest", "tensorboard", "_pytest"}
-    assert not hidden & {"jax", "flax", "optax", "sklearn", "tensorboardX", "matplotlib"}
+    assert hidden >= {"grain", "h5py", "matplotlib", "pooch", "sklearn", "tensorflow_datasets"}
+    assert not hidden & {"jax", "flax", "optax", "scipy", "tensorboardX", "safetensors"}
     code = "import importlib.util as u, sys; print([u.find_spec(n) for n in sys.argv[1:]])"
     with pytest.raises(AssertionError, match="No module named 'pytest'"):
         run("python", "-c", code, "pytest")
@@ -216,6 +221,94 @@ def test_what_advise_prints_works_when_pasted(run, tmp_path):
     advice = run("python", "-m", "cnn_jax", "advise", *asked)
     pasted(run, advice, "train it")
     assert (tmp_path / "advice/recommended/result.json").exists()
+
+
+# One process each: every start of JAX takes seconds.
+CORE = """
+import os
+import pathlib
+import sys
+import numpy as np
+from PIL import Image
+import cnn_jax
+from cnn_jax.cli.main import main
+
+os.dup2(1, 2)  # warnings are counted, too
+random = np.random.default_rng(0)
+labels = np.arange(80) % 2
+noise = random.integers(0, 100, (80, 8, 8, 1))
+images = (noise + 100 * labels[:, None, None, None]).astype(np.uint8)
+data = cnn_jax.from_arrays(images, labels, test=0.2)
+run = cnn_jax.train(data, model="mlp", epochs=5, batch_size=16)
+assert run.evaluate("test").accuracy == 1
+assert (run.predict(images).probabilities.argmax(axis=1) == labels).all()
+
+paths = [pathlib.Path("photos", ("dark", "light")[c], f"{i}.png") for i, c in enumerate(labels)]
+for image, path in zip(images, paths):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image[..., 0]).save(path)
+rows = ["image,label", *(f"{path},{path.parent.name}" for path in paths)]
+pathlib.Path("table.csv").write_text("\\n".join(rows) + "\\n")
+settings = ["--model.name=mlp", "--train.epochs=1", "--dataset.batch_size=8"]
+sources = {"folder": ["--dataset.path=photos"], "table": ["--dataset.path=table.csv"], "digits": []}
+for name, source in sources.items():
+    given = [f"--dataset.name={name}", *source, *settings, "--dataset.image_size=8"]
+    assert main([*given, f"--workdir={name}"]) == 0
+    assert main(["evaluate", f"--workdir={name}", "--split=validation"]) == 0
+    assert main(["predict", f"--workdir={name}", str(paths[0])]) == 0
+needless = ("grain", "h5py", "matplotlib", "pooch", "sklearn", "tensorflow_datasets")
+print([name for name in needless if name in sys.modules])
+"""
+
+
+def test_the_core_trains_evaluates_and_predicts(run, tmp_path):
+    """On arrays, a folder, a table and the digits, without what is optional."""
+    (tmp_path / "core.py").write_text(CORE)
+    out = run("python", "core.py")
+    assert out.endswith("[]\n")
+    assert out.count("accuracy") >= 3
+    left_out = "figures are left out: they need Matplotlib: pip install 'cnn-jax[plots]'"
+    assert out.count(left_out) == 1
+    assert not (tmp_path / "digits" / "figures").exists()
+
+
+MISSING = {
+    "describe --output=net.png": "figures need Matplotlib: pip install 'cnn-jax[plots]'",
+    "explain --workdir=run": "figures need Matplotlib: pip install 'cnn-jax[plots]'",
+    "sweep --workdir=x --sweep.space=optimizer.learning_rate=log(1e-4,1e-1)": (
+        "sweep needs Optuna: pip install 'cnn-jax[sweep]'"
+    ),
+    "--workdir=x --dataset.name=cifar10": (
+        "--dataset.name=cifar10 needs TensorFlow Datasets: pip install 'cnn-jax[tfds]'"
+    ),
+    "--workdir=x --dataset.name=imagenet_v2": "which is not installed: pip install 'cnn-jax[tfds]'",
+    "predict --config=imagenet_predict photo.png": (
+        "--transfer.weights=imagenet needs pooch: pip install 'cnn-jax[weights]'"
+    ),
+    "--workdir=x --dataset.streaming=true --dataset.image_size=8 --dataset.workers=2": (
+        "--dataset.workers=2 needs Grain: pip install 'cnn-jax[streaming]'"
+    ),
+}
+
+
+def test_what_is_missing_is_one_line_that_names_the_extra(run, tmp_path):
+    Image.new("RGB", (300, 300)).save(tmp_path / "photo.png")
+    (tmp_path / "all.py").write_text(
+        "import contextlib, io, json, sys\n"
+        "from cnn_jax.cli.main import main\n"
+        "said = []\n"
+        "for line in sys.argv[1:]:\n"
+        "    with contextlib.redirect_stderr(io.StringIO()) as errors:\n"
+        "        code = main(line.split())\n"
+        "    said.append([code, errors.getvalue()])\n"
+        "print(json.dumps(said))\n"
+    )
+    said = json.loads(run("python", "all.py", *MISSING).splitlines()[-1])
+    for (command, line), (code, errors) in zip(MISSING.items(), said, strict=True):
+        assert code == 2, command
+        (shown,) = errors.splitlines()
+        assert shown.startswith("error: "), command
+        assert shown.endswith(line), command
 
 
 def test_a_run_and_its_report(run, tmp_path):

@@ -5,7 +5,7 @@ import shutil
 import sys
 import textwrap
 
-from cnn_jax import text
+from cnn_jax import extras, text
 from cnn_jax.cli import flags
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.studies import compare, mcnemar
@@ -19,6 +19,8 @@ def run_command(invocation: Invocation) -> int:
         RunError: a directory that was named holds something else than a run.
     """
     flags.refuse_settings(invocation, "name directories, and give --where=NAME=VALUE to choose")
+    if invocation.output is not None:
+        extras.need_to_draw()
     comparison = compare.compare(
         invocation.arguments,
         invocation.where,

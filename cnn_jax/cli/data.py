@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from cnn_jax import data as data_sets
-from cnn_jax import places, text
+from cnn_jax import extras, places, text
 from cnn_jax.cli import console
 from cnn_jax.cli.given import load_run
 from cnn_jax.cli.invocation import Invocation
@@ -33,6 +33,8 @@ def run_command(invocation: Invocation) -> int:
         return _labels(invocation, options)
     if invocation.data:
         raise UsageError(f"--data.{next(iter(invocation.data))} needs --workdir=RUN")
+    if invocation.augmented:
+        extras.need_to_draw()
     config = the_experiment(invocation)
     folder = _folder(invocation, config)
     several = config.train.loss == "multilabel"

@@ -1,6 +1,6 @@
 """The command `describe`: data, layers, steps, memory and settings, without training."""
 
-from cnn_jax import experiment, runtime, text
+from cnn_jax import experiment, extras, runtime, text
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.cli.train import the_experiment
 from cnn_jax.data import DataInfo
@@ -21,6 +21,8 @@ def run_command(invocation: Invocation) -> int:
     """Prints what a run would be and returns the exit code."""
     if invocation.workdir is not None and not (invocation.config or invocation.overrides):
         RunDirectory(invocation.workdir).check_exists()  # nothing else says what to describe
+    if invocation.output is not None:
+        extras.need_to_draw()
     config = the_experiment(invocation)
     if invocation.json:
         print(experiment.to_json(config))

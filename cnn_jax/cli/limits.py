@@ -4,8 +4,7 @@ JAX and Orbax end in aborts, hang or print tracebacks where they can open no fil
 addresses for their threads.
 """
 
-import resource
-
+from cnn_jax import system
 from cnn_jax.errors import RunError
 
 _FILES = 64
@@ -18,26 +17,15 @@ def check() -> None:
     Raises:
         RunError: one of them stays too low.
     """
-    files = _raised(resource.RLIMIT_NOFILE, _FILES)
+    files = system.raise_limit("RLIMIT_NOFILE", _FILES)
     if files < _FILES:
         raise RunError(
             f"this process may open {files} files only, and needs {_FILES}; raise the limit: "
             "ulimit -n 1024"
         )
-    addresses = _raised(resource.RLIMIT_AS, _ADDRESSES)
+    addresses = system.raise_limit("RLIMIT_AS", _ADDRESSES)
     if addresses < _ADDRESSES:
         raise RunError(
             f"this process may have {addresses / 2**30:.1f} GiB of addresses, and JAX needs "
             f"{_ADDRESSES / 2**30:.0f} for itself; raise the limit: ulimit -v unlimited"
         )
-
-
-def _raised(kind: int, least: int) -> float:
-    """Returns a limit, which is raised to what the process may have where that is needed."""
-    soft, hard = resource.getrlimit(kind)
-    unlimited = resource.RLIM_INFINITY
-    if soft == unlimited or soft >= least:
-        return float("inf") if soft == unlimited else soft
-    wanted = least if hard == unlimited else min(least, hard)
-    resource.setrlimit(kind, (wanted, hard))
-    return wanted

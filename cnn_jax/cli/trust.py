@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from cnn_jax import places, text
+from cnn_jax import extras, places, text
 from cnn_jax.cli import console
 from cnn_jax.cli.given import load_run
 from cnn_jax.cli.invocation import Invocation
@@ -92,18 +92,20 @@ def _print_tables(found: Trusted) -> None:
 
 def _write(directory: RunDirectory, run: Run, found: Trusted) -> None:
     """Writes trust.json, its arrays and figures; a warning says where that is not possible."""
-    from cnn_jax.reporting import figures
-
     try:
         trusted.save(directory, found)
         print(f"written    {text.shown(directory.path / 'trust.json')}")
-        drawn = figures.trust.of(found.record)
-        for name, figure in drawn.items():
-            path = directory.figures / f"trust_{name}.png"
-            figures.save(figure, path)
-            print(f"figure     {text.shown(path)}")
+        drawn = {}
+        if extras.can_draw():
+            from cnn_jax.reporting import figures
+
+            drawn = figures.trust.of(found.record)
+            for name, figure in drawn.items():
+                path = directory.figures / f"trust_{name}.png"
+                figures.save(figure, path)
+                print(f"figure     {text.shown(path)}")
         with tensorboard.Addition(directory.path) as events:
-            for name in ("reliability", "risk_coverage"):
+            for name in (name for name in ("reliability", "risk_coverage") if name in drawn):
                 events.figure(run.step, f"trust/{name}", drawn[name])
             events.text(run.step, "trust", "\n\n".join(found.sentences))
     except (OSError, RunError) as error:  # an archive, a full disk: the figures stand above

@@ -5,6 +5,9 @@ import stat
 
 from cnn_jax.errors import RunError
 
+# A pipe would be waited for. Windows translates line ends unless it is told not to.
+_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
 
 class ImageError(RunError):
     """An image that cannot be read.
@@ -30,7 +33,7 @@ def content(source: str | os.PathLike[str] | bytes, name: str) -> bytes:
 
 def _read(path: str | os.PathLike[str], name: str) -> bytes:
     try:
-        opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
+        opened = os.open(path, _READING)
         try:
             if not stat.S_ISREG(os.fstat(opened).st_mode):
                 raise ImageError(name, "not a regular file")

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnn_jax import experiment, files, progress, runtime
+from cnn_jax import experiment, extras, files, progress, runtime
 from cnn_jax.data import cache, images, kept, splits, turbo
 from cnn_jax.data.cache import Encoded
 from cnn_jax.data.sources import Source
@@ -110,6 +110,11 @@ def open_split(
     labels = np.array(found["labels"], np.int32)
     threads = cache.cores()
     workers = threads if config.workers is None else config.workers
+    if workers and config.workers is None and not extras.has("grain"):
+        workers = 0
+        notes.append(f"decoded in threads; in processes with Grain: {extras.install('streaming')}")
+    elif workers:
+        extras.need("grain", f"--dataset.workers={workers}", "streaming")
     how = dataclasses.replace(how, channels=stored.channels)
     smallest = config.random_crop
     reader = Reader(stored.records(), how, smallest)

@@ -82,7 +82,7 @@ def equations(jaxpr: core.Jaxpr, scope: str = "", times: int = 1) -> Iterator[Eq
 
 def _jaxprs(value: Any) -> list[core.Jaxpr]:
     """Returns the jaxprs in a parameter of an equation."""
-    if isinstance(value, core.ClosedJaxpr):
+    if isinstance(value, core.ClosedJaxpr):  # pyright: ignore[reportPrivateImportUsage]
         return [value.jaxpr]
     if isinstance(value, core.Jaxpr):
         return [value]

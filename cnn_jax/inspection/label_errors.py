@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn_jax import files, text
+from cnn_jax import extras, files, text
 from cnn_jax.data import Data, Split
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.inspection import confident, out_of_fold
@@ -79,8 +79,6 @@ class LabelErrors:
         Raises:
             RunError: a file cannot be written.
         """
-        from cnn_jax.inspection import pictures  # imports Matplotlib
-
         folder = Path(directory)
         lines = io.StringIO(newline="")
         writer = csv.writer(lines, lineterminator="\n")
@@ -106,6 +104,10 @@ class LabelErrors:
         except OSError as error:
             where = error.filename or folder
             raise RunError(f"{where} cannot be written: {error.strerror or error}") from error
+        if not extras.can_draw():
+            return [table, summary]
+        from cnn_jax.inspection import pictures  # imports Matplotlib
+
         picture = folder / "label_errors.png"
         pictures.save_labels(self.split, self.rows(_SEEN), self.order[:_SEEN], picture)
         return [table, summary, picture]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn_jax import files, text
+from cnn_jax import extras, files, text
 from cnn_jax.data import Data, duplicates, loading
 from cnn_jax.data.duplicates import Member
 from cnn_jax.errors import RunError, UsageError
@@ -111,8 +111,6 @@ class DataReport:
         Raises:
             RunError: a file cannot be written.
         """
-        from cnn_jax.inspection import pictures  # imports Matplotlib
-
         folder = Path(directory)
         path = folder / "data_report.json"
         try:
@@ -120,6 +118,10 @@ class DataReport:
             files.write_json(path, self.to_dict())
         except OSError as error:
             raise RunError(f"{path} cannot be written: {error.strerror or error}") from error
+        if not extras.can_draw():
+            return [path]
+        from cnn_jax.inspection import pictures  # imports Matplotlib
+
         pairs = self.across_splits, self.across_classes
         return [path, *pictures.save(self.data, *pairs, self.originals, folder)]
 

@@ -130,7 +130,8 @@ def _value_at(closed: Any, leaves: int, program: Program, place: int) -> int | N
         outvars=[variable[1]],
         debug_info=jaxpr.debug_info.with_unknown_names(),
     )
-    found = writing.write(extended.ClosedJaxpr(part, closed.consts), leaves).outputs[0]
+    whole = extended.ClosedJaxpr(part, closed.consts)  # pyright: ignore[reportPrivateImportUsage]
+    found = writing.write(whole, leaves).outputs[0]
     return found if found in {each.result for each in program.operations} else None
 
 

@@ -5,7 +5,6 @@ Ctrl-C ends it. So `check` reads a file in a process of its own, which must star
 module imports no JAX.
 """
 
-import resource
 import subprocess
 import sys
 from collections.abc import Container, Iterator
@@ -16,6 +15,7 @@ import h5py
 import numpy as np
 
 from cnn_jax.errors import ContentError, RunError
+from cnn_jax.system import resource
 
 # A damaged or hostile HDF5 file can declare more than it holds; VGG19 has 0.6 GB.
 _MAX_BYTES = 4 << 30
@@ -71,10 +71,11 @@ def check(path: Path) -> None:
 
 def read_within(path: str, seconds: int) -> None:
     """Reads every array of a file, and ends this process where that takes too long."""
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    _, most = resource.getrlimit(resource.RLIMIT_AS)
-    if most == resource.RLIM_INFINITY or most > _MAX_MEMORY:
-        resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, most))
+    if resource is not None:  # else `check` waits longer, and memory has no limit
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        if most == resource.RLIM_INFINITY or most > _MAX_MEMORY:
+            resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, most))
     try:
         for _ in layers(Path(path), ()):
             pass

@@ -90,3 +90,15 @@ def _layers_of_code(value: Any) -> list[str]:
     named = str(config.get("name", "")) if isinstance(config, dict) else ""
     own = [named] if value.get("class_name") == "Lambda" else []
     return own + [name for each in value.values() for name in _layers_of_code(each)]
+
+
+def is_hdf5(path: Path) -> bool:
+    """Returns whether a file has HDF5's mark, at its begin or at 512, 1024, 2048, ... bytes."""
+    size, place = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while place < size:
+            file.seek(place)
+            if file.read(8) == b"\x89HDF\r\n\x1a\n":
+                return True
+            place = max(512, 2 * place)
+    return False

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cnn_jax import files, places, text, trees
+from cnn_jax import extras, files, places, text, trees
 from cnn_jax.data.fitting import Resize
 from cnn_jax.errors import RunError, UsageError, plain_reason
 from cnn_jax.patterns import matches
@@ -85,9 +85,10 @@ def load(source: str, model: str, include: str | None = None) -> Weights:
         layer.path.startswith("head/") and matches(include, layer.path)
         for layer in layouts.find(model).layers
     )
+    entry = catalogue.find(model, include_top)
+    extras.need("pooch", f"--transfer.weights={source}", "weights")
     from cnn_jax.pretrained import download  # imports requests, which a file does not need
 
-    entry = catalogue.find(model, include_top)
     return load_file(download.fetch(entry), model, entry)
 
 
@@ -126,6 +127,7 @@ def load_file(path: Path, model: str, entry: catalogue.Entry | None = None) -> W
     scaling = None
     try:
         if library == "keras":
+            extras.need("h5py", f"--transfer.weights: {path}", "weights")
             from cnn_jax.pretrained import hdf5, keras_files
 
             convention = layout.conventions["keras"]
@@ -271,12 +273,10 @@ def _own(path: Path) -> dict[str, Any]:
 
 def _format(path: Path) -> Literal["keras", "torch"]:
     """Returns "keras" or "torch" (safetensors); raises UsageError for everything else."""
-    import h5py
-
     with path.open("rb") as file:
         start = file.read(16)
     size = path.stat().st_size
-    if h5py.is_hdf5(path):
+    if keras_archive.is_hdf5(path):
         return "keras"
     if len(start) > 8 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:
         return "torch"

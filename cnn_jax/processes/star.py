@@ -7,7 +7,6 @@ come, is killed or fails. So the processes have a road of their own, and end in 
 import contextlib
 import errno
 import json
-import resource
 import selectors
 import socket
 import threading
@@ -15,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from cnn_jax import system
 from cnn_jax.errors import RunError, UsageError
 from cnn_jax.processes.clusters import Place, node
 
@@ -90,7 +90,9 @@ def _gather(
     place: Place, limit: float, say: Callable[[str], None]
 ) -> tuple[list[Link], dict[str, Any]]:
     """Takes the calls of the other processes."""
-    _allow_files(3 * place.count + 512)
+    # Many systems let a process open 1,024 files unless it asks, and JAX's service has a connection
+    # to each of the others as well.
+    system.raise_limit("RLIMIT_NOFILE", 3 * place.count + 512)
     until, hint = time.monotonic() + limit, time.monotonic() + 10
     links: dict[int, Link] = {}
     with contextlib.ExitStack() as stack:
@@ -133,18 +135,6 @@ def _gather(
         for link in links.values():
             link.send(told)
         return [links[i] for i in sorted(links)], told
-
-
-def _allow_files(count: int) -> None:
-    """Lets this process open so many files, as far as the system does.
-
-    Many systems let it open 1,024 unless it asks, and JAX's service has a connection to each of the
-    others as well.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = count if hard == resource.RLIM_INFINITY else min(count, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _take(place: Place, link: Link, hello: Message, links: dict[int, Link]) -> None:

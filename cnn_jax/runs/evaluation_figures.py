@@ -1,6 +1,7 @@
 """Figures of an evaluation: confusion, curves over all thresholds, predictions, surest errors.
 
 The functions import `reporting.figures` themselves, since Matplotlib takes half a second to load.
+Where it is not installed, there are no figures.
 """
 
 import pathlib
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnn_jax import extras
 from cnn_jax.data import DataInfo, Split
 from cnn_jax.evaluation import bands, confusion
 from cnn_jax.evaluation.evaluator import Evaluation
@@ -42,6 +44,8 @@ def save(
         record: what result.json says of it, with its operating point, if it has one.
         worst: how many of the surest errors have a figure of their own.
     """
+    if not extras.can_draw():
+        return []
     from cnn_jax.reporting import figures
 
     drawn: dict[str, Figure | None] = {}

@@ -1,6 +1,7 @@
 """Figures of the data before training and of an epoch.
 
 The functions import `reporting.figures` themselves, since Matplotlib takes half a second to load.
+Those that write figures write none where it is not installed.
 """
 
 import pathlib
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from cnn_jax import experiment, text
+from cnn_jax import experiment, extras, text
 from cnn_jax.data import Data, DataInfo, Split, batches
 from cnn_jax.evaluation import findings, ranking, selection, two_classes
 from cnn_jax.evaluation.evaluator import Evaluation
@@ -54,6 +55,8 @@ def write_data_figures(data: Data, folder: pathlib.Path, events: EventWriter) ->
         folder: receives data_images.png and data_classes.png.
         events: receives the same figures.
     """
+    if not extras.can_draw():
+        return
     from cnn_jax.reporting import figures
 
     split, info = data.splits["train"], data.info
@@ -116,6 +119,8 @@ def write_figures(
         info: the data set's class names.
         events: the event file.
     """
+    if not extras.can_draw():
+        return
     from cnn_jax.reporting import figures
 
     if not info.multilabel:
@@ -239,6 +244,8 @@ def predictions_figure(found: Evaluation, split: Split, info: DataInfo) -> "Figu
 
 def save_training_curves(history: Sequence[Mapping[str, Any]], folder: pathlib.Path) -> None:
     """Draws loss and accuracy of every epoch as training_curves.png."""
+    if not extras.can_draw():
+        return
     from cnn_jax.reporting import figures
 
     figures.save(training_curves(history), folder / "training_curves.png")

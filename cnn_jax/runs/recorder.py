@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jax.sharding import NamedSharding
 
-from cnn_jax import experiment, processes, runtime, text
+from cnn_jax import experiment, extras, processes, runtime, text
 from cnn_jax.data import Data, DataInfo, Split
 from cnn_jax.errors import RunError
 from cnn_jax.evaluation import selection
@@ -164,6 +164,7 @@ class Recorder:
         """
         if not self.writes:
             return
+        extras.can_draw()  # says so where not
         # A run that was killed before its first checkpoint starts again: its points are void.
         void_after = step if resumed else -1 if any(self._event_files()) else None
         self._events = tensorboard.EventWriter(

@@ -5,9 +5,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cnn_jax import files
+from cnn_jax import extras, files
 from cnn_jax.evaluation import selection
-from cnn_jax.reporting import figures, tables
+from cnn_jax.reporting import tables
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.studies import collapse
 from cnn_jax.studies.advise_plan import RETRY_RATE, Cost, Trial
@@ -218,6 +218,10 @@ def write(
     directory.write("advise", _record(advice, outcomes, notes))
     page = _markdown(advice, notes, preset, subject)
     files.write_whole(directory.path / "advise.md", lambda file: file.write(page.encode()))
+    if not extras.can_draw():
+        return
+    from cnn_jax.reporting import figures
+
     panels = {TITLES[budget]: _lines(cells) for budget, cells in advice.cells.items()}
     figure = figures.learning_curves(
         panels, advice.largest_share, selection.METRICS[advice.metric].title

@@ -10,17 +10,20 @@ import json
 import math
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnn_jax.errors import UsageError
 from cnn_jax.evaluation import selection
-from cnn_jax.reporting import figures, tables
+from cnn_jax.reporting import tables
 from cnn_jax.studies import collapse, mcnemar, summaries
 from cnn_jax.studies.comparison import gigaflops
 from cnn_jax.studies.groups import HARMLESS, Group, differing, group, keep, rank
 from cnn_jax.studies.judging import by_images, judge, judged_by
 from cnn_jax.studies.summaries import CHOSEN_BY, METRICS
 from cnn_jax.studies.ttest import SIGNIFICANCE
+
+if TYPE_CHECKING:
+    from cnn_jax.reporting.figures import Compared
 
 EXPLANATION = (
     "Accuracies are means ± sample standard deviations over n runs (seeds and folds), by the best "
@@ -172,12 +175,16 @@ def draw(comparison: Comparison, output: pathlib.Path) -> None:
     """
     if not comparison.settings:
         raise UsageError("--output: the runs differ in no setting, so there is nothing to draw")
+    from cnn_jax.reporting import figures
+
     found = [_compared(same) for same in by_images(comparison.groups)]
     figures.save(figures.comparison(found), output)
 
 
-def _compared(same: Sequence[Group]) -> figures.Compared:
+def _compared(same: Sequence[Group]) -> "Compared":
     """Returns what is drawn of groups that were validated on the same images."""
+    from cnn_jax.reporting import figures
+
     records = []
     metric = judged_by(same)
     for each in rank(same, metric):

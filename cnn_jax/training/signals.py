@@ -92,7 +92,8 @@ def raised_signals() -> Iterator[None]:
 @contextlib.contextmanager
 def _handled(numbers: list[int], handle: Callable[[int, Any], None]) -> Iterator[None]:
     """Handles these signals, and of SIGHUP, SIGUSR1 and SIGUSR2 those that are not ignored."""
-    others = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+    names = ("SIGHUP", "SIGUSR1", "SIGUSR2")  # Windows has none of them
+    others = [getattr(signal, name) for name in names if hasattr(signal, name)]
     numbers = [*numbers, *(n for n in others if signal.getsignal(n) != signal.SIG_IGN)]
     before = {number: signal.signal(number, handle) for number in numbers}
     try:

@@ -200,15 +200,13 @@ def brier_parts(p: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     class shares; discrimination is what sorting the images gains, and miscalibration what saying
     the wrong numbers loses.
     """
-    from sklearn.isotonic import isotonic_regression
-
     total = {"brier": 0.0, "miscalibration": 0.0, "discrimination": 0.0, "uncertainty": 0.0}
     for k in range(p.shape[1]):
         y = (labels == k).astype(np.float64)
         values, inverse, counts = np.unique(p[:, k], return_inverse=True, return_counts=True)
         means = np.bincount(inverse, y) / counts
         weights = counts.astype(np.float64)
-        best = np.asarray(isotonic_regression(means, sample_weight=weights))[inverse]
+        best = scipy.optimize.isotonic_regression(means, weights=weights).x[inverse]
         score, recalibrated, base = (
             float(((q - y) ** 2).mean()) for q in (values[inverse], best, y.mean())
         )

@@ -46,13 +46,11 @@ class Bank:
             features: float [m, channels].
             middle: float [m, c] of the middle convolution, or None.
         """
-        from sklearn.covariance import ledoit_wolf
-
         k = max(1, min(_NEIGHBOURS, round(_SHARE * len(features))))
         known = None
         if middle is not None and len(middle) > 1:
             mean = middle.mean(axis=0, dtype=np.float64)
-            covariance, _ = ledoit_wolf(middle - mean, assume_centered=True)
+            covariance = shrunk_covariance(middle - mean)
             if np.isfinite(covariance).all() and np.trace(covariance) > 0:
                 inverse = np.linalg.pinv(covariance, hermitian=True)
                 known = mean.astype(np.float32), inverse.astype(np.float32)
@@ -140,3 +138,24 @@ def detection(
     ordered = np.sort(ordinary)[::-1]
     limit = ordered[k] if k < len(ordered) else -np.inf
     return ranking.auc(both, is_strange), float((strange > limit).mean())
+
+
+def shrunk_covariance(away: np.ndarray) -> np.ndarray:
+    """Returns the covariance, shrunk towards a multiple of the identity (Ledoit and Wolf 2004).
+
+    The share of the identity is the one with the least expected squared error.
+
+    Args:
+        away: float [n, c], the differences from the mean.
+
+    Returns:
+        float [c, c].
+    """
+    n, c = away.shape
+    covariance = away.T @ away / n
+    size = np.trace(covariance) / c
+    distance = (covariance**2).sum() / c - size**2  # between the covariance and size * identity
+    squares = away**2
+    noise = ((squares.T @ squares).sum() / n - (covariance**2).sum()) / (n * c)
+    share = min(noise, distance) / distance if distance > 0 else 0.0
+    return (1 - share) * covariance + share * size * np.eye(c)

@@ -243,7 +243,8 @@ def test_trivial_augments_changes_of_values_are_pillows(name, channels):
         want = np.asarray(pillow(name, image, strengths[i], signs[i])).reshape(x[i].shape)
         difference = abs(found[i].astype(int) - want.astype(int))
         exact = name in ("identity", "posterize", "solarize", "equalize")
-        assert difference.max() <= (0 if exact else 1)
+        # Pillow rounds the grey that colours are mixed with, before it mixes and rounds again.
+        assert difference.max() <= (0 if exact else 2 if name == "color" else 1)
 
 
 def test_trivial_augments_changes_of_place_have_its_strengths():

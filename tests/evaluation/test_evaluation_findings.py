@@ -85,9 +85,9 @@ def test_what_is_held_out_keeps_the_combinations():
     made = cnn_jax.from_arrays(images, labels, validation=0.25, multilabel=True)
     assert made.validation.labels.shape == (100, 3)
     whole = np.bincount(splits.strata(labels), minlength=8)
-    held = np.bincount(labels @ [4, 2, 1], minlength=8)  # the same numbers, by their digits
+    held = np.bincount(labels @ np.array([4, 2, 1]), minlength=8)  # the same, by their digits
     assert (whole == held).all()
-    part = np.bincount(made.validation.labels @ [4, 2, 1], minlength=8)
+    part = np.bincount(made.validation.labels @ np.array([4, 2, 1]), minlength=8)
     assert np.abs(part - held / 4).max() <= 1
     for groups in (None, [str(i // 2) for i in range(400)]):
         train = data.Split(images, labels, list(map(str, range(400))), groups)

@@ -5,6 +5,8 @@ import json
 
 import numpy as np
 import pytest
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
 
 import cnn_jax
 from cnn_jax.data import Split, from_arrays
@@ -111,6 +113,19 @@ def test_no_example_is_predicted_by_a_network_that_saw_it(run, monkeypatch):
     for fold, (split, images) in enumerate(zip(seen, asked, strict=True)):
         assert set(split.ids).isdisjoint(np.array(data.train.ids)[fold_of == fold])
         np.testing.assert_array_equal(images, data.train.images[fold_of == fold])
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_heads_are_logistic_regression_as_scikit_learn_fits_it(classes):
+    random = np.random.default_rng(0)
+    features = random.normal(size=(300, 20)).astype(np.float32)
+    noise = 3 * random.gumbel(size=(300, classes))
+    labels = (features @ random.normal(size=(20, classes)) + noise).argmax(axis=1)
+    for penalty in (1.0, 100.0):
+        weights, bias = out_of_fold.logistic_regression(features, labels, penalty)
+        reference = LogisticRegression(C=1 / penalty, tol=1e-8, max_iter=2000)
+        expected = reference.fit(features.astype(np.float64), labels).predict_proba(features)
+        np.testing.assert_allclose(softmax(features @ weights + bias, axis=1), expected, atol=1e-3)
 
 
 def test_fewer_epochs_may_be_trained():

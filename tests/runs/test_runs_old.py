@@ -9,6 +9,7 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -54,9 +55,11 @@ def test_the_command_line_resumes_evaluates_and_reports_it(old, main, capsys):
     assert "resumed    at step 15 of 30" in said
     history = json.loads((old / "history.json").read_text())
     assert [record["step"] for record in history] == [10, 20, 30]
-    for before, after in zip(expected, history, strict=True):  # to the bit: XLA convolved both
+    # XLA convolved both, so they agree to the bit where it is the same version.
+    tolerance = 0 if jax.__version__ == "0.10.2" else 1e-4
+    for before, after in zip(expected, history, strict=True):
         before["seconds"] = after["seconds"]
-        assert {key: after[key] for key in before} == before
+        assert {key: after[key] for key in before} == pytest.approx(before, rel=tolerance, abs=0)
     assert main("evaluate", f"--workdir={old}") == 0
     assert "test accuracy" in capsys.readouterr().out
     Image.new("L", (25, 25), 100).save(old / "figures" / "grey.png")

@@ -199,7 +199,9 @@ def test_a_job_near_its_time_limit_waits_for_its_worker_and_is_queued_again(
 
     def announce():
         end = time.monotonic() + 30
-        while not (tmp_path / "log").exists() and time.monotonic() < end:
+        while time.monotonic() < end:
+            if (tmp_path / "log").exists() and job._process is not None:
+                break
             time.sleep(0.02)
         assert job._process is not None
         job._process.send_signal(signal.SIGUSR2)
@@ -285,7 +287,7 @@ def test_what_is_missing_is_said(monkeypatch, stand_ins, tmp_path):
         launchers.start("slurm", WORK, 1, None, tmp_path)
     for launcher, module, extra in (("slurm", "submitit", "slurm"), ("ray", "ray", "ray")):
         monkeypatch.setitem(sys.modules, module, None)
-        with pytest.raises(UsageError, match=rf"pip install 'cnn_jax\[{extra}\]'"):
+        with pytest.raises(UsageError, match=rf"pip install 'cnn-jax\[{extra}\]'"):
             launchers.start(launcher, WORK, 1, None, tmp_path)
 
 

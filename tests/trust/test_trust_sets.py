@@ -130,6 +130,10 @@ def test_the_distance_of_mahalanobis_is_that_of_scikit_learn():
     new = random.normal(size=(50, 6)) * 4
     bank = strangers.Bank.of(known, known)
     assert bank.surprise(new) == pytest.approx(LedoitWolf().fit(known).mahalanobis(new), rel=1e-3)
+    for n in (1000, 30, 4):
+        away = random.normal(size=(n, 6)) @ random.normal(size=(6, 6))
+        expected = LedoitWolf(assume_centered=True).fit(away).covariance_
+        np.testing.assert_allclose(strangers.shrunk_covariance(away), expected, rtol=1e-9)
     few = random.normal(size=(5, 40))  # fewer images than channels
     assert np.isfinite(strangers.Bank.of(few, few).surprise(few * 9)).all()
     assert strangers.Bank.of(few, np.ones((5, 3))).middle is None  # says nothing

@@ -4,8 +4,14 @@ Every function returns a `matplotlib.figure.Figure` that is made without pyplot,
 is opened or has to be closed. No meaning hangs on colour alone: colour-blind readers and readers of
 a grey print can tell everything apart.
 
-Importing this package loads Matplotlib, which takes half a second.
+Importing this package loads Matplotlib, which takes half a second, or raises UsageError where it is
+not installed.
 """
+
+# ruff: noqa: E402
+from cnn_jax import extras
+
+extras.need_to_draw()
 
 from cnn_jax.reporting.figures import trust
 from cnn_jax.reporting.figures.augmented import augmented

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cnn_jax import experiment
+from cnn_jax import experiment, extras
 from cnn_jax.evaluation import selection
 from cnn_jax.experiment import Experiment
-from cnn_jax.reporting import figures, tables
+from cnn_jax.reporting import tables
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.studies import collapse
 from cnn_jax.studies.collapse import COLLAPSED
@@ -58,7 +58,9 @@ def write(study: Study, base: Experiment) -> Results:
     metric = base.train.select
     complete = best_first(records, metric)
     share = collapse.largest_share_of(study.directory) if metric == "accuracy" else None
-    if records:
+    if records and extras.can_draw():
+        from cnn_jax.reporting import figures
+
         figure = figures.sweep(
             records, list(records[0]["setting"]), share, selection.METRICS[metric].title
         )

@@ -1,12 +1,12 @@
 """What the study takes from Optuna: storage, sampler, pruners and distributions."""
 
 import contextlib
+import importlib
 import os
 import pathlib
 from typing import Any
 
-from cnn_jax import locks
-from cnn_jax.errors import UsageError
+from cnn_jax import extras, locks
 from cnn_jax.studies.sweep.dimension import Dimension
 
 
@@ -16,16 +16,18 @@ def optuna() -> Any:
     Raises:
         UsageError: Optuna is not installed.
     """
-    try:
-        import optuna
-    except ImportError:
-        raise UsageError("sweep needs Optuna: pip install 'cnn-jax[sweep]'") from None
+    optuna = extras.need("optuna", "sweep", "sweep")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 
 
 def storage(address: str | None, journal: pathlib.Path) -> Any:
     """Returns the storage at an address, or in a journal file where there is no address."""
+    if address is not None and address.startswith("sqlite"):
+        # A file's connection costs nothing to open; one that is kept is never closed.
+        sqlalchemy = importlib.import_module("sqlalchemy")
+        settings = {"poolclass": sqlalchemy.pool.NullPool}
+        return optuna().storages.RDBStorage(address, engine_kwargs=settings)
     if address is not None:
         return address
     return optuna().storages.JournalStorage(_journal(journal))

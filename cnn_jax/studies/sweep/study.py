@@ -5,7 +5,6 @@ that Optuna takes. What must not happen twice, taking a setting and taking over 
 lost, happens under a file lock in that directory.
 """
 
-import os
 import pathlib
 import secrets
 import socket
@@ -16,7 +15,7 @@ from typing import Any
 
 from absl import logging
 
-from cnn_jax import files, locks, text
+from cnn_jax import files, locks, system, text
 from cnn_jax.errors import RunError
 from cnn_jax.evaluation import selection
 from cnn_jax.experiment import Experiment
@@ -235,7 +234,7 @@ class Study:
             return True
         if worker is None:
             return True
-        if worker["host"] == socket.gethostname() and not _alive(worker["pid"]):
+        if worker["host"] == socket.gethostname() and not system.is_alive(worker["pid"]):
             return True
         return age > LOST_SECONDS
 
@@ -257,13 +256,3 @@ class Study:
             self._study.enqueue_trial(dict(trial.params), user_attrs=attributes)
         self._study.tell(trial.number, state=self._states.FAIL)
         return failures < MOST_ATTEMPTS
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
