@@ -120,9 +120,9 @@ def _training(facts: Facts) -> list[str]:
             value = best.get("validation_accuracy")
             shown = "" if value is None else f", validation accuracy {value:.4f}"
             rows.append(["chosen", f"epoch {best.get('epoch')}{shown}, by `{config.train.select}`"])
-    for name, unit in (("steps", ""), ("seconds", " s")):
+    for name, shown, unit in (("steps", "steps", ""), ("seconds", "time of training", " s")):
         if name in training:
-            rows.append([name, f"{training[name]:,.0f}{unit}"])
+            rows.append([shown, f"{training[name]:,.0f}{unit}"])
     if "flops" in training:
         rows.append(["computation of training", f"{training['flops'] / 1e12:,.4g} TFLOP"])
     if "peak_memory_bytes" in training:

@@ -9,7 +9,7 @@ import yaml
 
 import cnn_jax
 from cnn_jax.data import DataInfo
-from cnn_jax.export import about, card
+from cnn_jax.export import about, card, card_sections
 from cnn_jax.export.facts import Facts
 from cnn_jax.runs.directory import RunDirectory
 from tests.tiny import data_json
@@ -95,6 +95,19 @@ def test_the_card_of_a_run_has_its_figures(finished, main, capsys):
     data = hub.ModelCard(text).data
     assert data.license == "unknown"
     assert data.eval_results[0].metric_value == pytest.approx(record["accuracy"], abs=1e-6)
+
+
+def test_figures_of_images_from_elsewhere_stay_without_the_name_of_their_folder():
+    names = ("accuracy", "confidence", "ece", "answered", "error", "strange", "set_coverage")
+    rows = [
+        {"shift": name, "strength": strength, **dict.fromkeys(names, share)}
+        for name, strength, share in (("blur", 2, 0.25), ("/home/a/b", 0, 0.5), ("c/d", 0, 0.75))
+    ]
+    text = "\n".join(card_sections._shift(made_facts(trust={"shift": rows})))
+    assert "| blur | 2 | 25.0 % |" in text
+    assert "| other images, set 1 | - | 50.0 % |" in text
+    assert "| other images, set 2 | - | 75.0 % |" in text
+    assert "/home" not in text
 
 
 def test_reports_of_other_kinds_refuse(main, capsys, tmp_path):

@@ -29,6 +29,9 @@ def drawn(shapes):
     rng = np.random.default_rng(0)
 
     def draw(path, leaf):
+        if leaf.ndim > 1:  # as He et al. draw kernels, so that a deep network stays finite
+            deviation = (2 / np.prod(leaf.shape[:-1])) ** 0.5
+            return rng.standard_normal(leaf.shape, np.float32) * np.float32(deviation)
         low = 0.5 if path.endswith(("scale", "var")) else -0.2
         return rng.uniform(low, low + 0.6, leaf.shape).astype(np.float32)
 
