@@ -56,5 +56,5 @@ $(VENV)/installed-dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/installed-docs: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(VENV)/bin/python -m pip install $(PIP) --editable '.[onednn,docs]'
+	$(VENV)/bin/python -m pip install $(PIP) --editable '.[docs,onednn,plots]'
 	@touch $@

@@ -112,6 +112,13 @@ def example_list() -> str:
     return "\n".join(parts)
 
 
+def other_results() -> str:
+    """Returns the names of the pages of results that index.md does not list."""
+    listed = (ROOT / "docs" / "index.md").read_text()
+    names = [f"results/{path.stem}" for path in sorted((ROOT / "docs" / "results").glob("*.md"))]
+    return "".join(f"{name}\n" for name in names if name not in listed)
+
+
 def _as_markdown(text: str) -> str:
     """Returns the rest of a docstring, whose indented commands are code in Markdown as well."""
     return "\n" + text.strip("\n") if text.strip() else ""

@@ -2,14 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from sklearn.datasets import load_digits
 
 import cnn_jax
 
-pixels, labels = load_digits(return_X_y=True)
-images = np.round(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-data = cnn_jax.from_arrays(images, labels)
+data = cnn_jax.from_experiment(cnn_jax.Dataset(name="digits"))
 
 # XLA's own convolutions take the extra axis; oneDNN's calls would run one after another.
 with cnn_jax.cpu.using("xla"):

@@ -1,12 +1,9 @@
 """Trains a registered network on arrays, without a directory, and looks at the result."""
 
-import numpy as np
-from sklearn.datasets import load_digits
-
 import cnn_jax
 
-pixels, labels = load_digits(return_X_y=True)
-images = np.round(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)  # grey
+digits = cnn_jax.from_experiment(cnn_jax.Dataset(name="digits")).train
+images, labels = digits.images, digits.labels  # uint8 [n, 8, 8, 1] and int [n], or any of yours
 
 data = cnn_jax.from_arrays(images, labels, test=0.2)
 run = cnn_jax.train(data, model="mlp", epochs=5, batch_size=64, progress=True)
