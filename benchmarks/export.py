@@ -294,14 +294,16 @@ def _speed() -> str:
             middle, low, high = each["rates"][name]
             row.append(f"{middle:.3g} ({low:.3g} to {high:.3g})")
         rows.append([*row, f"{each['rates']['ours'][0] / each['rates']['onnxruntime'][0]:.2f}"])
+    apart = max(max(each["differences"].values()) for each in found["records"])
     headers = ["model", "batch", "ours", "ONNX Runtime", "StableHLO, by JAX", "ours / ONNX Runtime"]
     versions = found["versions"]
     return (
         "## Speed\n\nImages per second at 224 x 224 in float32, from uint8 pixels to "
         "probabilities: the median of rounds in which\nall took turns (slowest to fastest), on "
-        f"{found['processor']}, with nothing else running; {found['date']},\njax "
-        f"{versions['jax']}, onnxruntime {versions['onnxruntime']}. Ours is the run itself, as "
-        "`predict` computes it.\n\n"
+        f"{found['processor']}, on which small\nprocesses of others ran: the ranges show it; "
+        f"{found['date']}, jax {versions['jax']}, onnxruntime {versions['onnxruntime']}. Ours is "
+        "the run itself,\nwith the convolutions that `predict` uses. Logits differ by at most "
+        f"{apart:.1e} of the largest.\n\n"
         f"{tables.markdown(rows, headers, 'lrrrrr')}\n\n"
         "Made by `python benchmarks/export_speed.py`.\n\n"
     )

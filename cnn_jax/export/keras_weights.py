@@ -118,12 +118,13 @@ def loading(run: Run) -> list[str]:
     """Returns the lines of Python that make Keras' network with these weights."""
     model, classes = run.experiment.model, torch_weights.outputs(run)
     name, shape = APPLICATIONS[model.name], run.data_info.image_shape
-    more = ", include_preprocessing=False" if model.name.startswith(_SCALES) else ""
+    more = ["    include_preprocessing=False,"] if model.name.startswith(_SCALES) else []
     lines = ["import keras", "", f"net = keras.applications.{name}("]
     if _replaces_head(run):
         lines[-1] = lines[-1].replace("net", "base", 1)
         lines += [
-            f'    include_top=False, weights=None, input_shape={shape}, pooling="avg"{more}',
+            f'    include_top=False, weights=None, input_shape={shape}, pooling="avg",',
+            *more,
             ")",
             f"x = base{'.layers[-2]' if _ends_with_norm(run) else ''}.output",
         ]
@@ -133,7 +134,7 @@ def loading(run: Run) -> list[str]:
         lines.append(f"net = keras.Model(base.input, {last})")
     else:
         own = f"weights=None, classes={classes}, input_shape={shape}, classifier_activation=None"
-        lines += [f"    {own}{more}", ")"]
+        lines += [f"    {own},", *more, ")"]
     lines.append(f'net.load_weights("{FILE}")')
     how = "as they are" if model.name.startswith(_ALWAYS_SCALES) else "scaled as export.json says"
     lines.append(f"# takes images [batch, height, width, 3], {how}")

@@ -137,7 +137,7 @@ def test_the_lines_that_load_a_file_name_its_network():
     assert "net.avgpool = torch.nn.Identity()" in lines
     assert "net.classifier[0] = torch.nn.Linear(2048, 4096)" in lines
     lines = keras_weights.loading(make_run("vgg16", 32, **{"model.head": "pooled"}))
-    assert '    include_top=False, weights=None, input_shape=(32, 32, 3), pooling="avg"' in lines
+    assert '    include_top=False, weights=None, input_shape=(32, 32, 3), pooling="avg",' in lines
 
 
 @pytest.mark.parametrize(
