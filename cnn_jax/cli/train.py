@@ -64,7 +64,8 @@ def run_command(invocation: Invocation) -> int:
             say(line)
     if probe := directory.read("result", {}).get("probe"):
         say(f"the probe on the same frozen features had {probe['accuracy']:.4f}")
-    say(f"figures    {text.shown(directory.figures)}/")
+    if directory.figures.exists():  # else Matplotlib is not installed
+        say(f"figures    {text.shown(directory.figures)}/")
     say(f"evaluate   {console.command_line(invocation, 'evaluate', directory.path)}")
     say(f"curves     {console.tensorboard(directory.path)}")
     if (directory.path / projector.FOLDER).exists():

@@ -26,7 +26,7 @@ CHOICES = {
 }
 
 _COMPILER_OPTIONS = {
-    # With XLA's default value convolutions take several times as long.
+    # With XLA's default value in jax 0.10.2 convolutions take several times as long.
     "xla_cpu_experimental_ynn_fusion_type": "",
     # This pass removes optimisation barriers before operations are fused; the fusion is what the
     # barriers in this package are there to prevent.
