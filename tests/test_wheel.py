@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -189,6 +190,21 @@ def test_packages_of_development_are_out_of_reach(run):
     with pytest.raises(AssertionError, match="No module named 'pytest'"):
         run("python", "-c", code, "pytest")
     assert "None" not in run("python", "-c", code, "jax", "optax", "tensorboardX")
+
+
+@pytest.mark.parametrize("name", ["constraints.txt", "constraints-newest.txt"])
+def test_constraints_are_versions_of_all_that_the_package_needs(name):
+    lines = [line for line in (ROOT / name).read_text().splitlines() if not line.startswith("#")]
+    pinned = {canonicalize_name(Requirement(line).name) for line in lines}
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["plots"], *extras["weights"], *extras["dev"]]
+    requirements = [Requirement(line) for line in wanted]
+    needed = {
+        canonicalize_name(r.name) for r in requirements if not r.marker or r.marker.evaluate()
+    }
+    assert needed - {"cnn-jax"} <= pinned
 
 
 def pasted(run: Callable[..., str], out: str, label: str, **filled: str) -> str:

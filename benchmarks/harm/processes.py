@@ -29,7 +29,7 @@ from cnn_jax.errors import UserError
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 _MODULES = (
     *("orbax.checkpoint", "h5py", "safetensors.numpy", "matplotlib.figure", "tensorboardX"),
-    *("matplotlib.backends.backend_agg", "tensorflow_datasets", "sklearn.datasets", "optuna"),
+    *("matplotlib.backends.backend_agg", "tensorflow_datasets", "optuna"),
     *("scipy.stats", "PIL.PngImagePlugin", "PIL.JpegImagePlugin", "PIL.WebPImagePlugin"),
 )
 _MEMORY = 8 << 30  # what a process may take, so that a fault does not stop the machine
