@@ -7,8 +7,9 @@ It has over 300 lines because the kills, the Slurm and their page are one record
 
 `kills` trains with two processes on this machine, kills one of them, drawn by chance, with SIGKILL
 at a moment drawn by chance, starts both again with the same command, and so on; with --training the
-moments are between the first step after a start and the end. A run that comes to its end is
-compared with an undisturbed one of two processes: the sha256 of its final state, and its history.
+moments are within the --window seconds after the first step of each start. A run that comes to its
+end is compared with an undisturbed one of two processes: the sha256 of its final state, and its
+history.
 
 `slurm` trains `cifar10_cnn` on a part of its images by srun: with 1, 2 and 4 tasks; cancelled in
 the middle and resumed with another number of tasks; asked to stop before a time limit; with a task
@@ -71,6 +72,20 @@ def noted(self):
 TrainBatches.__iter__ = noted
 """
 
+# Notes each step that a process of the kills has made.
+STEPS = """
+import os
+from cnn_jax.processes.stopping import Stop
+at = Stop.at
+def noted(self, step):
+    path = os.environ["STEPS"]
+    with open(f"{path}.new", "w") as file:
+        print(step, file=file)
+    os.replace(f"{path}.new", path)
+    return at(self, step)
+Stop.at = noted
+"""
+
 TRAINED = [
     "train",
     "--config=cifar10_cnn",
@@ -130,6 +145,7 @@ def start_two(workdir: pathlib.Path, flags: list[str]) -> list[subprocess.Popen[
     return [
         subprocess.Popen(
             [*LAUNCH, *flags, f"--workdir={workdir}", f"--distributed=127.0.0.1:{port},2,{i}"],
+            env={**os.environ, "STEPS": str(noted(workdir, i))},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -138,13 +154,29 @@ def start_two(workdir: pathlib.Path, flags: list[str]) -> list[subprocess.Popen[
     ]
 
 
-def wait_for_events(workdir: pathlib.Path, started: list[subprocess.Popen[str]]) -> None:
-    """Returns when this start has opened its curves, which comes right before its first step."""
-    before = len(list(workdir.glob("events.out.*")))
-    while len(list(workdir.glob("events.out.*"))) == before:
-        if any(process.poll() is not None for process in started):
-            return
-        time.sleep(0.05)
+def noted(workdir: pathlib.Path, index: int) -> pathlib.Path:
+    """Returns the file in which a process notes the steps that it makes; it is not there yet."""
+    path = workdir.parent / f"{workdir.name}.steps{index}"
+    path.unlink(missing_ok=True)
+    return path
+
+
+def last_step(workdir: pathlib.Path, index: int) -> int | None:
+    """Returns the last step that a process has made in this start."""
+    path = workdir.parent / f"{workdir.name}.steps{index}"
+    return int(path.read_text()) if path.exists() else None
+
+
+def wait_for_step(workdir: pathlib.Path, victim: int, started: list[subprocess.Popen[str]]) -> None:
+    """Returns when a process has made a step, or one has ended."""
+    while last_step(workdir, victim) is None and all(each.poll() is None for each in started):
+        time.sleep(0.01)
+
+
+def is_saving(workdir: pathlib.Path, began: float) -> bool:
+    """Returns whether a checkpoint is being written that was begun after a moment."""
+    found = workdir.glob("checkpoints/*.orbax-checkpoint-tmp")
+    return any(path.stat().st_mtime > began for path in found)
 
 
 def wait_all(processes: list[subprocess.Popen[str]]) -> tuple[list[int], list[str]]:
@@ -159,32 +191,35 @@ def kills(options: argparse.Namespace) -> int:
     flags = [*KILLED, f"--train.epochs={options.epochs}", "--distributed_timeout=60"]
     with tempfile.TemporaryDirectory() as folder:
         base = pathlib.Path(folder)
-        began = time.monotonic()
+        (base / "steps.py").write_text(STEPS)
+        flags.append(f"--code={base / 'steps.py'}")
+        first = time.monotonic()
         codes, said = wait_all(start_two(base / "reference", flags))
         if codes != [0, 0]:
             print(f"error: the undisturbed run failed: {said}", file=sys.stderr)
             return 1
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - first
         wanted = ending(base / "reference")
         print(f"undisturbed: {seconds:.0f} s, final state {wanted[0][:16]}", flush=True)
         log = []
-        end = began + 60 * options.minutes
+        end = first + 60 * options.minutes
         while True:
             runs += 1
             workdir = base / f"run{runs}"
             while True:
-                started = start_two(workdir, flags)
+                began, started = time.time(), start_two(workdir, flags)
                 if done < options.kills and time.monotonic() < end:
                     victim = draw.randrange(2)
                     until = time.monotonic() + draw.uniform(0.1, 1.0) * seconds
                     if options.training:
-                        wait_for_events(workdir, started)
-                        until = time.monotonic() + draw.uniform(0.0, 0.5) * seconds
+                        wait_for_step(workdir, victim, started)
+                        until = time.monotonic() + draw.uniform(0.0, options.window)
                     while time.monotonic() < until and started[victim].poll() is None:
-                        time.sleep(0.05)
+                        time.sleep(0.01)
                     if started[victim].poll() is None:
                         started[victim].kill()
-                        killed = time.monotonic()
+                        killed, step = time.monotonic(), last_step(workdir, victim)
+                        saves = is_saving(workdir, began)
                         codes, said = wait_all(started)
                         took = time.monotonic() - killed
                         done += 1
@@ -196,6 +231,8 @@ def kills(options: argparse.Namespace) -> int:
                             {
                                 "run": runs,
                                 "killed": victim,
+                                "last_step": step,
+                                "in_a_save": saves,
                                 "newest_checkpoint": max(steps(workdir), default=None),
                                 "other_ended_after_s": round(took, 1),
                                 "other_exit_code": codes[1 - victim],
@@ -222,7 +259,7 @@ def kills(options: argparse.Namespace) -> int:
         save(
             "kills_in_training" if options.training else "kills",
             {
-                "flags": flags,
+                "flags": [hide(flag, base) for flag in flags],
                 "in_training": options.training,
                 "kills": done,
                 "answered_by_one_line": right,
@@ -313,7 +350,7 @@ def hide(line: str, base: pathlib.Path) -> str:
     """Returns a line without the places of this machine."""
     line = re.sub(rf"--workdir=\S*{base.name}", "--workdir=DIR", line)
     line = line.replace(LAUNCH[0], "python").replace(LAUNCH[1], "launch.py")
-    return re.sub(r"\S*/order.py", "order.py", line)
+    return re.sub(r"=\S*/(order|steps)\.py", r"=\1.py", line)
 
 
 def since(moment: float) -> float:
@@ -475,10 +512,19 @@ def _kill_lines(part: dict[str, Any]) -> list[str]:
     killed = [row["killed"] for row in part["log"]]
     late = [row["other_ended_after_s"] for row in part["log"] if "was killed" in row["other_said"]]
     same, runs = part["runs_with_the_same_bits"], part["runs"]
-    when = (
-        "between the first step after a start and the end" if part["in_training"] else "at any time"
-    )
-    reached = sorted({row["newest_checkpoint"] or 0 for row in part["log"]})
+    when = "while they train" if part["in_training"] else "at any time"
+    if part["in_training"]:
+        reached = sorted(row["last_step"] for row in part["log"])
+        saves = sum(row["in_a_save"] for row in part["log"])
+        where = (
+            f"In each start steps had been made before; the last ones were {some(reached)}, and "
+            f"{saves} of the kills came while a checkpoint was being written."
+        )
+    else:
+        reached = sorted({row["newest_checkpoint"] or 0 for row in part["log"]})
+        where = f"The newest checkpoints then were those of the steps {some(reached)}" + (
+            "." if len(reached) > 1 else ": all others came before the first step after a start."
+        )
     return [
         f"## {part['kills']} kills of two processes, {when}",
         "",
@@ -486,18 +532,26 @@ def _kill_lines(part: dict[str, Any]) -> list[str]:
         "",
         f"`python launch.py {' '.join(part['flags'])}`, killed by SIGKILL at moments drawn by "
         f"chance, process 0 {killed.count(0)} times and process 1 {killed.count(1)} times, and "
-        "started again with the same command. The newest checkpoints then were those of the steps "
-        f"{', '.join(map(str, reached))}"
-        + ("." if len(reached) > 1 else ": all others came before the first step after a start."),
+        f"started again with the same command. {where}",
         "",
         f"- {same} of {runs} runs ended with the final state and history of the undisturbed run of "
         "two processes, to the bit.",
         f"- In {part['answered_by_one_line']} of {part['kills']} kills the other process ended "
         "with exit code 1 and one line, or was through.",
-        f"- Where both had met, it ended within {max(late):.0f} s. {len(killed) - len(late)} "
-        "kills came before that, and there the other waited for --distributed_timeout=60.",
+        f"- Where both had met, it ended within {max(late):.0f} s."
+        + (
+            f" {early} kills came before that, and there the other waited for "
+            "--distributed_timeout=60."
+            if (early := len(killed) - len(late))
+            else ""
+        ),
         "",
     ]
+
+
+def some(numbers: list[int]) -> str:
+    """Returns numbers in words."""
+    return ", ".join(map(str, numbers))
 
 
 if __name__ == "__main__":
@@ -509,6 +563,7 @@ if __name__ == "__main__":
     killing.add_argument("--seed", type=int, default=0, help="seed of the random moments")
     killing.add_argument("--minutes", type=float, default=1e9, help="no kill after these")
     killing.add_argument("--training", action="store_true", help="no kill before the first step")
+    killing.add_argument("--window", type=float, default=8.0, help="seconds after the first step")
     killing.set_defaults(run=kills)
     cluster = commands.add_parser("slurm")
     cluster.add_argument("--nodes", type=int, default=2)

@@ -9,6 +9,7 @@ import ctypes
 import os
 import pathlib
 import platform
+import shutil
 import sys
 from typing import Any
 
@@ -32,6 +33,14 @@ def host_memory() -> int:
         if value.isdecimal():
             sizes.append(int(value))
     return min(sizes)
+
+
+def free_disk() -> int:
+    """Returns the bytes that are free on the disk of the cache."""
+    folder = cache_dir()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
 
 
 def cache_dir() -> pathlib.Path:
@@ -137,7 +146,7 @@ def start(platform_name: str | None = None, cpu_tuning: bool = True) -> None:
         raise UsageError(f"the platform {platform_name}: JAX already runs on {backend} here")
     if backend == "cpu" and cpu_tuning:
         keep_freed_memory()
-    processes.meet_on_devices()
+    processes.meet_on_devices(lambda: {"memory": host_memory(), "disk": free_disk()})
 
 
 # What JAX needs beside itself for a platform: modules, any one of them, and our extras.

@@ -287,7 +287,7 @@ LOST = """
 import os, sys, time
 from cnn_jax import processes
 with processes.joined(sys.argv[1], 60) as team:
-    processes.meet_on_devices()
+    processes.meet_on_devices(dict)
     team.gather(0)
     print("met", flush=True)
     if team.index == int(sys.argv[2]):
@@ -389,12 +389,12 @@ def test_a_process_that_has_caught_its_error_is_not_ended_by_it():
     team = Team(Place("here", 0, 1, 0), [], ["here"])
     try:
         team.expect_end(RunError("training diverged"))
-        first = team._timer
+        first = team._failing._timer
         assert first is not None
         assert team.agree(lambda: 7) == 7
         assert first.finished.is_set()
         team.expect_end(RunError("training diverged"))
-        second = team._timer
+        second = team._failing._timer
         assert second is not None
     finally:
         team.leave()

@@ -5,13 +5,12 @@ decoded to an array all the same: every epoch needs them, alike, and they are fe
 """
 
 import dataclasses
-import shutil
 from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
 
-from cnn_jax import experiment, extras, files, progress, runtime
+from cnn_jax import experiment, extras, files, processes, progress, runtime
 from cnn_jax.data import cache, images, kept, splits, turbo
 from cnn_jax.data.cache import Encoded
 from cnn_jax.data.sources import Source
@@ -67,30 +66,31 @@ def wanted(
         return False
     count = sum(each.num_examples for n in names if isinstance(each := source.splits[n], Encoded))
     size = count * config.image_size**2 * 3
-    memory, free = runtime.host_memory(), _free()
-    if size <= memory and size <= _DISK * free:
-        return False
     stored = cast(Encoded, train)
     stored = dataclasses.replace(stored, channels=channels or stored.channels)
-    if cache.has(stored, how, config.on_error):
-        return False
-    notes.append(
-        f"train is streamed: {count:,} images of {config.image_size} x {config.image_size} take "
-        f"{_gib(size)} decoded, the machine has {_gib(memory)} of memory, and the disk of the "
-        f"cache {_gib(free)} free; dataset.streaming=false decodes them beforehand"
-    )
-    return True
+
+    def too_large() -> str | None:
+        team = processes.team()
+        machines = team.machines or [{"memory": runtime.host_memory(), "disk": runtime.free_disk()}]
+        memory, free = (min(each[what] for each in machines) for what in ("memory", "disk"))
+        if (size <= memory and size <= _DISK * free) or cache.has(stored, how, config.on_error):
+            return None
+        who = "the machine has" if team.count == 1 else "the smallest machine has"
+        return (
+            f"train is streamed: {count:,} images of {config.image_size} x {config.image_size} "
+            f"take {_gib(size)} decoded, {who} {_gib(memory)} of memory, and the disk of the "
+            f"cache {_gib(free)} free; dataset.streaming=false decodes them beforehand"
+        )
+
+    # All processes do the same: one that streams runs another program than one that does not.
+    why = processes.team().decide(f"streaming of {stored.name} {stored.split}", too_large)
+    if why is not None:
+        notes.append(why)
+    return why is not None
 
 
 def _gib(size: int) -> str:
     return f"{size / 2**30:,.1f} GiB"
-
-
-def _free() -> int:
-    folder = runtime.cache_dir()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def open_split(

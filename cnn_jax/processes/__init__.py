@@ -29,6 +29,7 @@ class Alone:
     """Stands in for the team where this process works alone."""
 
     count, index, is_first = 1, 0, True
+    machines: tuple[dict[str, int], ...] = ()
 
     def name_of(self, index: int) -> str:
         """Returns "this process"."""
@@ -42,6 +43,11 @@ class Alone:
     def gather(self, value: Any) -> list[Any]:
         """Returns the value in a list."""
         return [value]
+
+    def decide(self, what: str, make: Callable[[], Any]) -> Any:
+        """Returns what `make` returns."""
+        del what
+        return make()
 
     def expect_end(self, error: BaseException) -> None:
         """Does nothing: nobody else waits."""
@@ -169,13 +175,16 @@ def _leave(code: int) -> None:
     os._exit(code)
 
 
-def meet_on_devices() -> None:
-    """Lets the devices of all processes talk for the first time.
+def meet_on_devices(machine: Callable[[], dict[str, int]]) -> None:
+    """Lets the devices of all processes talk for the first time, and exchanges what they have.
+
+    Args:
+        machine: returns what this process has, for the team's `machines`.
 
     Raises:
         RunError: they do not reach each other.
     """
-    if _team.count == 1:
+    if isinstance(_team, Alone) or _team.machines:
         return
     from jax.experimental import multihost_utils
 
@@ -189,6 +198,7 @@ def meet_on_devices() -> None:
                 "does the name of each machine lead to an address that the others can reach, "
                 "and no firewall stand between them?"
             ) from error
+    _team.machines = _team.gather(machine())
 
 
 @contextlib.contextmanager

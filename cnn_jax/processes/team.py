@@ -12,6 +12,7 @@ from typing import Any
 from cnn_jax import text
 from cnn_jax.errors import RunError
 from cnn_jax.processes.clusters import Place
+from cnn_jax.processes.failing import Failing
 from cnn_jax.processes.star import Link, Message
 from cnn_jax.processes.stopping import Stop
 
@@ -20,8 +21,8 @@ _LOOK_SECONDS, _BEAT_SECONDS = 0.1, 2.0
 _SILENT_SECONDS = 40.0
 # What the others may take to end by themselves where one has failed: mostly all fail alike.
 _GRACE_SECONDS = 3.0
-# What a process that fails may take to leave what it does, and then to end.
-_PATIENCE_SECONDS, _LAST_SECONDS = 60.0, 15.0
+# What a process that has said that it fails may take to end.
+_LAST_SECONDS = 10.0
 # What one process may take for what the others wait for, such as decoding a data set.
 _LONGEST_WORK = 24 * 3600.0
 _LONGEST_TALK = 1800.0
@@ -43,6 +44,7 @@ class Team:
         index: of this one.
         is_first: whether it is process 0, which prints and writes.
         stop: the step at which all of them stop.
+        machines: what each process has, once their devices have met.
     """
 
     def __init__(self, place: Place, links: list[Link], nodes: list[str]):
@@ -52,10 +54,12 @@ class Team:
         self._number = 0
         self._values: dict[str, dict[int, Any]] = {}  # on process 0: what the others say
         self._told: dict[str, Any] = {}  # on the others: what process 0 says
+        self._decided: dict[str, Any] = {}
+        self.machines: list[dict[str, int]] = []
         self.stop = Stop(self.count, self.is_first, self._send_up, self._tell)
         self._gone: set[int] = set()
         self._ending = self._leaving = False
-        self._timer: threading.Timer | None = None  # of a process that an error may end
+        self._failing = Failing(self.count, self._send_up, self._tell, self._give_up)
         self._heard = dict.fromkeys(range(place.count), time.monotonic())
         self._listener = threading.Thread(target=self._listen, daemon=True, name="processes")
         self._listener.start()
@@ -102,15 +106,29 @@ class Team:
     def first(self) -> Iterator[None]:
         """Within, process 0 works alone; the others come in when it is through.
 
+        They hear what it has decided there.
+
         Raises:
             RunError: it takes longer than a day.
         """
         if self.is_first:
             yield
-            self.agree(lambda: True)
+            self.agree(lambda: self._decided)
         else:
-            self.agree(lambda: True, _LONGEST_WORK)
+            self._decided = self.agree(lambda: None, _LONGEST_WORK)
             yield
+        self._decided = {}
+
+    def decide(self, what: str, make: Callable[[], Any]) -> Any:
+        """Returns what `make` returned on process 0, where it has decided this within `first`.
+
+        Args:
+            what: the name of the question.
+            make: returns the answer, of what JSON has; process 0 calls it, and who has no answer.
+        """
+        if self.is_first or what not in self._decided:
+            self._decided[what] = make()
+        return self._decided[what]
 
     def fail(self, code: int, reason: str) -> None:
         """Tells the others that this process ends with an error; they end as well.
@@ -131,30 +149,20 @@ class Team:
             self._links[0].send(lost)
 
     def expect_end(self, error: BaseException) -> None:
-        """Is told of an error that ends this process, or else ends it after a minute.
+        """Is told of an error that ends this process, or else ends it within a minute.
 
         What comes first, such as the end of a save, may wait for the others, and they for this one.
-        A process that caught the error, and agrees on something with the others or leaves, goes on.
+        It has seconds where they have no error, and longer where all have failed alike. A process
+        that caught the error, and agrees on something with the others or leaves, goes on.
         """
+        self._failing.expect(error)
 
-        def give_up() -> None:
-            if not (self._ending or self._leaving):
-                if self.is_first:
-                    self._say(f"error: {reason}")
-                self.fail(1, reason)
-                os._exit(1)
-
-        reason = " ".join((getattr(error, "for_command_line", "") or str(error)).split())
-        self._go_on()
-        self._timer = threading.Timer(_PATIENCE_SECONDS, give_up)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def _go_on(self) -> None:
-        """Takes back the end that an error would have brought."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _give_up(self, reason: str) -> None:
+        if not (self._ending or self._leaving):
+            if self.is_first:
+                self._say(f"error: {reason}")
+            self.fail(1, reason)
+            os._exit(1)
 
     def wait_for_word(self) -> None:
         """Gives a watch that has noticed a lost process the time to end this one."""
@@ -162,7 +170,7 @@ class Team:
 
     def leave(self) -> None:
         """Ends the watch; all processes have come to their end."""
-        self._go_on()
+        self._failing.go_on()
         self._tell({"bye": True})
         self._leaving = True
         self._listener.join(_BEAT_SECONDS)
@@ -210,6 +218,7 @@ class Team:
         if "bye" in message:
             self._gone.add(index)
         self.stop.hear(index, message)
+        self._failing.hear(index, message)
 
     def _lose(self, index: int) -> None:
         """Takes notice that a process is not there any more."""
@@ -257,7 +266,7 @@ class Team:
             time.sleep(0.05)
 
     def _next(self) -> str:
-        self._go_on()
+        self._failing.go_on()
         self._number += 1
         return str(self._number)
 
