@@ -4,6 +4,7 @@ It has over 300 lines because the kills, the Slurm and their page are one record
 
     python benchmarks/processes.py kills --kills=20
     SLURM_CONF=... python benchmarks/processes.py slurm --nodes=2
+    python benchmarks/processes.py starts
 
 `kills` trains with two processes on this machine, kills one of them, drawn by chance, with SIGKILL
 at a moment drawn by chance, starts both again with the same command, and so on; with --training the
@@ -189,6 +190,9 @@ def kills(options: argparse.Namespace) -> int:
     """Kills and resumes; returns 0 where everything was as it should be."""
     draw, done, runs, same, right = random.Random(options.seed), 0, 0, 0, 0
     flags = [*KILLED, f"--train.epochs={options.epochs}", "--distributed_timeout=60"]
+    if options.training:  # long epochs, so that most of the time goes into steps and saves
+        flags = [flag.replace("examples=316", "examples=1264") for flag in flags]
+        flags.append("--logging.figures_every=none")
     with tempfile.TemporaryDirectory() as folder:
         base = pathlib.Path(folder)
         (base / "steps.py").write_text(STEPS)
@@ -433,6 +437,43 @@ def slurm(options: argparse.Namespace) -> int:
     return 0
 
 
+def starts(options: argparse.Namespace) -> int:
+    """Trains with processes that are started in several ways; returns 0 where all of them end."""
+    del options
+    mpirun = ["mpirun", "--oversubscribe", "-np", "2"]
+    mpirun += ["--allow-run-as-root"] if os.getuid() == 0 else []
+    ways = {"one process": ([], 1), "`mpirun -np 2`": (mpirun, 1)}
+    ways["`mpirun -np 2`, four simulated devices each"] = (mpirun, 4)
+    flags = [flag for flag in KILLED if flag != "--quiet"] + ["--train.epochs=3"]
+    log = []
+    with tempfile.TemporaryDirectory() as folder:
+        for i, (what, (words, devices)) in enumerate(ways.items()):
+            workdir = pathlib.Path(folder) / str(i)
+            simulated = f"--xla_force_host_platform_device_count={devices}"
+            done = subprocess.run(
+                [*words, *LAUNCH, *flags, f"--workdir={workdir}"],
+                env={**os.environ, "XLA_FLAGS": simulated},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            found: dict[str, Any] = {"what": what, "exit_code": done.returncode}
+            if done.returncode:
+                found["said"] = [
+                    hide(line, pathlib.Path(folder)) for line in done.stderr.split("\n")
+                ]
+            else:
+                (found["devices"],) = re.findall("^devices +(.*)", done.stdout, re.MULTILINE)
+                last = ending(workdir)[1][-1]
+                found |= {key: last[key] for key in ("train_loss", "validation_loss")}
+                found["validation_accuracy"] = last["validation_accuracy"]
+            log.append(found)
+            print(json.dumps(found), flush=True)
+    version = subprocess.run(["mpirun", "--version"], capture_output=True, text=True, check=True)
+    save("starts", {"mpirun": version.stdout.splitlines()[0], "flags": flags, "log": log})
+    return max(each["exit_code"] for each in log)
+
+
 def daemon(node: str) -> int:
     """Returns the process id of the daemon of a node, which runs on this machine."""
     for folder in pathlib.Path("/proc").glob("[0-9]*"):
@@ -452,7 +493,9 @@ def page(options: argparse.Namespace) -> int:
         "Made by `python benchmarks/processes.py`; every line is in [processes.json]"
         "(processes.json). The machine had much other work: seconds say no more than that a limit "
         "was kept. All nodes and processes are on one machine, whose processes talk over the "
-        "loopback; GPUs, a TPU pod, Open MPI and Kubernetes were not tried.",
+        "loopback; GPUs and a TPU pod were not tried, and Kubernetes only against a server that "
+        "answered JAX's questions (which pod, which job) as that of an indexed job would: two "
+        "processes with `JOB_COMPLETION_INDEX` 0 and 1 found each other.",
         "",
     ]
     if "slurm" in found:
@@ -460,6 +503,8 @@ def page(options: argparse.Namespace) -> int:
     for name in ("kills", "kills_in_training"):
         if name in found:
             lines += _kill_lines(found[name])
+    if "starts" in found:
+        lines += _start_lines(found["starts"])
     RESULTS.with_suffix(".md").write_text("\n".join(lines) + "\n")
     return 0
 
@@ -549,6 +594,25 @@ def _kill_lines(part: dict[str, Any]) -> list[str]:
     ]
 
 
+def _start_lines(part: dict[str, Any]) -> list[str]:
+    keys = ("exit_code", "devices", "train_loss", "validation_loss", "validation_accuracy")
+    lines = [
+        "## Started in other ways",
+        "",
+        f"{_about(part)[:-1]}, {part['mpirun']}.",
+        "",
+        f"`python launch.py {' '.join(part['flags'])}`, without another argument.",
+        "",
+        "| how | exit code | devices | train loss | validation loss | validation accuracy (144) |",
+        "|---|---:|---|---:|---:|---:|",
+    ]
+    for row in part["log"]:
+        cells = [row.get(key, "") for key in keys]
+        shown = [f"{cell:.5f}" if isinstance(cell, float) else str(cell) for cell in cells]
+        lines.append(f"| {' | '.join([row['what'], *shown])} |")
+    return [*lines, ""]
+
+
 def some(numbers: list[int]) -> str:
     """Returns numbers in words."""
     return ", ".join(map(str, numbers))
@@ -570,6 +634,7 @@ if __name__ == "__main__":
     cluster.add_argument("--daemon", help="a node whose slurmd is killed, and started again")
     cluster.add_argument("--folder", help="where the runs are trained; all nodes see it")
     cluster.set_defaults(run=slurm)
+    commands.add_parser("starts").set_defaults(run=starts)
     commands.add_parser("page").set_defaults(run=page)
     chosen = parser.parse_args()
     sys.exit(chosen.run(chosen))

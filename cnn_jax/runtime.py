@@ -146,7 +146,11 @@ def start(platform_name: str | None = None, cpu_tuning: bool = True) -> None:
         raise UsageError(f"the platform {platform_name}: JAX already runs on {backend} here")
     if backend == "cpu" and cpu_tuning:
         keep_freed_memory()
-    processes.meet_on_devices(lambda: {"memory": host_memory(), "disk": free_disk()})
+    processes.meet_on_devices(_machine)
+
+
+def _machine() -> dict[str, int]:
+    return {"devices": jax.local_device_count(), "memory": host_memory(), "disk": free_disk()}
 
 
 # What JAX needs beside itself for a platform: modules, any one of them, and our extras.

@@ -171,6 +171,7 @@ def test_few_ask_which_process_writes_and_prints():
         "runs.callbacks",
         "runs.checkpoints",
         "runs.recorder",
+        "training.feature_cache",
     ]
 
 

@@ -142,6 +142,11 @@ def test_what_is_the_work_of_one_process_says_so(main, monkeypatch, capsys):
     assert main("predict", "--workdir=run", "x.png") == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: predict is the work of one process, and these are 3: start one")
+    for command in ("trust", "advise", "explain"):
+        assert main(command, "--workdir=run") == 2
+        assert f"error: {command} is the work of one process" in capsys.readouterr().err
+    assert main("sweep", "--workdir=run") == 2  # a worker, which misses its space
+    assert "the work of one" not in capsys.readouterr().err
     assert main("predict", "--workdir=run", "x.png", "--distributed=off") == 2
     assert "is not a run directory" in capsys.readouterr().err
 
@@ -256,7 +261,7 @@ def test_all_stop_after_the_furthest(asked):
 class Seen:
     """A team of two whose process 1 sees, or has, something else."""
 
-    count, index = 2, 0
+    count, index, is_first = 2, 0, True
 
     def __init__(self, other):
         self._other = other
@@ -287,7 +292,7 @@ LOST = """
 import os, sys, time
 from cnn_jax import processes
 with processes.joined(sys.argv[1], 60) as team:
-    processes.meet_on_devices(dict)
+    processes.meet_on_devices(lambda: {"devices": 1})
     team.gather(0)
     print("met", flush=True)
     if team.index == int(sys.argv[2]):
@@ -334,6 +339,7 @@ def test_where_one_is_killed_the_other_says_so_and_ends(places, lost, tmp_path):
 STOPPED = """
 import os, signal, sys, time
 import launch
+from cnn_jax import processes
 from cnn_jax.runs.recorder import Recorder
 save = Recorder.save
 def save_and_stop(self, step, *rest):
@@ -342,7 +348,10 @@ def save_and_stop(self, step, *rest):
         os.kill(os.getpid(), signal.SIGUSR1)
         time.sleep(1)
 Recorder.save = save_and_stop
-sys.exit(launch.main([*sys.argv[2].split(), f"--distributed={sys.argv[1]}"]))
+with processes.joined(sys.argv[1], 60):
+    code = launch.main(sys.argv[2].split())
+    assert launch.main(["evaluate", "--workdir=two"]) == 0
+sys.exit(code)
 """
 TRAIN = (
     "train",
@@ -366,11 +375,18 @@ def test_two_processes_stop_at_one_step_and_one_goes_on(places, digits, main, tm
     out, error = outputs[0]
     assert "cpu, 2 devices of 2 processes" in out
     assert "epoch 1/3  train loss" in error
-    stopped, go_on = out.splitlines()[-2:]
-    step = int(stopped.split()[3])
+    lines = out.splitlines()
+    (stop,) = (i for i, line in enumerate(lines) if line.startswith("stopped at"))
+    step = int(lines[stop].split()[3])
     assert 10 < step < 30
-    assert go_on.startswith("go on with: ")
+    assert lines[stop + 1].startswith("go on with: ")
+    assert any(line.startswith("test accuracy") for line in lines[stop:])
     run = tmp_path / "two"
+    by_two = RunDirectory(run).read("result")["evaluation"]["test"]
+    assert main("evaluate", "--workdir=two") == 0
+    by_one = RunDirectory(run).read("result")["evaluation"]["test"]
+    assert by_two["confusion_matrix"] == by_one["confusion_matrix"]
+    assert by_two["loss"] == pytest.approx(by_one["loss"], rel=1e-5)
     assert (run / "checkpoints" / str(step) / "state").is_dir()
     assert len(list(run.glob("events.out.*"))) == 1
 

@@ -7,13 +7,19 @@ computed does not depend on it: arrays are those of all devices (see `cnn_jax.di
 import atexit
 import contextlib
 import os
+import pathlib
+import secrets
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
+from cnn_jax import text
 from cnn_jax.errors import RunError, UsageError, UserError
 from cnn_jax.processes import clusters, star
 from cnn_jax.processes.clusters import Place
+from cnn_jax.processes.failing import in_words
 from cnn_jax.processes.star import Link
 from cnn_jax.processes.team import Team
 from cnn_jax.processes.tunnel import Tunnel
@@ -40,8 +46,9 @@ class Alone:
         """Returns what `make` returns."""
         return make()
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: Any, limit: float = 0.0) -> list[Any]:
         """Returns the value in a list."""
+        del limit
         return [value]
 
     def decide(self, what: str, make: Callable[[], Any]) -> Any:
@@ -102,7 +109,10 @@ def joined(
         yield made
     except BaseException as error:
         if not getattr(error, "is_agreed", False):  # else all of them have stopped here
-            _fail(made, error)
+            first = made.failed_first(error)
+            _fail(made, first or error)
+            if first is not None:
+                raise first from error
             raise
         _end(ends)
         raise
@@ -157,13 +167,11 @@ def _start_jax(
 def _fail(made: Team, error: BaseException) -> None:
     """Ends this process after an error that the others do not have, or have as well."""
     code = error.exit_code if isinstance(error, UserError) else 1
-    reason = error.for_command_line if isinstance(error, UserError) else str(error)
     if isinstance(error, KeyboardInterrupt):
-        code, reason = 130, "interrupted"
+        code = 130
     elif not isinstance(error, UserError | OSError):
         made.wait_for_word()  # where it is the loss of another one that comes out as an error here
-        reason = f"{type(error).__name__}: {reason}"
-    made.fail(code, " ".join(reason.split()))
+    made.fail(code, in_words(error))
     atexit.register(_leave, code)
 
 
@@ -179,18 +187,25 @@ def meet_on_devices(machine: Callable[[], dict[str, int]]) -> None:
     """Lets the devices of all processes talk for the first time, and exchanges what they have.
 
     Args:
-        machine: returns what this process has, for the team's `machines`.
+        machine: returns what this process has, for the team's `machines`; also its "devices".
 
     Raises:
+        UsageError: they have different numbers of devices.
         RunError: they do not reach each other.
     """
     if isinstance(_team, Alone) or _team.machines:
         return
-    from jax.experimental import multihost_utils
-
+    machines = _team.gather(machine())
+    counts = [each["devices"] for each in machines]
+    if len(set(counts)) > 1:
+        other = next(i for i, count in enumerate(counts) if count != counts[0])
+        raise UsageError(
+            f"{_team.name_of(0)} has {text.plural(counts[0], 'device')} and {_team.name_of(other)} "
+            f"has {counts[other]}: give each process the same number"
+        )
     with _without_stdout():  # Gloo reports each connection there
         try:
-            multihost_utils.sync_global_devices("the first word")
+            _talk()
         except (ValueError, RuntimeError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise RunError(
@@ -198,7 +213,42 @@ def meet_on_devices(machine: Callable[[], dict[str, int]]) -> None:
                 "does the name of each machine lead to an address that the others can reach, "
                 "and no firewall stand between them?"
             ) from error
-    _team.machines = _team.gather(machine())
+    _team.machines = machines
+
+
+def _talk() -> None:
+    """Lets devices connect, each with that of its number, and all with all."""
+    import jax
+    from jax.experimental import multihost_utils
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+    multihost_utils.sync_global_devices("the first word")
+    mesh = Mesh(jax.devices(), ("all",))
+    each = NamedSharding(mesh, PartitionSpec("all"))
+    ones = jax.make_array_from_callback((mesh.size,), each, lambda index: np.ones(1))
+    whole = NamedSharding(mesh, PartitionSpec())
+    jax.block_until_ready(jax.jit(lambda x: x.sum(), out_shardings=whole)(ones))
+
+
+def who_sees(folder: pathlib.Path) -> list[bool]:
+    """Returns, for each process, whether it sees this folder of process 0.
+
+    All of them call it. Nobody sees a folder in which process 0 may not write.
+    """
+    if isinstance(_team, Alone):
+        return [True]
+    name = f".cnn_jax-{secrets.token_hex(8)}"
+    name = _team.agree(lambda: name)
+    try:
+        if _team.is_first:
+            with contextlib.suppress(OSError):
+                (folder / name).touch()
+        _team.agree(lambda: True)
+        return _team.gather((folder / name).exists())
+    finally:
+        if _team.is_first:
+            with contextlib.suppress(OSError):
+                (folder / name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -177,7 +177,8 @@ def _of_jax(cluster: str, name: str) -> Place | None:
             None, None, None, None, None, 60
         )
     except Exception as error:  # of JAX, of the network, of Kubernetes' client
-        reason = " ".join(str(error).split())
+        cause = str(error.__cause__ or "").strip()
+        reason = " ".join([*str(error).split(), *(cause.splitlines() or [""])[0].split()])
         raise RunError(
             f"{cluster} is seen, and JAX does not find its processes ({reason}); {by_hand}"
         ) from error

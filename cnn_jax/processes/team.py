@@ -12,7 +12,7 @@ from typing import Any
 from cnn_jax import text
 from cnn_jax.errors import RunError
 from cnn_jax.processes.clusters import Place
-from cnn_jax.processes.failing import Failing
+from cnn_jax.processes.failing import Failing, in_words
 from cnn_jax.processes.star import Link, Message
 from cnn_jax.processes.stopping import Stop
 
@@ -24,7 +24,7 @@ _GRACE_SECONDS = 3.0
 # What a process that has said that it fails may take to end.
 _LAST_SECONDS = 10.0
 # What one process may take for what the others wait for, such as decoding a data set.
-_LONGEST_WORK = 24 * 3600.0
+LONGEST_WORK = 24 * 3600.0
 _LONGEST_TALK = 1800.0
 
 
@@ -81,22 +81,22 @@ class Team:
         self._tell({"value": [name, value]})
         return value
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: Any, limit: float = _LONGEST_TALK) -> list[Any]:
         """Returns the values of all processes, of what JSON has, by their indices.
 
         Raises:
-            RunError: one of them did not say it.
+            RunError: one of them did not say it in `limit` seconds.
         """
         name = self._next()
         if not self.is_first:
             self._links[0].send({"value": [name, value]})
-            return self._wait_for(name, _LONGEST_TALK)
+            return self._wait_for(name, limit)
         with self._changed:
             found = self._values.setdefault(name, {})
             found[0] = value
-            if not self._changed.wait_for(lambda: len(found) == self.count, _LONGEST_TALK):
+            if not self._changed.wait_for(lambda: len(found) == self.count, limit):
                 missing = min(set(range(self.count)) - found.keys())
-                raise self._late(missing, _LONGEST_TALK)
+                raise self._late(missing, limit)
             del self._values[name]
         values = [found[i] for i in range(self.count)]
         self._tell({"value": [name, values]})
@@ -115,7 +115,7 @@ class Team:
             yield
             self.agree(lambda: self._decided)
         else:
-            self._decided = self.agree(lambda: None, _LONGEST_WORK)
+            self._decided = self.agree(lambda: None, LONGEST_WORK)
             yield
         self._decided = {}
 
@@ -156,6 +156,13 @@ class Team:
         that caught the error, and agrees on something with the others or leaves, goes on.
         """
         self._failing.expect(error)
+
+    def failed_first(self, error: BaseException) -> RunError | None:
+        """Returns the error of another process that has brought this one, as far as is known."""
+        index, reason = self._failing.earliest or (self.index, "")
+        if index == self.index or reason == in_words(error):
+            return None
+        return RunError(f"{self.name_of(index)}: {reason}")
 
     def _give_up(self, reason: str) -> None:
         if not (self._ending or self._leaving):

@@ -1,29 +1,22 @@
 """Features of stages that stay frozen, computed once and cached on disk, or kept in memory.
 
-A cache is one folder: `features.npy`, a memory map, and `pieces.json`, the sha256 of each piece
-that is done. An extraction that was killed goes on with the first missing piece; a damaged piece is
-named in a warning and computed again. The key covers what the features depend on and nothing else,
-so runs that differ only in head, seed or learning rate share one cache.
+The key of a cache covers what the features depend on and nothing else, so runs that differ only in
+head, seed or learning rate share one.
 """
 
-import contextlib
-import hashlib
-import json
 import math
-import pathlib
-import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 
-from cnn_jax import cpu, distributed, experiment, files, locks, progress, runtime
+from cnn_jax import cpu, distributed, experiment, files, progress, runtime
 from cnn_jax.data import Data, DataInfo, Split, array_file, augmentation, kept
-from cnn_jax.errors import ContentError, RunError, plain_reason
+from cnn_jax.errors import RunError
 from cnn_jax.runs import leaves
+from cnn_jax.training import feature_cache
 from cnn_jax.training.plan import Plan
 from cnn_jax.trees import flatten
 
@@ -54,7 +47,7 @@ def cache_splits(
             nothing.
     """
     assembly, info, cut = plan.assembly, data.info, plan.cached_stages
-    if jax.process_count() > 1:  # each computes them alone, or finds them in the cache
+    if jax.process_count() > 1:  # each computes some of them alone
         variables = distributed.on_this_process(variables)
     inside = plan.prefixes[:cut]
 
@@ -125,10 +118,6 @@ def cache_key(**parts: Any) -> str:
     return files.json_sha256(parts)[:24]
 
 
-def _sha256(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-
-
 def cached(
     split: Split,
     views: int,
@@ -175,7 +164,7 @@ def cached(
     else:
         folder = runtime.cache_dir() / "features" / key
         try:
-            features = _on_disk(folder, pieces, compute, shape, label, quiet)
+            features = feature_cache.opened(folder, pieces, compute, shape, label, quiet)
         except OSError as error:
             raise RunError(
                 f"cannot keep features in {folder}: {array_file.reason(error)}; free some space, "
@@ -183,102 +172,3 @@ def cached(
                 "--transfer.cache_features=false"
             ) from error
     return Split(features, np.concatenate([split.labels] * views), list(split.ids) * views)
-
-
-def _on_disk(
-    folder: pathlib.Path,
-    pieces: list[tuple[int, int]],
-    compute: Callable[[int, int], tuple[int, np.ndarray]],
-    shape: tuple[int, ...],
-    label: str,
-    quiet: bool,
-) -> np.ndarray:
-    """Returns the features in a folder of the cache as a map, after computing what is missing."""
-    runtime.make_cache_folder("features", folder.name)
-    with locks.FileLock(folder / ".lock"), contextlib.ExitStack() as stack:
-        done = _undamaged(folder, _open(folder, shape))
-        missing = [(view, start) for view, start in pieces if _name(view, start) not in done]
-        before = sum(stop - start for start, stop in (piece["place"] for piece in done.values()))
-        counter = stack.enter_context(progress.Counter(shape[0], label, before, quiet))
-        if missing:
-            array = stack.enter_context(_writable(folder, shape))
-            for view, start in missing:
-                first, rows = compute(view, start)
-                array.write(first, rows)
-                array.sync()
-                place = [first, first + len(rows)]
-                done[_name(view, start)] = {"place": place, "sha256": _sha256(rows)}
-                files.write_json(folder / "pieces.json", done)
-                counter.update(len(rows))
-    return np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
-
-
-def _name(view: int, start: int) -> str:
-    return f"{view}-{start}"
-
-
-def _undamaged(folder: pathlib.Path, done: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Returns the pieces whose sha256 is still the one that was written, and names the others."""
-    if not done:
-        return {}
-    array = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
-    whole = {}
-    for name, piece in done.items():
-        if _sha256(array[slice(*piece["place"])]) == piece["sha256"]:
-            whole[name] = piece
-        else:
-            logging.warning(
-                "piece %s of the feature cache %s is damaged; making it again", name, folder
-            )
-    return whole
-
-
-def _open(folder: pathlib.Path, shape: tuple[int, ...]) -> dict[str, dict[str, Any]]:
-    """Returns the pieces that pieces.json lists as done; without any there is no features.npy."""
-    path = folder / "features.npy"
-    try:
-        done = json.loads((folder / "pieces.json").read_text())
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if array.shape != shape or array.dtype != np.float32:
-            raise ContentError(f"its shape is {array.shape}, not {shape}")
-        if not all(_is_piece(piece) for piece in done.values()):
-            raise ContentError("pieces.json lists something else")
-        return done
-    except FileNotFoundError:
-        pass
-    except PermissionError:  # of another user, and sound for all that is known
-        raise
-    except (OSError, EOFError, ValueError, AttributeError, RecursionError) as error:
-        logging.warning(
-            "the feature cache %s is damaged (%s); making it again", folder, plain_reason(error)
-        )
-    (folder / "pieces.json").unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
-    return {}
-
-
-def _is_piece(piece: Any) -> bool:
-    return (
-        isinstance(piece, dict)
-        and isinstance(piece.get("sha256"), str)
-        and isinstance(place := piece.get("place"), list)
-        and len(place) == 2
-        and all(isinstance(end, int) for end in place)
-    )
-
-
-def _writable(folder: pathlib.Path, shape: tuple[int, ...]) -> array_file.ArrayFile:
-    """Returns features.npy for writing; a new one has its space on the disk."""
-    path = folder / "features.npy"
-    new = not path.exists()
-    size = 4 * math.prod(shape)
-    free = shutil.disk_usage(folder).free
-    if new and size > free:
-        raise RunError(
-            f"the feature cache needs {size / 2**30:.1f} GiB and {folder} has {free / 2**30:.1f} "
-            "free; set $CNN_JAX_CACHE to another disk, or --transfer.cache_features=false"
-        )
-    array = array_file.ArrayFile(path, shape, np.float32)
-    if new:  # whoever may write the folder may go on with the file
-        path.chmod(path.stat().st_mode | folder.stat().st_mode & 0o066)
-    return array

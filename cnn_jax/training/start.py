@@ -155,8 +155,7 @@ def _train(
     if plan.cached_stages:
         began = time.monotonic()
         on_disk = recorder.path is not None  # a run without a directory writes nothing
-        with processes.team().first() if on_disk else contextlib.nullcontext():
-            splits |= parts.cache_features(state.variables(), not shows_progress, say, on_disk)
+        splits |= parts.cache_features(state.variables(), not shows_progress, say, on_disk)
         recorder.add_feature_seconds(plan.cached_stages, time.monotonic() - began)
     limit = config.dataset.resident_limit
     feeds = {name: Feed(splits[name], parts.mesh, limit) for name in ("train", "validation")}

@@ -1,8 +1,5 @@
 """What several processes of one run must have in common, before the first step."""
 
-import contextlib
-import secrets
-
 import jax
 
 from cnn_jax import experiment, processes, text
@@ -25,21 +22,10 @@ def check_directory(directory: RunDirectory | None) -> None:
         )
     if directory is None or team.count == 1:
         return
-    folder = next(x for x in (directory.path, *directory.path.parents) if x.is_dir())
-    token = folder / f".cnn_jax-{secrets.token_hex(8)}"
-
-    def leave_token() -> str | None:
-        with contextlib.suppress(OSError):  # a folder that may not be written is refused later
-            token.touch()
-            return str(token)
-        return None
-
-    try:
-        found = team.agree(leave_token)
-        seen = team.gather(found is None or type(token)(found).exists())
-    finally:
-        if team.index == 0:
-            token.unlink(missing_ok=True)
+    there = next(x for x in (directory.path, *directory.path.parents) if x.is_dir())
+    seen = processes.who_sees(type(there)(team.agree(lambda: str(there))))
+    if not seen[0]:  # it may not be written, and is refused later
+        return
     if not all(seen):
         index = seen.index(False)
         raise UsageError(

@@ -10,7 +10,7 @@ from cnn_jax.data import Split
 from cnn_jax.errors import RunError
 from cnn_jax.experiment import Checkpoint, Dataset, Experiment, Model, Optimizer, Train, Transfer
 from cnn_jax.runs import stored
-from cnn_jax.training import features, start
+from cnn_jax.training import feature_cache, features, start
 from cnn_jax.training.parts import prepare
 from tests import tiny
 
@@ -217,7 +217,7 @@ def test_views_of_augmented_images_are_cycled_through(tmp_path):
 
 
 def test_views_need_room(monkeypatch):
-    monkeypatch.setattr(features.shutil, "disk_usage", lambda _: type("U", (), {"free": 10}))
+    monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda _: type("U", (), {"free": 10}))
     with pytest.raises(Exception, match=r"feature cache needs .* GiB"):
         extract([])
 
