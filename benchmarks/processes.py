@@ -25,6 +25,7 @@ import datetime
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import pathlib
 import platform
@@ -228,7 +229,8 @@ def kills(options: argparse.Namespace) -> int:
                         took = time.monotonic() - killed
                         done += 1
                         other = said[1 - victim].strip()
-                        fine = codes[1 - victim] == 1 and len(other.splitlines()) == 1
+                        errors = [x for x in other.splitlines() if not x.startswith("warning:")]
+                        fine = codes[1 - victim] == 1 and len(errors) == 1
                         fine = fine or codes[1 - victim] == 0  # it was through
                         right += fine
                         log.append(
@@ -240,7 +242,7 @@ def kills(options: argparse.Namespace) -> int:
                                 "newest_checkpoint": max(steps(workdir), default=None),
                                 "other_ended_after_s": round(took, 1),
                                 "other_exit_code": codes[1 - victim],
-                                "other_said": re.sub(r":\d{4,5}\b", ":PORT", other),
+                                "other_said": re.sub(rf":\d{{4,5}}\b|{base}/", "", other),
                             }
                         )
                         print(f"kill {done}: {log[-1]}", flush=True)
@@ -570,6 +572,13 @@ def _kill_lines(part: dict[str, Any]) -> list[str]:
         where = f"The newest checkpoints then were those of the steps {some(reached)}" + (
             "." if len(reached) > 1 else ": all others came before the first step after a start."
         )
+    warnings = sum("warning:" in row["other_said"] for row in part["log"])
+    warned = (
+        f" {warnings} had warned at its start that a checkpoint was damaged: an old one, which was "
+        "being removed at the kill before."
+        if warnings
+        else ""
+    )
     return [
         f"## {part['kills']} kills of two processes, {when}",
         "",
@@ -582,12 +591,12 @@ def _kill_lines(part: dict[str, Any]) -> list[str]:
         f"- {same} of {runs} runs ended with the final state and history of the undisturbed run of "
         "two processes, to the bit.",
         f"- In {part['answered_by_one_line']} of {part['kills']} kills the other process ended "
-        "with exit code 1 and one line, or was through.",
-        f"- Where both had met, it ended within {max(late):.0f} s."
+        f"with exit code 1 and one error line, or was through.{warned}",
+        f"- Where both had met, it ended within {math.ceil(max(late))} s."
         + (
             f" {early} kills came before that, and there the other waited for "
             "--distributed_timeout=60."
-            if (early := len(killed) - len(late))
+            if (early := sum(row["other_exit_code"] == 1 for row in part["log"]) - len(late))
             else ""
         ),
         "",
