@@ -148,22 +148,18 @@ def test_what_is_no_callback_is_refused(given, message, digits):
         cnn_jax.train(digits, model="mlp", callbacks=given)
 
 
-def test_a_preset_of_ones_own_has_them(main, tmp_path, capsys):
+def test_a_preset_of_ones_own_and_any_file_of_code_have_them(main, tmp_path, capsys):
     Path("own.py").write_text(PRESET)
-    assert main("--config=own.py", "--workdir=run") == 0
+    Path("track.py").write_text(PRESET.partition("EXPERIMENT")[0].replace("told", "track"))
+    assert main("--config=own.py", "--code=track.py", "--workdir=run") == 0
     said = capsys.readouterr().out.splitlines()
-    assert [line for line in said if line.startswith("told")][-1] == "told 21 1 result/best_epoch"
+    for word in ("told", "track"):
+        points = [line for line in said if line.startswith(f"{word} ")]
+        assert points[-1] == f"{word} 21 1 result/best_epoch"
     assert main("--workdir=run", "--code=own.py") == 0
     said = capsys.readouterr().out
     assert "told" not in said
     assert f"--code={tmp_path / 'own.py'}" in said.partition("train on:")[2]
-
-
-def test_a_file_of_code_has_them_for_any_preset(main, capsys):
-    Path("track.py").write_text(PRESET.partition("EXPERIMENT")[0])
-    short = ("--model.name=mlp", "--train.epochs=1", "--workdir=run")
-    assert main("--config=digits_lenet", "--code=track.py", *short) == 0
-    assert "told 21 1 result/best_epoch" in capsys.readouterr().out
 
 
 def test_callbacks_of_a_file_that_are_none_are_one_line(main, capsys):
