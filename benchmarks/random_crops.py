@@ -2,20 +2,21 @@
 
     python benchmarks/random_crops.py --folder=PHOTOGRAPHS --scale=500x375
 
-Every way takes turns in every round, on the same files, which are read from the page cache. The
-table has the medians of the rounds: images a second, which other work of the machine lowers, and
-the processor time of an image, which it hardly does. It is printed, and written to
+Every way takes turns in every round, on the same files, which are read from the page cache: in one
+thread, and on all cores, tf.data in threads and ours in the processes that training uses. The table
+has the medians of the rounds: images a second, which other work of the machine lowers, and the
+processor time of an image, which it hardly does. It is printed, and written to
 benchmarks/results/random_crops.json. Ways whose packages are absent are left out:
 `pip install tensorflow-cpu torchvision PyTurboJPEG`.
 
 The parts are drawn alike (area 0.08 to 1 of the image, aspect 3/4 to 4/3). tf.data decodes them
 with decode_and_crop_jpeg and scales them bilinearly without antialiasing, as its own recipes do,
-the others with it. How far a way is from Pillow's (full decode, cut, antialiased bilinear) is
-measured on the same parts; of tf.data it is not, since it draws others.
+ours with it; both are measured the other way, too. How far a way is from Pillow's (full decode,
+cut, antialiased bilinear) is measured on the same parts; of tf.data it is not, since it draws
+others.
 """
 
 import argparse
-import concurrent.futures
 import datetime
 import importlib
 import io
@@ -30,6 +31,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import psutil
@@ -39,7 +41,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from cnn_jax import runtime  # noqa: E402
-from cnn_jax.data import crops, images, loader, turbo  # noqa: E402
+from cnn_jax.data import crops, images, libturbojpeg, loader, turbo  # noqa: E402
 from cnn_jax.data.batches import TrainBatches  # noqa: E402
 from cnn_jax.data.cache import cores  # noqa: E402
 from cnn_jax.data.records import Files  # noqa: E402
@@ -51,6 +53,9 @@ RESULT = ROOT / "benchmarks" / "results" / "random_crops.json"
 SIZE, SMALLEST, BATCH = 224, 0.08, 128
 PACKAGES = ("pillow", "simplejpeg", "opencv-python-headless", "grain", "tensorflow-cpu", "numpy")
 HOW = images.Decoding(SIZE)
+Timing = tuple[float, float]  # images a second, and processor seconds of an image
+_MADE_BEFORE = 6  # batches, at most, that processes make while nobody takes any
+_PAUSE = 1.0  # seconds in which they do
 Way = Callable[[pathlib.Path, crops.RandomPart], np.ndarray]
 
 
@@ -74,6 +79,7 @@ def ways() -> dict[str, Way]:
     found: dict[str, Way] = {
         "Pillow (the reference)": lambda path, part: images.decode(path, HOW, None, part).pixels
     }
+    cv2 = optional("cv2")
     if turbo.AVAILABLE:
         reader = Reader(Files.of([]), HOW, SMALLEST)
 
@@ -82,11 +88,25 @@ def ways() -> dict[str, Way]:
             reader.into(str(path), path, out, part)
             return out
 
-        found["cnn_jax (jpeg extra)"] = ours
+        def bilinear(pixels: np.ndarray, target: tuple[int, int], out: np.ndarray) -> None:
+            cv2.resize(pixels, target, dst=out, interpolation=cv2.INTER_LINEAR)
+
+        def plain(path: pathlib.Path, part: crops.RandomPart) -> np.ndarray:
+            with mock.patch.object(turbo, "scale", bilinear):
+                return ours(path, part)
+
+        def whole(path: pathlib.Path, part: crops.RandomPart) -> np.ndarray:
+            with mock.patch.object(libturbojpeg, "library", return_value=None):
+                return ours(path, part)
+
+        found[f"cnn_jax ({turbo.decoder()})"] = ours
+        found["cnn_jax, not antialiased"] = plain
+        if libturbojpeg.library() is not None:
+            found["cnn_jax, simplejpeg in place of libturbojpeg"] = whole
     decoders: dict[str, Callable[[bytes], np.ndarray]] = {}
     if simplejpeg := optional("simplejpeg"):
         decoders["simplejpeg"] = simplejpeg.decode_jpeg
-    if cv2 := optional("cv2"):
+    if cv2 is not None:
         decoders["OpenCV"] = lambda data: cv2.imdecode(
             np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB
         )
@@ -111,38 +131,59 @@ def ways() -> dict[str, Way]:
     return found
 
 
-def in_threads(way: Way, paths: list[pathlib.Path], count: int) -> None:
-    """Makes batches of training images by a way, in a thread a core."""
+def timed(run: Callable[[], None], count: int) -> Timing:
+    """Returns the images a second of a function that makes some, and their processor seconds."""
+    cpu, wall = spent(), time.perf_counter()
+    run()
+    wall = time.perf_counter() - wall
+    return count / wall, (spent() - cpu) / count
+
+
+def in_one_thread(way: Way, paths: list[pathlib.Path]) -> Callable[[int], Timing]:
+    """Returns a function that makes batches of training images by a way."""
 
     def one(i: int) -> np.ndarray:
         image = way(paths[i % len(paths)], crops.RandomPart(0, 0, i, 0, SMALLEST))
         return image[:, ::-1] if i % 2 else image
 
-    with concurrent.futures.ThreadPoolExecutor(cores()) as pool:
-        for start in range(0, count, BATCH):
-            part = range(start, min(start + BATCH, count))
-            np.stack(list(pool.map(one, part, chunksize=16)))
+    def run(count: int) -> Timing:
+        def batches() -> None:
+            for start in range(0, count, BATCH):
+                np.stack([one(i) for i in range(start, min(start + BATCH, count))])
+
+        return timed(batches, count)
+
+    return run
 
 
-def processes(paths: list[pathlib.Path]) -> Callable[[int], None]:
+def processes(paths: list[pathlib.Path]) -> Callable[[int], Timing]:
     """Returns a function that makes them as training does, in processes that have started before.
 
-    The flip is left out: it is made on the device.
+    The flip is left out: it is made on the device. What they have made before they are timed is
+    taken first; they make more of it before another way is timed.
     """
     order = TrainBatches(0, len(paths), BATCH)
     rows = np.arange(BATCH)
     chunks = Chunks(Reader(Files.of(paths), HOW, SMALLEST), np.arange(len(paths)), order, rows)
     given = loader.load(chunks, cores(), cores())
 
-    def run(count: int) -> None:
-        for _ in itertools.islice(given, count // BATCH * chunks.a_batch):
-            pass
+    def take(batches: int) -> None:
+        for chunk in itertools.islice(given, batches * chunks.a_batch):
+            chunk.images.copy()  # as for a batch
+
+    def run(count: int) -> Timing:
+        take(_MADE_BEFORE)
+        found = timed(lambda: take(count // BATCH), count)
+        time.sleep(_PAUSE)
+        return found
 
     return run
 
 
-def tensorflow(tf: Any, paths: list[pathlib.Path]) -> Callable[[int], None]:
-    """Returns a function that makes them by tf.data, with a thread of its own for each core."""
+def tensorflow(
+    tf: Any, paths: list[pathlib.Path], threads: int, antialias: bool
+) -> Callable[[int], Timing]:
+    """Returns a function that makes them by tf.data, in some threads of its own."""
 
     def load(path: Any, number: Any) -> Any:
         data, seed = tf.io.read_file(path), tf.stack([number, number])
@@ -157,21 +198,22 @@ def tensorflow(tf: Any, paths: list[pathlib.Path]) -> Callable[[int], None]:
             use_image_if_no_bounding_boxes=True,
         )
         box = tf.concat([begin[:2], size[:2]], 0)
-        image = tf.image.resize(tf.image.decode_and_crop_jpeg(data, box, channels=3), (SIZE, SIZE))
+        image = tf.image.decode_and_crop_jpeg(data, box, channels=3)
+        image = tf.image.resize(image, (SIZE, SIZE), antialias=antialias)
         return tf.cast(tf.image.stateless_random_flip_left_right(image, seed), tf.uint8)
 
     names = tf.data.Dataset.from_tensor_slices([str(path) for path in paths]).repeat()
     data = tf.data.Dataset.zip((names, tf.data.Dataset.range(1 << 40)))
-    data = data.map(load, num_parallel_calls=cores()).batch(BATCH).prefetch(2)
+    data = data.map(load, num_parallel_calls=threads).batch(BATCH).prefetch(2)
     options = tf.data.Options()
-    options.threading.private_threadpool_size = cores()
+    options.threading.private_threadpool_size = threads
     data = data.with_options(options)
 
-    def run(count: int) -> None:
+    def batches(count: int) -> None:
         for batch in data.take(count // BATCH):
             batch.numpy()
 
-    return run
+    return lambda count: timed(lambda: batches(count), count)
 
 
 def spent() -> float:
@@ -230,25 +272,25 @@ def main() -> int:
 def measure(paths: list[pathlib.Path], count: int, rounds: int) -> list[dict[str, Any]]:
     """Returns the rows of the table, and prints it."""
     found = ways()
-    runs: dict[str, Callable[[int], None]] = {}
+    runs: dict[str, Callable[[int], Timing]] = {}
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if tf := optional("tensorflow"):
-        runs["tf.data"] = tensorflow(tf, paths)
+        for threads in sorted({1, cores()}):
+            name = f"tf.data, {threads} thread{'s' * (threads > 1)}"
+            runs[name] = tensorflow(tf, paths, threads, False)
+            runs[f"{name}, antialiased"] = tensorflow(tf, paths, threads, True)
     for name, way in found.items():
-        runs[name] = lambda n, way=way: in_threads(way, paths, n)
+        runs[name] = in_one_thread(way, paths)
     if turbo.AVAILABLE and optional("grain"):
-        runs["cnn_jax (jpeg extra), in Grain's processes"] = processes(paths)
-    timings: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+        runs[f"cnn_jax, {cores()} processes"] = processes(paths)
+    timings: dict[str, list[Timing]] = {name: [] for name in runs}
     for run in runs.values():
         run(BATCH)  # compiled, and the files are in the page cache
     for _ in range(rounds):
         for name, run in runs.items():
-            cpu, wall = spent(), time.perf_counter()
-            run(count)
-            wall = time.perf_counter() - wall
-            timings[name].append((count / wall, (spent() - cpu) / count))
+            timings[name].append(run(count))
     parts = [crops.RandomPart(0, 1, i, 0, SMALLEST) for i in range(len(paths))]
-    reference = next(iter(found.values()))
+    reference = next(iter(found.values()))  # Pillow's
     rows = []
     for name, times in timings.items():
         rate, cpu = (statistics.median(x) for x in zip(*times, strict=True))
@@ -271,7 +313,7 @@ def measure(paths: list[pathlib.Path], count: int, rounds: int) -> list[dict[str
                 "levels_off_max": int(off.max()),
             }
         rows.append(row)
-    header = ["way", f"images/s, {cores()} cores", "CPU ms", "levels off", "share > 2", "max"]
+    header = ["way", "images/s", "CPU ms", "levels off", "share > 2", "max"]
     cells = [[*map(str, row.values()), *[""] * (6 - len(row))] for row in rows]
     print(tables.table(cells, header))
     return rows

@@ -25,6 +25,8 @@ _SHARED = "/dev/shm"
 def load(chunks: Chunks, workers: int, threads: int) -> Generator[Chunk]:
     """Yields the chunks in their order, which does not depend on who decodes them.
 
+    A chunk holds until the next one is asked for: processes share its memory with this one.
+
     Args:
         chunks: what is to be decoded.
         workers: processes that decode; 0: threads of this process do.
@@ -62,25 +64,23 @@ def _in_processes(chunks: Chunks, workers: int) -> Iterator[Chunk]:
     data = data.mp_prefetch(processes, worker_init_fn=_begin)
     with _no_main():
         given = iter(data)
-        first = _next(given)
+        chunk = _next(given)
     try:
-        yield first
         while True:
-            yield _next(given)
+            yield chunk
+            chunk = _next(given)
     finally:
         given.close()
 
 
 def _next(given: Any) -> Chunk:
     try:
-        found = next(given)
+        return next(given)
     except RuntimeError as error:
         raise RunError(
             f"a process that decodes images has ended ({' '.join(str(error).split())[:200]}); "
             "if memory ran out, give fewer: --dataset.workers=1"
         ) from error
-    # Grain may free the memory that it shares with a process as soon as this is let go of.
-    return Chunk(np.array(found.images), tuple(found.bad))
 
 
 def _room() -> int:

@@ -67,9 +67,12 @@ class Reader:
         return None
 
     def _quickly(self, data: bytes, out: np.ndarray, part: crops.RandomPart) -> bool:
-        if not turbo.AVAILABLE or self.how.channels != 3 or data[:3] != b"\xff\xd8\xff":
+        if not turbo.AVAILABLE or self.how.channels != 3:
             return False
-        if not turbo.is_plain(data):
+        about = turbo.frame(data)
+        if about is None:
+            return False
+        if about.exif:
             try:
                 image = encoded_images.open_image(data)
             except Exception:  # damaged files make Pillow raise nearly anything
@@ -77,7 +80,7 @@ class Reader:
             if image is None or encoded_images.orientation(image)[0] not in (None, 1):
                 return False
         most = self.how.max_megapixels * 1_000_000
-        return turbo.decode_part(data, part, (out.shape[1], out.shape[0]), most, out)
+        return turbo.decode_part(data, about, part, (out.shape[1], out.shape[0]), most, out)
 
 
 class Streamed(Lazy):
@@ -188,13 +191,14 @@ class Chunks:
         step += self.order.start
         rows = self.rows[place * CHUNK : (place + 1) * CHUNK]
         positions = self.order.at(step).positions[rows]
-        out = np.zeros((len(rows), *self.reader.shape), np.uint8)
+        out = np.empty((len(rows), *self.reader.shape), np.uint8)
         found = self.reader.records.read(self.numbers[positions].tolist())
         parts = self._parts(step, rows, positions)
         bad = []
         for i, ((name, source), part) in enumerate(zip(found, parts, strict=True)):
             reason = self.reader.into(name, source, out[i], part)
             if reason is not None:
+                out[i] = 0
                 bad.append(Bad(place * CHUNK + i, name, reason))
         return Chunk(out, tuple(bad))
 

@@ -1,11 +1,12 @@
-"""Parts of JPEGs, decoded and scaled by simplejpeg and OpenCV: the `jpeg` extra, where it is there.
+"""Parts of JPEGs, decoded and scaled by libjpeg-turbo and OpenCV: the `jpeg` extra, if it is there.
 
-Both have wheels for x86 and ARM. simplejpeg is libjpeg-turbo like Pillow's decoder, and gives the
-same bits; no wheel offers libjpeg-turbo's decoding of a part alone, and that saved tf.data a tenth.
+simplejpeg is libjpeg-turbo like Pillow's decoder, gives the same bits and decodes whole images;
+`libturbojpeg` decodes the part alone where there is such a library. simplejpeg and OpenCV have
+wheels for x86 and ARM.
 Scaling is a blur of as much as the scale asks for, then bilinear interpolation: of 224 x 224
 pixels out of 500 x 375 it takes a quarter of the time of Pillow's antialiased bilinear, from which
 it differs by 0.4 levels of 255 on average, and by more than two in one value of a hundred
-(benchmarks/decode.py). Pillow decodes whatever else there is: turned photographs, CMYK, other
+(benchmarks/random_crops.py). Pillow decodes whatever else there is: turned photographs, CMYK, other
 formats, and files that are not quite sound.
 """
 
@@ -14,11 +15,11 @@ import importlib.metadata
 import math
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnn_jax.data import crops
+from cnn_jax.data import crops, libturbojpeg
 
 _GAP = 2  # as in `images`: a reduced JPEG still has twice the target's pixels
 _THREE_TAPS = 2.2  # the largest scale whose blur is one of three pixels
@@ -44,17 +45,63 @@ def decoder() -> str:
     """Returns what decodes parts of JPEGs, with its version."""
     if not AVAILABLE:
         return "Pillow (faster with the jpeg extra: pip install 'cnn-jax[jpeg]')"
-    found = f"simplejpeg {importlib.metadata.version('simplejpeg')}, OpenCV {_cv2.__version__}"
-    return f"{found}, else Pillow"
+    jpeg = f"simplejpeg {importlib.metadata.version('simplejpeg')}"
+    if libturbojpeg.library() is not None:
+        jpeg = "libturbojpeg"
+    return f"{jpeg}, OpenCV {_cv2.__version__}, else Pillow"
 
 
-def is_plain(data: bytes) -> bool:
-    """Returns whether a file is a JPEG without EXIF data, which may turn it."""
-    return data[:3] == b"\xff\xd8\xff" and data.find(b"Exif\0\0", 0, 1 << 16) < 0
+class Frame(NamedTuple):
+    """What the header of a JPEG says.
+
+    Attributes:
+        width: in pixels.
+        height: in pixels.
+        components: 1 for grey, 3 for colour.
+        block: the width in pixels of the blocks that are decoded at a time.
+        height_at: where in the file the height is; None where its rows are not in one piece.
+        exif: whether there is EXIF data, which may turn it.
+    """
+
+    width: int
+    height: int
+    components: int
+    block: int
+    height_at: int | None
+    exif: bool
+
+
+def frame(data: bytes) -> Frame | None:
+    """Returns what the header of a JPEG says; None if it is not one of the usual kind."""
+    at, exif, found = 2, False, None
+    if data[:2] != b"\xff\xd8":
+        return None
+    while at + 10 < len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == 0xE1:
+            exif = exif or data[at + 4 : at + 10] == b"Exif\0\0"
+        elif marker in (0xC0, 0xC1, 0xC2) and data[at + 4] == 8 and found is None:
+            height, width = (int.from_bytes(data[at + i : at + i + 2], "big") for i in (5, 7))
+            components = data[at + 9]
+            sampling = data[at + 11 : at + 10 + 3 * components : 3]
+            if components not in (1, 3) or len(sampling) != components or not width * height:
+                return None
+            block = 8 * max(each >> 4 for each in sampling)
+            found = marker, at + 5, (width, height, components, block)
+        elif marker == 0xDA:
+            if found is None:
+                return None
+            one_piece = found[0] == 0xC0 and data[at + 4] == found[2][2]
+            return Frame(*found[2], found[1] if one_piece else None, exif)
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return None
+        at += 2 + length
+    return None
 
 
 def decode_part(
     data: bytes,
+    about: Frame,
     part_of: Callable[[int, int], tuple[int, int, int, int]],
     target: tuple[int, int],
     most_pixels: float,
@@ -64,6 +111,7 @@ def decode_part(
 
     Args:
         data: the JPEG.
+        about: what `frame` says of it.
         part_of: (width, height) -> (left, top, width, height) of the part, as `crops.RandomPart`.
         target: (width, height) of the result.
         most_pixels: larger ones are left to Pillow.
@@ -72,32 +120,84 @@ def decode_part(
     Returns:
         Whether it was done; if not, Pillow is to do it, or to say why it cannot be.
     """
+    if about.width * about.height > most_pixels:
+        return False
+    pixels = decoded(data, about, part_of(about.width, about.height), target)
+    if pixels is None:
+        return False
+    scale(pixels, target, out)
+    return True
+
+
+def decoded(
+    data: bytes, about: Frame, part: tuple[int, int, int, int], target: tuple[int, int]
+) -> np.ndarray | None:
+    """Returns a part as it is before it is scaled, or None; it holds until this thread's next one.
+
+    Args:
+        data: the JPEG.
+        about: what `frame` says of it.
+        part: (left, top, width, height), in pixels as stored.
+        target: (width, height) that it is for: what is much larger is reduced while it is decoded.
+    """
+    (left, top, wide, tall), width, height = part, about.width, about.height
+    k = crops.reduction((wide, tall), target, _GAP)
+    until = min(height, (top + tall + 2 * _MORE) // _MORE * _MORE)
+    ended = _ended(data, about, until) if until < height else None
+    if ended is not None:
+        data, height = ended, until
+    box = left // k, top // k, -(-(left + wide) // k), -(-(top + tall) // k)
+    sides = -(-width // k), -(-height // k)
+    decode = _whole if libturbojpeg.library() is None else _region
+    return decode(data, box, sides, max(1, about.block // k), k, ended is None)
+
+
+def _whole(
+    data: bytes,
+    box: tuple[int, int, int, int],
+    sides: tuple[int, int],
+    block: int,
+    k: int,
+    strict: bool,
+) -> np.ndarray | None:
+    """Returns (left, top, right, bottom) of an image that is decoded whole; None: it cannot be."""
+    del block
+    width, height = sides
     try:
-        height, width, colours, _ = _simplejpeg.decode_jpeg_header(data)
-        if colours in ("CMYK", "YCCK") or width * height > most_pixels:
-            return False
-        left, top, wide, tall = part_of(width, height)
-        k = crops.reduction((wide, tall), target, _GAP)
-        until = min(height, (top + tall + 2 * _MORE) // _MORE * _MORE)
-        ended = _ended(data, height, until) if k == 1 and until < height else None
-        if ended is not None:
-            data, height = ended, until
-        rows, columns = -(-height // k), -(-width // k)
         pixels = _simplejpeg.decode_jpeg(
             data,
-            min_height=rows if k > 1 else 0,
-            min_width=columns if k > 1 else 0,
+            min_height=height if k > 1 else 0,
+            min_width=width if k > 1 else 0,
             min_factor=k,
-            buffer=_buffer("pixels", rows * columns * 3),
-            strict=ended is None,
+            buffer=_buffer("pixels", width * height * 3),
+            strict=strict,
         )
     except ValueError:  # damaged, or of a kind that it does not read
-        return False
-    if pixels.shape[:2] != (rows, columns):
-        return False
-    bottom, right = -(-(top + tall) // k), -(-(left + wide) // k)
-    scale(pixels[top // k : bottom, left // k : right], target, out)
-    return True
+        return None
+    left, top, right, bottom = box
+    return pixels[top:bottom, left:right] if pixels.shape[:2] == (height, width) else None
+
+
+def _region(
+    data: bytes,
+    box: tuple[int, int, int, int],
+    sides: tuple[int, int],
+    block: int,
+    k: int,
+    strict: bool,
+) -> np.ndarray | None:
+    """Returns what `_whole` does, to the bit; little more than the part is decoded.
+
+    Colours are interpolated between columns, so those beside the part are needed.
+    """
+    left, top, right, bottom = box
+    begin, end = max(0, (left // block - 1) * block), min(sides[0], right + block)
+    wide, tall = end - begin, bottom - top
+    memory = _buffer("pixels", wide * tall * 3)
+    if not libturbojpeg.decode(data, (begin, top, wide, tall), k, strict, memory):
+        return None
+    pixels = memory[: wide * tall * 3].reshape(tall, wide, 3)
+    return pixels[:, left - begin : right - begin]
 
 
 def scale(pixels: np.ndarray, target: tuple[int, int], out: np.ndarray) -> None:
@@ -132,29 +232,17 @@ def _sigma(factor: float) -> float:
     return math.sqrt(-0.5 / math.log(outer / (1 - 2 * outer)))
 
 
-def _ended(data: bytes, height: int, until: int) -> bytes | None:
+def _ended(data: bytes, about: Frame, until: int) -> bytes | None:
     """Returns a JPEG that says of itself that it ends after some rows; None if it cannot.
 
     What follows is not decoded then. It can where the rows are in one piece (baseline, one scan),
     and its end is there: of one that was cut off, Pillow says so.
     """
-    if data.find(b"\xff\xd9", -64) < 0:
+    if about.height_at is None or data.find(b"\xff\xd9", -64) < 0:
         return None
-    at, frame, components = 2, 0, 0
-    while at + 10 < len(data) and data[at] == 0xFF:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == 0xC0:
-            frame, components = at + 5, data[at + 9]
-        elif marker == 0xDA:
-            if not frame or data[at + 4] != components:
-                return None
-            changed = bytearray(data)
-            if int.from_bytes(data[frame : frame + 2], "big") != height:
-                return None
-            changed[frame : frame + 2] = until.to_bytes(2, "big")
-            return bytes(changed)
-        at += 2 + length
-    return None
+    changed = bytearray(data)
+    changed[about.height_at : about.height_at + 2] = until.to_bytes(2, "big")
+    return bytes(changed)
 
 
 def _buffer(name: str, size: int) -> np.ndarray:

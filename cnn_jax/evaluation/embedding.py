@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from cnn_jax.assembly import Assembly
 from cnn_jax.data import Split, augment, batches
 from cnn_jax.data.batches import fetch
-from cnn_jax.data.feeding import Feed
+from cnn_jax.data.feeding import Feed, Pace
 from cnn_jax.evaluation import evaluator
 from cnn_jax.models import capture
 
@@ -114,7 +114,10 @@ def embed(
     size, order = -(-batch_size // mesh.size) * mesh.size, np.arange(len(feed), dtype=np.int32)
     steps = range(batches.steps_per_epoch(len(feed), size))
     indices = (batches.take_batch(order, size, i) for i in steps)
-    found = [step(variables, batch) for batch in feed.batches(indices)]
+    found, pace = [], Pace()
+    for batch in feed.batches(indices):
+        found.append(step(variables, batch))
+        pace.after(batch, found[-1][0])
     return tuple(
         np.concatenate([np.asarray(part) for part in parts])[: len(feed)]
         for parts in zip(*found, strict=True)

@@ -13,7 +13,7 @@ from cnn_jax import cpu, distributed, losses
 from cnn_jax.assembly import Assembly
 from cnn_jax.data import augment, batches
 from cnn_jax.data.batches import Batch, BatchIndices, Picked, fetch
-from cnn_jax.data.feeding import Feed
+from cnn_jax.data.feeding import Feed, Pace
 from cnn_jax.evaluation import intervals, metrics
 from cnn_jax.evaluation.metrics import Sums
 
@@ -131,11 +131,12 @@ class Evaluator:
     def __call__(self, variables: Any, feed: Feed) -> Evaluation:
         """Returns the evaluation of variables on a split."""
         total: Any = None
-        probabilities = []
+        probabilities, pace = [], Pace()
         for batch in feed.batches(in_order(len(feed), self._batch_size, self._devices)):
             sums, p = self.step(variables, batch)
             total = sums if total is None else jax.tree.map(jnp.add, total, sums)
             probabilities.append(p)
+            pace.after(batch, p)
         means = total.sums.means()
         return Evaluation(
             **means,

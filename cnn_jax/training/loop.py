@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from cnn_jax import cpu, distributed, progress
 from cnn_jax.data import Split, batches
-from cnn_jax.data.feeding import Feed
+from cnn_jax.data.feeding import Feed, Pace
 from cnn_jax.errors import RunError
 from cnn_jax.evaluation import evaluator, metrics, selection, shares, validation
 from cnn_jax.runs.recorder import Recorder
@@ -109,7 +109,7 @@ def train(
         plan.cached_views,
         splits["train"].labels if plan.balanced else None,
     )
-    given = feeds["train"].batches(order)
+    given, pace = feeds["train"].batches(order), Pace()
     train_step = jit_step(make_train_step(plan, phase), mesh)
 
     def check_finite() -> None:
@@ -126,6 +126,7 @@ def train(
         batch = next(given)
         with trace.step(step + 1):
             state = train_step(state, batch, hyper)
+        pace.after(batch, state.step)
         step += 1
         trace.after(step, state)
 
@@ -264,12 +265,8 @@ def _diverged(
     rate = plan.learning_rate(step - 1)
     at = "" if rate is None else f" (learning rate {rate:.3g})"
     kept = recorder.last_good_state(last_good)
-    tip = (
-        "Try a lower learning rate in your optimizer"
-        if rate is None
-        else "Try a lower --optimizer.learning_rate"
-    )
+    lower = "learning rate in your optimizer" if rate is None else "--optimizer.learning_rate"
     return RunError(
-        f"{what} is not finite at step {step}{at}; last good state: {kept}. {tip} "
-        "or --optimizer.clip_norm=1"
+        f"{what} is not finite at step {step}{at}; last good state: {kept}. Try a lower "
+        f"{lower} or --optimizer.clip_norm=1"
     )

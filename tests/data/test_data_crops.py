@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn_jax.data import crops, images, turbo
+from cnn_jax.data import crops, images, libturbojpeg, turbo
 from cnn_jax.data.images import Decoding, ImageError
 from cnn_jax.data.records import Files
 from cnn_jax.data.streamed import Reader
@@ -53,36 +53,108 @@ def test_no_draw_fits_a_narrow_image_and_its_middle_is_taken():
     assert crops.RandomPart(0, 0, 0, 0, 0.9)(1, 1) == (0, 0, 1, 1)
 
 
+@pytest.fixture(params=["whole", "region"])
+def way(request, monkeypatch):
+    """Both ways of decoding: whole images by simplejpeg, and the part alone by libjpeg-turbo."""
+    if request.param == "whole":
+        monkeypatch.setattr(libturbojpeg, "library", lambda: None)
+    elif libturbojpeg.library() is None:
+        pytest.skip("there is no libturbojpeg 3 here")
+
+
+def frame(data):
+    """Returns what the header of a JPEG says, of one that has such a header."""
+    about = turbo.frame(data)
+    assert about is not None
+    return about
+
+
+def decoded(data, part, size=48):
+    """Returns a part by the fast way, or None."""
+    out = np.empty((size, size, 3), np.uint8)
+    return out if turbo.decode_part(data, frame(data), part, (size, size), 1e9, out) else None
+
+
 @needs_turbo
 @pytest.mark.parametrize("size", [(150, 110), (60, 40), (420, 333), (900, 700)])
-def test_fast_parts_are_those_of_pillow(size):
-    data, out = jpeg(photograph(*size)), np.empty((48, 48, 3), np.uint8)
+def test_fast_parts_are_those_of_pillow(size, way):
+    data = jpeg(photograph(*size))
     for i in range(12):
         part = crops.RandomPart(0, 0, i, 0, 0.08)
-        assert turbo.decode_part(data, part, (48, 48), 1e9, out)
-        off = abs(out.astype(int) - images.decode(data, HOW, None, part).pixels)
+        off = abs(
+            np.asarray(decoded(data, part)).astype(int)
+            - images.decode(data, HOW, None, part).pixels
+        )
         assert off.mean() < 1.5
         assert off.max() <= 16
 
 
 @needs_turbo
-def test_rows_below_a_part_are_left_out_and_change_nothing(monkeypatch):
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("sampling", ["4:4:4", "4:2:2", "4:2:0", "grey"])
+def test_a_part_that_is_decoded_alone_has_the_bits_of_a_whole_decode(
+    sampling, progressive, monkeypatch
+):
+    if libturbojpeg.library() is None:
+        pytest.skip("there is no libturbojpeg 3 here")
+    random = np.random.default_rng(1)
+    for width, height in ((97, 61), (203, 151), (512, 384)):
+        pixels = random.integers(0, 256, (height, width, 3), np.uint8)
+        image = Image.blend(photograph(width, height), Image.fromarray(pixels), 0.3)
+        if sampling == "grey":
+            data = jpeg(image.convert("L"), progressive=progressive)
+        else:
+            data = jpeg(image, progressive=progressive, subsampling=sampling)
+        for size in (8, 48):  # at 8 pixels the image is reduced while it is decoded
+            parts = [crops.RandomPart(0, 0, i, 0, 0.02) for i in range(25)]
+            alone = [decoded(data, part, size) for part in parts]
+            with monkeypatch.context() as patch:
+                patch.setattr(libturbojpeg, "library", lambda: None)
+                whole = [decoded(data, part, size) for part in parts]
+            np.testing.assert_array_equal(alone, whole)
+
+
+@needs_turbo
+def test_rows_below_a_part_are_left_out_and_change_nothing(monkeypatch, way):
     data = jpeg(photograph(160, 200))
 
     def part(width, height):
         return 10, 5, 100, 60
 
-    found = []
-    for ended in (turbo._ended, lambda *_: None):
-        monkeypatch.setattr(turbo, "_ended", ended)
-        out = np.zeros((48, 48, 3), np.uint8)
-        assert turbo.decode_part(data, part, (48, 48), 1e9, out)
-        found.append(out)
-    np.testing.assert_array_equal(*found)
-    monkeypatch.undo()
-    assert turbo._ended(data, 200, 96) is not None
-    assert turbo._ended(data[:-40], 200, 96) is None  # it was cut off: Pillow is to say so
-    assert turbo._ended(jpeg(photograph(160, 200), progressive=True), 200, 96) is None
+    found = [decoded(data, part)]
+    with monkeypatch.context() as patch:
+        patch.setattr(turbo, "_ended", lambda *_: None)
+        found.append(decoded(data, part))
+    assert found[0] is not None
+    np.testing.assert_array_equal(found[0], found[1])
+    assert turbo._ended(data, frame(data), 96) is not None
+    cut = data[:-40]
+    assert turbo._ended(cut, frame(cut), 96) is None  # Pillow is to say that it was cut off
+    progressive = jpeg(photograph(160, 200), progressive=True)
+    assert turbo._ended(progressive, frame(progressive), 96) is None
+
+
+@needs_turbo
+def test_damaged_jpegs_neither_crash_nor_pass_for_sound_ones(way):
+    """Bytes are overwritten and cut off at random: what is decoded is all of a part, or nothing."""
+    random, data = np.random.default_rng(0), jpeg(photograph(200, 150))
+    part = crops.RandomPart(0, 0, 1, 0, 0.2)
+    results = set()
+    for _ in range(300):
+        damaged = bytearray(data)
+        for place in random.integers(2, len(data), random.integers(1, 6)):
+            damaged[place] = random.integers(256)
+        end = random.integers(100, len(data)) if random.random() < 0.3 else len(data)
+        damaged = bytes(damaged[:end])
+        about = turbo.frame(damaged)
+        if about is None or about.width * about.height > 1e6:
+            continue
+        found = decoded(damaged, part)
+        results.add(found is None)
+        assert found is None or found.shape == (48, 48, 3)
+    assert results == {True, False}
+    for cut in (data[:-40], data[: len(data) // 2]):
+        assert decoded(cut, lambda w, h: (0, 0, w, h)) is None
 
 
 def test_whatever_holds_the_image_a_part_is_taken_upright():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,9 +12,9 @@ from PIL import Image, ImageOps
 
 from cnn_jax import distributed, experiment, runtime
 from cnn_jax.assembly import assemble
-from cnn_jax.data import arrays, duplicates, kept, load, splits, streamed
-from cnn_jax.data.batches import TrainBatches
-from cnn_jax.data.feeding import Feed
+from cnn_jax.data import arrays, duplicates, kept, load, loader, splits, streamed
+from cnn_jax.data.batches import Batch, TrainBatches
+from cnn_jax.data.feeding import Feed, Pace
 from cnn_jax.data.streamed import Streamed
 from cnn_jax.errors import RunError, UsageError
 
@@ -69,6 +70,41 @@ def test_processes_decode_what_threads_do_and_import_no_jax(folder):
     threads = load(section(folder), quiet=True).train
     processes = load(section(folder, workers=2), quiet=True).train
     equal(some(processes, 3, 4), some(threads, 3, 4))
+
+
+def test_a_batch_shares_no_memory_with_what_the_processes_use_again(folder, monkeypatch):
+    """Arrays on the processor may be the memory that they were made from, which must last."""
+    train = load(section(folder), quiet=True).train
+    expected = some(train, 0, 6)
+    real = loader.load
+
+    def overwritten(*args):
+        for chunk in real(*args):
+            yield chunk
+            chunk.images[...] = 77  # as soon as the next one is asked for
+
+    monkeypatch.setattr(loader, "load", overwritten)
+    monkeypatch.setattr(distributed, "put_rows", lambda batch, *_: batch)
+    held = some(train, 0, 6)
+    equal(held, expected)
+    for one, other in itertools.combinations(held, 2):
+        assert not np.shares_memory(one.images, other.images)
+
+
+def test_the_host_is_two_steps_ahead_and_no_more():
+    """Else each batch that JAX is ahead by is held in memory."""
+
+    @jax.jit
+    def step(total, images):
+        return jax.lax.fori_loop(0, 60, lambda _, x: jax.numpy.tanh(x + images), total)
+
+    batch = Batch(*map(np.asarray, (np.ones((300, 1000), np.float32), 0, 0, 0)))
+    pace = Pace()
+    results: list[Any] = [jax.numpy.zeros((300, 1000))]
+    for _ in range(7):
+        results.append(step(results[-1], batch.images))
+        pace.after(batch, results[-1])
+        assert all(each.is_ready() for each in results[:-2])
 
 
 def test_what_is_evaluated_is_what_decoding_beforehand_gives(folder):
