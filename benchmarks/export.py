@@ -275,9 +275,9 @@ def _alone(records: list[dict[str, Any]]) -> str:
     return (
         "## In an environment of JAX and flatbuffers alone\n\n"
         f"There the StableHLO files of {names} give {same}\nthe function that they were made of "
-        f"gives here. From the run it is at most {largest:.1e} of the largest logit away:\nthe run "
-        "takes its weights as arguments, the file has them as constants, and XLA folds and orders\n"
-        "sums of constants otherwise. That is rounding of float32, not another computation.\n\n"
+        f"gives here. From the run it is at most {largest:.1e} of the largest logit away: XLA "
+        "compiles two programs,\none with the weights as arguments and one with them as constants, "
+        "and these round float32 differently.\n\n"
     )
 
 
