@@ -5,12 +5,11 @@
 
 `make` writes JPEGs of 500 x 375 into 1,000 class folders, cut at random out of photographs of the
 user's own: of the same form as ImageNet, and with nothing to learn. 12,000 of them are different,
-the others are copies. `run` trains a small network on
-them, so that decoding is what is measured: the recipe of the preset imagenet_resnet50 otherwise. It
-samples the memory of all processes together (proportional set size) twice a second and ends them
-if it exceeds the limit; kills them all in the middle of an epoch and resumes; and compares the
-parameters with those of a run that nobody disturbed. The result goes to
-docs/results/streaming.json.
+the others are copies. `run` trains a small network on them, that of `patches.py`, so that decoding
+is what is measured: the recipe of the preset imagenet_resnet50 otherwise. It samples the memory of
+all processes together (proportional set size) twice a second and ends them if it exceeds the limit;
+kills them all in the middle of an epoch and resumes; and compares the parameters with those of a
+run that nobody disturbed. The result goes into docs/results/streaming.json.
 """
 
 import argparse
@@ -146,7 +145,8 @@ def command(data: pathlib.Path, workdir: pathlib.Path, options: argparse.Namespa
         f"--dataset.batch_size={options.batch}",
         "--dataset.eval_batch_size=100",
         "--dataset.resident_limit=0",
-        "--model.name=lenet5",
+        f"--code={ROOT / 'benchmarks' / 'patches.py'}",
+        f"--model.name={options.network}",
         "--optimizer.learning_rate=0.001",
         "--optimizer.warmup_epochs=0",
         "--train.epochs=1",
@@ -164,7 +164,7 @@ def lost(children: list[psutil.Process]) -> int:
 
 
 def run(data: pathlib.Path, out: pathlib.Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Trains twice, once killed in the middle, and returns what was found."""
+    """Trains twice, the second time killed in the middle, and returns what was found."""
     out.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {}
     limit = options.limit * 2**30
@@ -189,6 +189,10 @@ def run(data: pathlib.Path, out: pathlib.Path, options: argparse.Namespace) -> d
         "processes": watch.most,
         "exceeded_the_limit": watch.exceeded,
     }
+    found["steps"] = -(-options.images // options.batch)
+    found["images_per_second"] = rate(out / "whole.log")
+    if options.undisturbed:
+        return found
     process, watch = start("killed", "killed")
     checkpoints = out / "killed" / "checkpoints"
     while process.poll() is None and not stored.step_folders(checkpoints):
@@ -205,8 +209,6 @@ def run(data: pathlib.Path, out: pathlib.Path, options: argparse.Namespace) -> d
     again.join()
     found["resumed"] = {"exit_code": code, "largest_memory_mib": again.largest >> 20}
     found["same_parameters"] = parameters(out / "whole") == parameters(out / "killed")
-    found["steps"] = -(-options.images // options.batch)
-    found["images_per_second"] = rate(out / "whole.log")
     return found
 
 
@@ -238,6 +240,8 @@ def main() -> int:
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--network", default="patches", help="which the images are read for")
+    parser.add_argument("--undisturbed", action="store_true", help="kill none")
     parser.add_argument("--save", type=int, default=100, help="steps between checkpoints")
     parser.add_argument("--workers", type=int, default=cores())
     parser.add_argument("--limit", type=float, default=2.0, help="of all processes, in GiB")
@@ -254,13 +258,16 @@ def main() -> int:
         "decoder": turbo.decoder(),
         "images": options.images,
         "batch": options.batch,
+        "network": options.network,
         "workers": options.workers,
         "limit_gib": options.limit,
         "note": options.note,
         **run(options.data, options.out, options),
     }
     print(json.dumps(result, indent=1))
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    results = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    results[f"{options.network}, {options.images:,} images"] = result
+    RESULT.write_text(json.dumps(results, indent=1) + "\n")
     print(f"written    {RESULT}")
     return 0
 
