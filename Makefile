@@ -35,7 +35,7 @@ run: $(VENV)/installed
 test: lint
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-slow: $(VENV)/installed-dev
+test-slow: $(VENV)/installed-dev $(VENV)/installed-docs
 	$(VENV)/bin/python -m pytest -n 2 -m slow
 
 test-newest: $(NEWEST_VENV)/installed-newest

@@ -92,4 +92,4 @@ def is_alive(pid: int) -> bool:
 
 
 def _psutil() -> Any:
-    return importlib.import_module("psutil")  # a dependency on Windows alone
+    return importlib.import_module("psutil")

@@ -301,6 +301,12 @@ MISSING = {
     "predict --config=imagenet_predict photo.png": (
         "--transfer.weights=imagenet needs pooch: pip install 'cnn-jax[weights]'"
     ),
+    "predict --config=imagenet_predict --transfer.weights=hf://a/b photo.png": (
+        "--transfer.weights=hf://a/b needs huggingface_hub: pip install 'cnn-jax[hub]'"
+    ),
+    "--workdir=x --dataset.name=table --dataset.path=t.parquet": (
+        "the table t.parquet needs pyarrow: pip install 'cnn-jax[parquet]'"
+    ),
     "--workdir=x --dataset.streaming=true --dataset.image_size=8 --dataset.workers=2": (
         "--dataset.workers=2 needs Grain: pip install 'cnn-jax[streaming]'"
     ),
@@ -309,6 +315,7 @@ MISSING = {
 
 def test_what_is_missing_is_one_line_that_names_the_extra(run, tmp_path):
     Image.new("RGB", (300, 300)).save(tmp_path / "photo.png")
+    (tmp_path / "t.parquet").write_bytes(b"PAR1")
     (tmp_path / "all.py").write_text(
         "import contextlib, io, json, sys\n"
         "from cnn_jax.cli.main import main\n"

@@ -74,7 +74,7 @@ def _print(advice: Advice, directory: RunDirectory, code_flags: list[str]) -> No
             print(meaning)
         print(f"recommended: {strategy}. {reason}")
     print()
-    for name in advise_results.FILES:
+    for name in advise_results.written():
         print(f"written    {text.shown(directory.path / name)}")
     if advice.recommended is not None:
         path = directory.path / "recommended"

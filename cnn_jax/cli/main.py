@@ -9,6 +9,8 @@ import signal
 import sys
 import warnings
 
+from absl import logging
+
 from cnn_jax import processes, text
 from cnn_jax._version import __version__
 from cnn_jax.cli import console, flags, help, limits, presets, streams, warned
@@ -134,7 +136,9 @@ def _run(invocation: Invocation) -> int:
             stack.enter_context(cpu.using(who, tuning=tuning))
         else:
             runtime.start("cpu")
-        presets.run_code(invocation)
+        if presets.run_code(invocation) and invocation.command in ("advise", "data"):
+            what = invocation.command
+            logging.warning("CALLBACKS are told by train and sweep alone, not by %s", what)
         module = importlib.import_module(f"cnn_jax.cli.{invocation.command}")
         if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # see cnn_jax.__main__
             signal.signal(signal.SIGINT, signal.default_int_handler)

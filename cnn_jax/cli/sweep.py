@@ -9,7 +9,7 @@ import shlex
 import signal
 import sys
 
-from cnn_jax import experiment, text
+from cnn_jax import experiment, extras, text
 from cnn_jax.cli import console, presets
 from cnn_jax.cli.invocation import Invocation
 from cnn_jax.errors import RunError, UsageError
@@ -119,7 +119,8 @@ def _print(found: Results, directory: RunDirectory, code_flags: list[str]) -> No
         return
     if found.complete or found.collapsed:
         print(results.table(found))
-    print(f"figure     {text.shown(directory.figures / 'sweep.png')}")
+    if extras.has("matplotlib"):
+        print(f"figure     {text.shown(directory.figures / 'sweep.png')}")
     print(f"all        {text.shown(directory.path / 'sweep.json')}")
     if found.complete:
         config = f"--config={text.shown(directory.path / 'best.json')}"

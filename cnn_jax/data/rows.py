@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cnn_jax import extras
 from cnn_jax.errors import RunError
 
 _DELIMITERS = ",;\t|"
@@ -84,11 +85,11 @@ def _text(path: Path) -> Table:
 
 
 def _parquet(path: Path) -> Table:
-    import pyarrow  # takes a tenth of a second, which the other data sets do not need
-    import pyarrow.parquet
-
+    # Takes a tenth of a second, which the other data sets do not need.
+    parquet = extras.need("pyarrow.parquet", f"the table {path.name}", "parquet")
+    pyarrow = extras.need("pyarrow", f"the table {path.name}", "parquet")
     try:
-        table = pyarrow.parquet.read_table(path)
+        table = parquet.read_table(path)
         columns = {name: table.column(name).to_pylist() for name in table.column_names}
     except (pyarrow.ArrowException, ValueError, UnicodeDecodeError) as error:
         raise RunError(f"{path} is a damaged Parquet file") from error

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from cnn_jax import files
+from cnn_jax import extras, files
 from cnn_jax.errors import RunError, UsageError
-from cnn_jax.pretrained import download, timm_config
+from cnn_jax.pretrained import timm_config
 
 _REFERENCE = re.compile(r"hf://(\w[\w.-]*/\w[\w.-]*)(?:@([\w./-]+))?")
 
@@ -31,12 +31,9 @@ def fetch(reference: str) -> Path:
             f"--transfer.weights={reference} is not hf://OWNER/NAME, such as "
             "hf://timm/resnet50.a1_in1k"
         )
-    try:
-        huggingface_hub: Any = importlib.import_module("huggingface_hub")
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"--transfer.weights={reference} needs huggingface_hub: pip install 'cnn-jax[hub]'"
-        ) from error
+    what = f"--transfer.weights={reference}"
+    huggingface_hub = extras.need("huggingface_hub", what, "hub")
+    extras.need("pooch", what, "hub")
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # our errors say what went wrong
     repository, revision = match.groups()
     address = f"https://huggingface.co/{repository}"
@@ -63,6 +60,8 @@ def fetch(reference: str) -> Path:
 
 def _is_offline() -> bool:
     """Returns whether the hub cannot be reached, which its library would try for half a minute."""
+    from cnn_jax.pretrained import download  # imports pooch and requests
+
     constants: Any = importlib.import_module("huggingface_hub.constants")
     if constants.HF_HUB_OFFLINE:
         return True

@@ -48,7 +48,8 @@ class Callback(Protocol):
         It is called some twenty times in an epoch (`logging.every_steps` changes it), after the
         validation of each epoch, and once at the end of a run that was not interrupted. What it
         does has no effect on the run. An error that it raises ends the run as an error of your own
-        code, with its traceback; with a workdir the same call goes on from the last checkpoint.
+        code, with its traceback, but for the command line's one line where a file or a connection
+        failed (OSError); with a workdir the same call goes on from the last checkpoint.
         A run that goes on repeats the points after its checkpoint. Of several processes only the
         first calls it.
         """
@@ -81,8 +82,10 @@ class Callbacks:
         return bool(self._told)
 
     def point(self, step: int, values: Mapping[str, float | None]) -> None:
-        """Tells one point of some curves; values of None are left out."""
+        """Tells one point of some curves; values of None are left out, and no point is empty."""
         metrics = {name: float(value) for name, value in values.items() if value is not None}
+        if not metrics:
+            return
         epoch = -(-step // self._steps_per_epoch)
         for callback in self._told:
             point = Point(step, epoch, dict(metrics), dict(self._settings), self._workdir)

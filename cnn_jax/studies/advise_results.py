@@ -14,7 +14,6 @@ from cnn_jax.studies.advise_plan import RETRY_RATE, Cost, Trial
 from cnn_jax.studies.comparison import Cell, Recommendation, gigaflops, named, recommend
 
 TITLES = {"epochs": "Equal epochs", "flops": "Equal FLOPs"}
-FILES = ("advise.md", "advise.json", "figures/advise.png")
 
 _ALIGN = "lrrlrr"
 
@@ -23,6 +22,12 @@ def headers(metric: str) -> list[str]:
     """Returns the titles of the columns where a metric is compared."""
     title = f"validation {selection.METRICS[metric].title}"
     return ["strategy", "images", "epochs", title, "GFLOPs", "seconds"]
+
+
+def written() -> tuple[str, ...]:
+    """Returns the names of the files that `write` writes, the one to read first."""
+    figure = ("figures/advise.png",) if extras.has("matplotlib") else ()
+    return ("advise.md", "advise.json", *figure)
 
 
 class Outcome(NamedTuple):
@@ -205,7 +210,7 @@ def write(
     preset: str,
     subject: str,
 ) -> None:
-    """Writes advise.json, advise.md and figures/advise.png.
+    """Writes advise.json, advise.md and, where Matplotlib is installed, figures/advise.png.
 
     Args:
         directory: where they go.
@@ -264,8 +269,9 @@ def _markdown(advice: Advice, notes: Sequence[str], preset: str, subject: str) -
         "every training image, then the steps. Seconds are of this machine, evaluations included; "
         "features that were in the cache before cost none.",
         *notes,
-        f"![Validation {title} against training images](figures/advise.png)",
     ]
+    if extras.has("matplotlib"):
+        paragraphs.append(f"![Validation {title} against training images](figures/advise.png)")
     for budget, cells in advice.cells.items():
         strategy, reason = advice.sentence(budget)
         paragraphs += [
