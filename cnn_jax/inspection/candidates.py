@@ -46,7 +46,8 @@ def prepare(parts: dict[str, Split]) -> Thumbnails:
     starts = np.concatenate([[0], np.cumsum(sizes)])
     grey = np.empty((starts[-1], thumbnails.SIDE, thumbnails.SIDE), np.uint8)
     largest = max(parts.values(), key=len)
-    sample = largest.images[:: max(1, len(largest) // 2000)]
+    some = np.arange(0, len(largest), max(1, len(largest) // 2000))
+    sample = splits.take(largest, some).images  # none is read yet
     described = [thumbnails.describe(block) for _, block in thumbnails.blocks(sample)]
     directions = thumbnails.principal(np.concatenate(described), _DIMENSIONS)
     mirror = thumbnails.mirror_order(largest.images.shape[-1])

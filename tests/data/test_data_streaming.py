@@ -10,6 +10,7 @@ import pytest
 from absl import logging
 from PIL import Image, ImageOps
 
+import cnn_jax
 from cnn_jax import distributed, experiment, runtime
 from cnn_jax.assembly import assemble
 from cnn_jax.data import arrays, duplicates, kept, load, loader, splits, streamed
@@ -212,6 +213,20 @@ def test_nobody_looks_for_equal_images_among_streamed_ones(folder):
     data = load(section(folder), quiet=True)
     assert duplicates.pairs(data.splits["validation"], data.train) is None
     assert duplicates.pairs(data.splits["validation"], data.splits["validation"]) == []
+
+
+def test_what_looks_at_all_images_finds_in_streamed_ones_what_it_finds_in_decoded_ones(folder):
+    """Copies of one image in train and in validation, say, whatever the images wait in."""
+    first = sorted((folder / "class0").glob("*.jpg"))[0]
+    (folder / "class1" / "copy.jpg").write_bytes(first.read_bytes())
+    plain = {"random_crop": None, "image_size": 32}
+    found = {}
+    for each in ("true", "false"):
+        config = section(folder, streaming=each, on_error="skip", **plain)
+        near = cnn_jax.inspect(load(config, quiet=True)).near
+        found[each] = [(pair.one.id, pair.other.id, pair.similarity) for pair in near.pairs]
+    assert found["true"] == found["false"]
+    assert any("copy.jpg" in str(pair) for pair in found["true"])
 
 
 def test_streamed_data_keep_their_identity_when_they_are_given_in_python(folder, tmp_path):
