@@ -46,8 +46,12 @@ def can_draw() -> bool:
 
 
 def need_to_draw() -> None:
-    """Raises UsageError where Matplotlib is not installed."""
-    need("matplotlib", "figures need", "plots")
+    """Raises UsageError where Matplotlib is not installed.
+
+    It does not import it quietly: what is drawn beside a training must not silence that.
+    """
+    if not has("matplotlib"):
+        raise UsageError(f"figures need Matplotlib: {install('plots')}")
 
 
 def need(module: str, what: str, extra: str) -> Any:

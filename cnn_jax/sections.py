@@ -483,7 +483,7 @@ class Logging:
     figures_every: int | None = setting(
         1,
         "epochs between figures (predictions, confusion, filters) in TensorBoard, which take about "
-        "a second; none: no figures",
+        "half a second beside the training; none: no figures",
         minimum=1,
         resumable=True,
     )

@@ -132,8 +132,7 @@ def undrawn(monkeypatch) -> None:
 
     Runs that `cli` trains have them.
     """
-    for name in ("write_data_figures", "write_figures"):
-        monkeypatch.setattr(figures, name, lambda *_: None)
+    monkeypatch.setattr(figures, "write_figures", lambda *_: None)
 
 
 @pytest.fixture

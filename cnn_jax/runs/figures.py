@@ -6,7 +6,7 @@ Those that write figures write none where it is not installed.
 
 import pathlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -22,16 +22,15 @@ from cnn_jax.reporting.tensorboard import EventWriter
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Draw = Callable[[Any], "Figure"]  # is given the module `reporting.figures`
+
 _DRAWN = 25  # images in one figure
 _MOST_CURVES = 20
 _MOST_RANKED = 2_000_000  # more scores would take seconds to sort in every epoch
 
 
 def write_texts(
-    step: int,
-    config: experiment.Experiment,
-    command: Sequence[str] | None,
-    events: EventWriter,
+    step: int, config: experiment.Experiment, command: Sequence[str] | None, events: EventWriter
 ) -> None:
     """Writes the configuration and the command of this start to TensorBoard's TEXT.
 
@@ -47,18 +46,31 @@ def write_texts(
         events.text(step, "command", f"```sh\n{line}\n```")
 
 
-def write_data_figures(data: Data, folder: pathlib.Path, events: EventWriter) -> None:
-    """Draws 25 training images, and the examples in each class with the channel statistics.
+def write_figures(
+    step: int, drawn: Mapping[str, Draw], events: EventWriter, folder: pathlib.Path | None = None
+) -> None:
+    """Draws figures, and writes them to TensorBoard.
 
     Args:
-        data: the data set; its validation and test images are not read.
-        folder: receives data_images.png and data_classes.png.
-        events: receives the same figures.
+        step: the training steps made so far.
+        drawn: what draws each figure, by the name in TensorBoard.
+        events: the event file.
+        folder: receives the figures as well, as NAME.png with "_" for "/"; or None.
     """
     if not extras.can_draw():
         return
     from cnn_jax.reporting import figures
 
+    for name, draw in drawn.items():
+        figure = draw(figures)
+        events.figure(step, name, figure)
+        if folder is not None:
+            events.flush()  # where the file is there, so is the event
+            figures.save(figure, folder / f"{name.replace('/', '_')}.png")
+
+
+def of_data(data: Data) -> dict[str, Draw]:
+    """Returns what draws 25 training images, and the examples in each class with the statistics."""
     split, info = data.splits["train"], data.info
     labels, names = split.labels, list(info.class_names)
     if info.multilabel:
@@ -70,15 +82,11 @@ def write_data_figures(data: Data, folder: pathlib.Path, events: EventWriter) ->
     if len(set(labels[chosen])) < len(names):
         title = f"{len(chosen)} of {len(split):,} training images"
     units = "of 0..1" if info.dtype == "uint8" else "in the units of the images"
-    drawn = {
-        "images": figures.image_grid(as_pixels(split.images[chosen]), labels[chosen], names, title),
-        "classes": figures.class_counts(
-            info.class_counts, info.class_names, info.mean, info.std, units
-        ),
+    pixels, counts = as_pixels(split.images[chosen]), (info.class_counts, info.class_names)
+    return {
+        "data/images": lambda to: to.image_grid(pixels, labels[chosen], names, title),
+        "data/classes": lambda to: to.class_counts(*counts, info.mean, info.std, units),
     }
-    for name, figure in drawn.items():
-        figures.save(figure, folder / f"data_{name}.png")
-        events.figure(0, f"data/{name}", figure)
 
 
 def some_of_every_class(labels: np.ndarray, count: int = _DRAWN) -> np.ndarray:
@@ -101,35 +109,26 @@ def some_of_every_class(labels: np.ndarray, count: int = _DRAWN) -> np.ndarray:
     return order[np.sort(np.lexsort((labels[order], rank))[:count])]
 
 
-def write_figures(
-    step: int,
-    params: Any,
-    found: Evaluation,
-    split: Split,
-    info: DataInfo,
-    events: EventWriter,
-) -> None:
-    """Writes confusion matrix, predictions and first-layer filters to TensorBoard.
+def of_epoch(params: Any, found: Evaluation, split: Split, info: DataInfo) -> dict[str, Draw]:
+    """Returns what draws confusion matrix, predictions and first-layer filters.
+
+    All that they show is read here: what is returned may be called while training goes on.
 
     Args:
-        step: the training steps made so far.
         params: the parameters, whose first convolution is drawn.
         found: the result of the validation.
         split: the examples that were validated on, as images.
         info: the data set's class names.
-        events: the event file.
     """
-    if not extras.can_draw():
-        return
-    from cnn_jax.reporting import figures
-
+    drawn: dict[str, Draw] = {}
     if not info.multilabel:
-        matrix = figures.confusion_matrix(found.confusion, info.class_names)
-        events.figure(step, "validation/confusion_matrix", matrix)
-        events.figure(step, "validation/predictions", predictions_figure(found, split, info))
+        matrix, names = found.confusion, info.class_names
+        drawn["validation/confusion_matrix"] = lambda to: to.confusion_matrix(matrix, names)
+        drawn["validation/predictions"] = draw_predictions(found, split, info)
     kernel = first_kernel(params)
     if kernel is not None:
-        events.figure(step, "filters/first_convolution", figures.filters(kernel))
+        drawn["filters/first_convolution"] = lambda to: to.filters(kernel)
+    return drawn
 
 
 def areas(
@@ -190,10 +189,8 @@ def _is_ranked(probabilities: np.ndarray) -> bool:
 
 def first_kernel(params: Any) -> np.ndarray | None:
     """Returns the first convolution's kernel [height, width, in, out], or None."""
-    for leaf in jax.tree.leaves(params):
-        if leaf.ndim == 4:
-            return np.asarray(leaf)
-    return None
+    # A copy: the memory is the next state's.
+    return next((np.array(leaf) for leaf in jax.tree.leaves(params) if leaf.ndim == 4), None)
 
 
 def as_pixels(images: np.ndarray) -> np.ndarray:
@@ -221,6 +218,11 @@ def predictions_figure(found: Evaluation, split: Split, info: DataInfo) -> "Figu
     """
     from cnn_jax.reporting import figures
 
+    return draw_predictions(found, split, info)(figures)
+
+
+def draw_predictions(found: Evaluation, split: Split, info: DataInfo) -> Draw:
+    """Returns what draws the figure of `predictions_figure`; the images are read already."""
     predicted, surest = found.probabilities.argmax(axis=1), found.probabilities.max(axis=1)
     wrong = predicted != split.labels
     chosen = np.lexsort((np.where(wrong, -surest, surest), ~wrong))[:_DRAWN]
@@ -231,7 +233,7 @@ def predictions_figure(found: Evaluation, split: Split, info: DataInfo) -> "Figu
         title = f"All {len(split):,} are right: the least sure ones first"
     elif errors < len(chosen):
         title += ", then the least sure of the others"
-    return figures.prediction_grid(
+    shown = (
         as_pixels(split.images[chosen]),
         split.labels[chosen],
         predicted[chosen],
@@ -240,6 +242,7 @@ def predictions_figure(found: Evaluation, split: Split, info: DataInfo) -> "Figu
         [split.ids[int(i)] for i in chosen],
         title,
     )
+    return lambda to: to.prediction_grid(*shown)
 
 
 def save_training_curves(history: Sequence[Mapping[str, Any]], folder: pathlib.Path) -> None:

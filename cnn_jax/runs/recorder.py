@@ -3,10 +3,9 @@
 import contextlib
 import datetime
 import os
-import pathlib
 import sys
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jax.sharding import NamedSharding
@@ -18,7 +17,7 @@ from cnn_jax.evaluation import selection
 from cnn_jax.evaluation.evaluator import Evaluation
 from cnn_jax.experiment import Experiment
 from cnn_jax.reporting import projector, tensorboard
-from cnn_jax.runs import callbacks, code, environment, evaluations, figures, stored
+from cnn_jax.runs import callbacks, code, drawing, environment, evaluations, figures, stored
 from cnn_jax.runs.checkpoints import Checkpoints
 from cnn_jax.runs.directory import RunDirectory, Status
 from cnn_jax.runs.evaluations import best_step
@@ -90,11 +89,13 @@ class Recorder:
             directory.checkpoints, config.checkpoint.keep, config, untrained, self.writes
         )
         self._events: tensorboard.EventWriter | None = None
+        self._drawing = drawing.Drawing()
 
     def __enter__(self) -> "Recorder":
         if self.writes:
             self.directory.create()
             self._stack.enter_context(self.directory.locked())
+        self._stack.enter_context(self._drawing)
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
@@ -104,14 +105,12 @@ class Recorder:
             try:
                 if error is None:
                     self._saved.close()
-                    if self._events is not None:
-                        self._events.close("finished")
+                    self._end_curves("finished")
                 else:  # what went wrong first is what is said
                     with contextlib.suppress(OSError, RunError):
                         self._saved.close()
-                    with contextlib.suppress(OSError):
-                        if self._events is not None:
-                            self._events.close("interrupted")
+                    with contextlib.suppress(Exception):
+                        self._end_curves("interrupted")
             finally:
                 if error is not None:
                     self._fail(error)
@@ -166,7 +165,7 @@ class Recorder:
             return
         extras.can_draw()  # says so where not
         # A run that was killed before its first checkpoint starts again: its points are void.
-        void_after = step if resumed else -1 if any(self._event_files()) else None
+        void_after = step if resumed else -1 if any(self.path.glob("events.out.*")) else None
         self._events = tensorboard.EventWriter(
             self.directory.path,
             experiment.flatten(self._config),
@@ -177,11 +176,10 @@ class Recorder:
         starts = self.directory.read("environment", [])
         command = starts[-1]["command"] if starts else None
         figures.write_texts(step, self._config, command, self._events)
-        if not resumed:
-            figures.write_data_figures(data, self.directory.figures, self._events)
-
-    def _event_files(self) -> list[pathlib.Path]:
-        return list(self.directory.path.glob("events.out.*"))
+        folder = self.directory.figures
+        if not resumed or not (folder / "data_classes.png").exists():  # the last one
+            drawn = figures.of_data(data)
+            self._drawing.draw(figures.write_figures, 0, drawn, self._events, folder)
 
     def point(self, step: int, values: dict[str, float | None]) -> None:
         """Writes one point of some curves, and tells it the callbacks."""
@@ -192,14 +190,15 @@ class Recorder:
     def epoch_figures(
         self, step: int, epoch: int, last: bool, params: Any, found: Evaluation, split: Split
     ) -> None:
-        """Writes AUC, and the figures of an epoch where the settings ask for them."""
+        """Writes AUC, and has the figures of an epoch drawn where the settings ask for them."""
         if self._events is None:
             return
         every, positive = self._config.logging.figures_every, self._config.dataset.positive
         self.point(step, figures.areas(found, split, self._info, positive))
         if every is not None and (epoch % every == 0 or last):
             figures.write_curves(step, found, split, self._info, positive, self._events)
-            figures.write_figures(step, params, found, split, self._info, self._events)
+            drawn = figures.of_epoch(params, found, split, self._info)
+            self._drawing.draw(figures.write_figures, step, drawn, self._events)
 
     def add_result(self, key: str, value: Any) -> None:
         """Replaces one part of result.json."""
@@ -217,6 +216,8 @@ class Recorder:
         Raises:
             RunError: this or the save before it did not reach the disk.
         """
+        if step >= total_steps:  # a run that goes on from there draws no more
+            self._drawing.wait()
         if self._events is not None:
             self._events.flush()
         self._saved.save(step, state, {**meta, **self._sides})
@@ -232,14 +233,12 @@ class Recorder:
         """Writes the features of some images for TensorBoard's projector."""
         if self.writes:
             columns = figures.projector_columns(probabilities, split, self._info)
-            images = figures.as_pixels(split.images)
-            projector.write(self.directory.path, features, images, columns)
+            projector.write(self.path, features, figures.as_pixels(split.images), columns)
 
     def finish(self, history: list[dict[str, Any]], flops: int) -> None:
         """Writes result.json, the curves as a figure, and the status, with why it stopped early."""
         self._saved.wait()
-        if self._events is not None:
-            self._events.close("finished")
+        self._end_curves("finished")
         if not self.writes:
             return
         result = callbacks.result_of(history, flops)
@@ -253,17 +252,23 @@ class Recorder:
     def interrupted(self, step: int, total_steps: int) -> None:
         """Records that the run was asked to stop; its state is on disk when this returns."""
         self._saved.wait()
-        if self._events is not None:
-            self._events.close("interrupted")
+        self._end_curves("interrupted")
         if self.writes:
             set_status(self.directory, "interrupted", step=step, steps=total_steps)
 
     def diverged(self, step: int, last_good: int) -> None:
         """Records that the run is lost since a step."""
-        if self._events is not None:
-            self._events.close("diverged")
+        self._end_curves("diverged")
         if self.writes:
             set_status(self.directory, "diverged", step=step, last_checkpoint=last_good)
+
+    def _end_curves(self, status: Literal["finished", "interrupted", "diverged"]) -> None:
+        """Closes the event file when all figures are in it; calls after the first do nothing."""
+        try:
+            self._drawing.wait()
+        finally:
+            if self._events is not None:
+                self._events.close(status)
 
     def last_good_state(self, step: int) -> str:
         """Returns where the last finite state is, in words."""
@@ -278,9 +283,8 @@ class Recorder:
                 return
             if isinstance(error, KeyboardInterrupt):
                 set_status(self.directory, "interrupted")
-                go_on = code.command_line(
-                    "train", self.directory.path, self.directory.read("code", {})
-                )
+                own = self.directory.read("code", {})
+                go_on = code.command_line("train", self.path, own)
                 print(f"go on with: {go_on}", file=sys.stderr)
             else:
                 reason = getattr(error, "for_command_line", str(error))
