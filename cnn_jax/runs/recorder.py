@@ -246,8 +246,8 @@ class Recorder:
         figures.save_training_curves(history, self.directory.figures)
         reason = selection.Rule.of(self._config).reason(history)
         details = {"step": result["steps"], "steps": result["steps"]}
+        self._told.finish(result)  # before the status: a run whose callback failed tells it again
         set_status(self.directory, "finished", **details, **({"reason": reason} if reason else {}))
-        self._told.finish(result)
 
     def interrupted(self, step: int, total_steps: int) -> None:
         """Records that the run was asked to stop; its state is on disk when this returns."""

@@ -51,6 +51,12 @@ class Breaks(Kept):
             raise ValueError("the server is gone")
 
 
+class BreaksAtTheEnd(Kept):
+    def log(self, point):
+        if "result/steps" in point.metrics:
+            raise ValueError("the server is gone")
+
+
 def timeless(points):
     return [
         (point.step, point.epoch, name, value)
@@ -122,6 +128,15 @@ def test_its_error_is_the_users_and_the_same_call_goes_on(told, digits, tmp_path
     again = Kept()
     start.train(config, digits, workdir=path, callbacks=[again])
     assert not again.points  # it was finished
+
+
+def test_a_result_that_was_not_told_is_told_by_the_same_call(digits, tmp_path):
+    config = CONFIG.replace({"train.epochs": 1})
+    with pytest.raises(ValueError, match="the server is gone"):
+        start.train(config, digits, workdir=tmp_path / "run", callbacks=[BreaksAtTheEnd()])
+    kept = Kept()
+    start.train(config, digits, workdir=tmp_path / "run", callbacks=[kept])
+    assert [set(point.metrics) >= {"result/steps"} for point in kept.points] == [True]
 
 
 def test_of_several_processes_the_first_is_told(digits, monkeypatch):
