@@ -1,19 +1,22 @@
 """The record of an export: what a user of the file needs to know, as JSON has it."""
 
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from cnn_jax._version import __version__
 from cnn_jax.experiment import Experiment
-from cnn_jax.export import program
+from cnn_jax.export import program, torch_weights
 from cnn_jax.pretrained import catalogue
 from cnn_jax.pretrained import weights as pretrained
+from cnn_jax.reporting import private
 from cnn_jax.runs import environment
 from cnn_jax.runs import trusted as trust_file
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.trained import Run
+from cnn_jax.runs.untrained import Untrained
 
 _SCALING = {
     "none": "x",
@@ -44,20 +47,29 @@ def of_run(run: Run, format: str, made: program.Program | None) -> dict[str, Any
         "several_findings": info.multilabel,
         "input": _input(run),
         "preprocessing": {**preprocessing(run), "in_file": made is not None},
-        "outputs": None if made is None else outputs(made),
+        "outputs": [_logits(run)] if made is None else outputs(made),
         "precision": config.train.precision if made is None else made.precision,
         "checkpoint": {
-            "which": run.checkpoint,
+            "which": "not trained here" if isinstance(run, Untrained) else run.checkpoint,
             "step": run.step,
             "sha256": trust_file.digest(run.variables, info, config),
         },
         "trust": _trust(run, made),
         "pretrained": origin(run),
-        "data": {"name": info.name, "version": info.version, "sizes": dict(info.sizes)},
+        "data": _data(run),
         "versions": versions(),
         "left_out": [],
     }
     return record
+
+
+def _data(run: Run) -> dict[str, Any] | None:
+    """Returns what is known of the data that a run was trained on; None: it was not, here."""
+    info = run.data_info
+    if isinstance(run, Untrained):
+        return None
+    name = private.value("name", info.name)
+    return {"name": name, "version": info.version, "sizes": dict(info.sizes)}
 
 
 def _input(run: Run) -> dict[str, Any]:
@@ -106,6 +118,18 @@ def outputs(made: program.Program) -> list[dict[str, Any]]:
     ]
 
 
+def _logits(run: Run) -> dict[str, Any]:
+    """Returns what `outputs` does, of the network that a file of weights is for."""
+    count = torch_weights.outputs(run)
+    _, words = program.activation(run.data_info.multilabel, count)
+    return {
+        "name": "logits",
+        "dtype": "float32",
+        "shape": ["batch", count],
+        "meaning": f"{program.MEANING['logits']}; {words}",
+    }
+
+
 def _trust(run: Run, made: program.Program | None) -> dict[str, Any] | None:
     if run.trusted is None:
         return None
@@ -122,26 +146,31 @@ def _trust(run: Run, made: program.Program | None) -> dict[str, Any] | None:
         "false_alarms": gate["false_alarms"],
         "strangers_judged": gate["judged"],
         "sets": record["sets"]["made"],
-        "sentences": list(record["sentences"]),
+        "sentences": private.lines(record["sentences"], run.class_names),
     }
 
 
 def origin(run: Run) -> dict[str, Any] | None:
     """Returns source, sha256 and licence of the weights that a run started from; None: none."""
-    return origin_of(run.experiment, None if run.directory is None else RunDirectory(run.directory))
+    said = None
+    if isinstance(run, Untrained):
+        said = run.about_weights
+    elif run.directory is not None:
+        said = RunDirectory(run.directory).about_weights(run.experiment)
+    return origin_of(run.experiment, said)
 
 
-def origin_of(config: Experiment, directory: RunDirectory | None) -> dict[str, Any] | None:
-    """Returns what `origin` does, of the run of an experiment in a directory."""
+def origin_of(config: Experiment, said: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Returns what `origin` does, by an experiment and what weights.json says; None: nothing."""
     asked = config.transfer.weights
     if asked is None:
         return None
-    said = {} if directory is None else directory.about_weights(config) or {}
+    said = said or {}
     known = entry = pretrained.catalogued(said.get("preprocessing_reason", ""))
-    if asked == "imagenet" and entry is None:  # without a directory: the file has a sibling
+    if asked == "imagenet" and entry is None:  # nothing is said: the file has a sibling
         entry = catalogue.find(config.model.name)
     return {
-        "asked_for": asked,
+        "asked_for": private.value("weights", asked),
         "file": None if known is None else known.name,
         "sha256": said.get("sha256"),
         "licence": None if entry is None else entry.licence,

@@ -18,6 +18,7 @@ from cnn_jax.export.facts import Facts
 from cnn_jax.runs import evaluations
 from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.trained import Run
+from cnn_jax.runs.untrained import Untrained
 
 _LIBRARIES = {"stablehlo": "jax", "onnx": "onnx", "keras": "keras"}
 
@@ -34,7 +35,8 @@ def of_run(run: Run, record: Mapping[str, Any]) -> str:
     facts = _facts(
         run.experiment, run.data_info, run.step, run.history, directory, trust, about.origin(run)
     )
-    return write(facts, record)
+    trained = not isinstance(run, Untrained)
+    return write(dataclasses.replace(facts, asked=run.checkpoint, trained=trained), record)
 
 
 def of_directory(directory: RunDirectory) -> str:
@@ -56,7 +58,7 @@ def of_directory(directory: RunDirectory) -> str:
     trust = directory.read("trust")
     if trust is not None and trust["network"]["step"] != step:
         trust = None
-    origin = about.origin_of(config, directory)
+    origin = about.origin_of(config, directory.about_weights(config))
     info = DataInfo.from_dict(described)
     return write(_facts(config, info, step, history, directory, trust, origin))
 

@@ -11,10 +11,12 @@ def of(facts: Facts) -> list[str]:
     """Returns the section, in Markdown."""
     found = ["## How good it is"]
     if not facts.evaluations:
-        found.append(
-            f"{UNKNOWN}this checkpoint was not evaluated on images that did not choose it. The "
-            "validation accuracy above chose it, and is too high by that."
-        )
+        said = f"{UNKNOWN}this checkpoint was not evaluated on images that did not choose it."
+        if facts.chosen:
+            said += " The validation accuracy above chose it, and is too high by that."
+        if not facts.trained:
+            said = f"{UNKNOWN}it was not evaluated here."
+        found.append(said)
     for split, record in facts.evaluations.items():
         found += _evaluation(split, record)
     return found

@@ -11,6 +11,13 @@ from cnn_jax.export.facts import MOST_CLASSES, UNKNOWN, Facts, plain
 from cnn_jax.reporting import evaluations, private, tables
 from cnn_jax.trust import tables as trust_tables
 
+_FITTED = {
+    "squash": "squashed",
+    "crop": "scaled and cropped in the middle",
+    "pad": "padded with black",
+    "pad_mean": "padded with their mean colour",
+}
+
 
 def name_of_data(facts: Facts) -> str:
     """Returns the name of the data set, without places."""
@@ -36,11 +43,16 @@ def of(facts: Facts) -> list[str]:
 def _title(facts: Facts) -> str:
     classes, step = len(facts.info.class_names), facts.step
     what = "findings" if facts.info.multilabel else "classes"
+    name, told = facts.config.model.name, f"tells {classes:,} {what} of images apart"
+    if not facts.trained:
+        return (
+            f"# {name} for the classes of {name_of_data(facts)}\n\n"
+            f"A convolutional network that {told}. {_not_trained(facts)}"
+        )
     at = "" if step is None else f", at step {step:,}"
     return (
-        f"# {facts.config.model.name} on {name_of_data(facts)}\n\n"
-        f"A convolutional network that tells {classes:,} {what} of images apart, trained with "
-        f"cnn_jax{at}."
+        f"# {name} on {name_of_data(facts)}\n\n"
+        f"A convolutional network that {told}, trained with cnn_jax{at}."
     )
 
 
@@ -78,12 +90,13 @@ def _data(facts: Facts) -> list[str]:
     others = {s: each["examples"] for s, each in facts.evaluations.items() if s not in sizes}
     rows += [[f"{plain(split)} (not trained on)", count, "", ""] for split, count in others.items()]
     version = f", version {info.version}" if info.version else ""
-    how = {"squash": "squashed", "crop": "scaled and cropped in the middle"}.get(
-        info.resize, "padded"
-    )
+    fitted = f"images of another aspect are {_FITTED[info.resize]}"
+    if not facts.trained:
+        where = f"{UNKNOWN}what images it was trained on, who collected them, from whom and when."
+        return ["## Data", f"{fitted.capitalize()}.", where]
     found = [
         "## Data",
-        f"`{name_of_data(facts)}`{version}; images of another aspect are {how}. sha256 of images "
+        f"`{name_of_data(facts)}`{version}; {fitted}. sha256 of images "
         f"and labels of training and validation: `{info.digest}`.",
         tables.markdown(rows, ["split", "images", "smallest class", "largest class"]),
     ]
@@ -104,22 +117,29 @@ def _range(info: DataInfo, split: str) -> list[str]:
 
 def _training(facts: Facts) -> list[str]:
     config, training = facts.config, facts.training
-    rows = [
-        ["model", f"{config.model.name}, head {config.model.head}"],
+    rows = [["model", f"{config.model.name}, head {config.model.head}"]]
+    if facts.export is not None:
+        rows.append(["parameters", f"{facts.export['parameters']:,}"])
+    if not facts.trained:
+        shown = tables.markdown(rows, ["what", ""], "ll")
+        return ["## How it was trained", _not_trained(facts), shown]
+    rows += [
         ["loss, optimizer", f"{config.train.loss}, {config.optimizer.name}"],
         ["learning rate", f"{config.optimizer.learning_rate:g}, {config.optimizer.schedule}"],
         ["batch size, seed", f"{config.dataset.batch_size}, {config.seed}"],
         ["precision", config.train.precision],
     ]
-    if facts.export is not None:
-        rows.insert(1, ["parameters", f"{facts.export['parameters']:,}"])
     if facts.history:
         best = next((each for each in facts.history if each.get("step") == facts.step), None)
         rows.append(["epochs", f"{len(facts.history)}"])
         if best is not None:
             value = best.get("validation_accuracy")
             shown = "" if value is None else f", validation accuracy {value:.4f}"
-            rows.append(["chosen", f"epoch {best.get('epoch')}{shown}, by `{config.train.select}`"])
+            said = f"epoch {best.get('epoch')}{shown}"
+            said += f", by `{config.train.select}`" if facts.chosen else f", {_asked(facts)}"
+            rows.append(["chosen" if facts.chosen else "checkpoint", said])
+        else:
+            rows.append(["checkpoint", _asked(facts)])
     for name, shown, unit in (("steps", "steps", ""), ("seconds", "time of training", " s")):
         if name in training:
             rows.append([shown, f"{training[name]:,.0f}{unit}"])
@@ -142,6 +162,16 @@ def _training(facts: Facts) -> list[str]:
     else:
         found.append(f"{UNKNOWN}the command, the versions and the machine.")
     return found
+
+
+def _not_trained(facts: Facts) -> str:
+    known = facts.origin is not None and facts.origin.get("source")
+    whose = "published weights" if known else "weights of others"
+    return f"It was not trained here; {whose} were taken as they are."
+
+
+def _asked(facts: Facts) -> str:
+    return f"asked for: {'the last' if facts.asked == 'last' else f'step {facts.step}'}"
 
 
 def _trust(facts: Facts) -> list[str]:
@@ -199,8 +229,9 @@ def _licences(facts: Facts) -> list[str]:
     licence = facts.origin.get("licence") or "not known"
     source = facts.origin.get("source") or private.value("weights", facts.origin["asked_for"])
     sha = facts.origin.get("sha256")
+    began = "It started from weights of others." if facts.trained else "Its weights are others'."
     found.append(
-        f"It started from weights of others. Their licence: {licence}. Their source: {source}."
+        f"{began} Their licence: {licence}. Their source: {source}."
         f"{f' sha256: `{sha}`.' if sha else ''}"
     )
     return found

@@ -45,8 +45,11 @@ class Checked:
         return self.differences.get("probabilities", max(self.differences.values()))
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain values, ready for JSON."""
-        return dataclasses.asdict(self)
+        """Returns plain values, ready for JSON, for other people: why images cannot be had is not.
+
+        That names places.
+        """
+        return dataclasses.asdict(self) | {"source": self.source.partition(":")[0]}
 
 
 def images_of(run: Run, most: int | None = None) -> tuple[np.ndarray, str]:

@@ -20,6 +20,7 @@ from cnn_jax.export import (
 )
 from cnn_jax.export.checking import Checked
 from cnn_jax.runs.trained import Run
+from cnn_jax.runs.untrained import Untrained
 from cnn_jax.text import did_you_mean
 
 Format = Literal["stablehlo", "onnx", "safetensors", "keras"]
@@ -109,7 +110,8 @@ def _write(
     run: Run, format: str, folder: Path, say: Callable[[str], None]
 ) -> tuple[str, Checked, dict[str, Any]]:
     """Writes the network; returns (name of its file, how it was checked, the record so far)."""
-    say(f"exporting  {run.experiment.model.name} of step {run.step} as {format}")
+    step = ", not trained here," if isinstance(run, Untrained) else f" of step {run.step}"
+    say(f"exporting  {run.experiment.model.name}{step} as {format}")
     if format == "safetensors":
         record = about.of_run(run, format, None)
         checked, record["left_out"] = torch_weights.write(run, folder)

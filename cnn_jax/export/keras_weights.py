@@ -12,7 +12,7 @@ import numpy as np
 
 from cnn_jax import extras
 from cnn_jax.errors import UsageError
-from cnn_jax.export import checking, torch_weights
+from cnn_jax.export import checking, program, torch_weights
 from cnn_jax.export.checking import Checked
 from cnn_jax.pretrained import keras_names, layouts, statistics
 from cnn_jax.runs.trained import Run
@@ -138,7 +138,9 @@ def loading(run: Run) -> list[str]:
     lines.append(f'net.load_weights("{FILE}")')
     how = "as they are" if model.name.startswith(_ALWAYS_SCALES) else "scaled as export.json says"
     lines.append(f"# takes images [batch, height, width, 3], {how}")
-    return lines
+    function, words = program.activation(run.data_info.multilabel, classes)
+    lines.append(f"# probabilities: keras.ops.{function}(net(images))")
+    return [*lines, f"# of the logits: {words}"]
 
 
 def _fill(made: Any, run: Run, layout: layouts.Layout) -> None:

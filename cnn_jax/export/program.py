@@ -100,6 +100,16 @@ def _rebuilt(run: Run, precision: str) -> Assembly:
         ) from error
 
 
+def activation(multilabel: bool, outputs: int) -> tuple[str, str]:
+    """Returns the function that makes probabilities of logits, and what they are, in words."""
+    if multilabel:
+        return "sigmoid", "the sigmoid of each is the probability of its class, on its own"
+    if outputs == 1:
+        words = "its sigmoid is the probability of the second class, and the first has the rest"
+        return "sigmoid", words
+    return "softmax", "their softmax is the probabilities of the classes"
+
+
 def plain(apply: Callable[..., Any]) -> Callable[..., tuple[jax.Array, ...]]:
     """Returns a function whose outputs are a tuple, in the order of their names in `MEANING`."""
 

@@ -15,6 +15,7 @@ import numpy as np
 from cnn_jax import files, trees
 from cnn_jax.data import scaling
 from cnn_jax.errors import ContentError, RunError, UsageError
+from cnn_jax.export import program
 from cnn_jax.export.checking import Checked
 from cnn_jax.pretrained import layouts, statistics, timm_config, torch_files, weights
 from cnn_jax.runs.trained import Run
@@ -176,6 +177,8 @@ def _config(run: Run, layout: layouts.Layout, source: layouts.Source) -> dict[st
         return f"timm has no {model.name}, or calls its layers otherwise"
     if changes(run, layout, source) or (model.head != "default" and model.name.startswith("vgg")):
         return "timm's network would have to be changed as the lines that load it say"
+    if program.activation(info.multilabel, outputs(run))[0] != "softmax":
+        return "timm takes the softmax of logits, and of this network's it is the sigmoid"
     numbers = mean_and_std(run)
     if numbers is None:
         return f"mean and standard deviation do not say the scaling {run.assembly.normalize!r}"
@@ -271,7 +274,8 @@ def loading(run: Run) -> list[str]:
 
 
 def _loading(run: Run, file: str, source: layouts.Source) -> list[str]:
-    name, more = run.experiment.model.name, ""
+    name, more, several = run.experiment.model.name, "", run.data_info.multilabel
+    function, words = program.activation(several, outputs(run))
     if name == "googlenet":
         own = any(path.startswith("auxiliary") for path in flat(run))
         more = f", aux_logits={own}, init_weights=False"
@@ -290,4 +294,6 @@ def _loading(run: Run, file: str, source: layouts.Source) -> list[str]:
         *changes(run, layout_of(run), source),
         f'net.load_state_dict(load_file("{file}"), strict=True)',
         "net.eval()  # takes images [batch, 3, height, width], scaled as export.json says",
+        f"# probabilities: torch.{function}(net(images){', 1' if function == 'softmax' else ''})",
+        f"# of the logits: {words}",
     ]

@@ -1,5 +1,8 @@
 """A network with weights for ImageNet, as a value like a trained one, without training."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from cnn_jax import experiment, models, runtime
 from cnn_jax.assembly import assemble
 from cnn_jax.data import DataInfo
@@ -9,6 +12,17 @@ from cnn_jax.pretrained import imagenet
 from cnn_jax.pretrained.weights import merge
 from cnn_jax.runs import weights as run_weights
 from cnn_jax.runs.trained import Run
+
+
+class Untrained(Run):
+    """A network with weights of others, which was not trained here.
+
+    Attributes:
+        about_weights: what weights.json of a run would say of them.
+    """
+
+    about_weights: Mapping[str, Any]
+
 
 # What images are cut to where nobody says what the network was evaluated with.
 _USUAL = ("crop", 0.875)
@@ -84,11 +98,19 @@ def load(config: Experiment) -> tuple[Run, str, str]:
     )
     if "auxiliary" in entry.options:
         config = experiment.replace(config, {"model.auxiliary": False})
-    about = {"preprocessing": found.preprocessing, "options": found.options}
+    about = {
+        "source": found.source,
+        "sha256": found.sha256,
+        "preprocessing": found.preprocessing,
+        "preprocessing_reason": found.preprocessing_reason,
+        "options": found.options,
+    }
     assembly = assemble(config, info, about)
     variables = merge(assembly.shapes, found, "backbone|head")
     how = (
         f"{share:.1%} of the image by {fit}, {info.interpolation}, to {height} x {width}; scaled "
         f"as {assembly.normalize} ({found.preprocessing_reason})"
     )
-    return Run(config, assembly, info, [], lambda: (variables, 0)), found.source, how
+    run = Untrained(config, assembly, info, [], lambda: (variables, 0))
+    run.about_weights = about
+    return run, found.source, how

@@ -4,13 +4,17 @@ import dataclasses
 import json
 import re
 
+import numpy as np
 import pytest
 import yaml
 
 import cnn_jax
+from cnn_jax import files, trees
+from cnn_jax.assembly import assemble
 from cnn_jax.data import DataInfo
 from cnn_jax.export import about, card, card_sections
 from cnn_jax.export.facts import Facts
+from cnn_jax.pretrained import imagenet, layouts, torch_files
 from cnn_jax.runs.directory import RunDirectory
 from tests.tiny import data_json
 
@@ -69,7 +73,7 @@ def test_weights_of_the_catalogue_bring_their_licence(tmp_path):
     }
     (tmp_path / "weights.json").write_text(json.dumps(said))
     config = cnn_jax.Experiment().replace({"transfer.weights": "imagenet"})
-    found = about.origin_of(config, directory)
+    found = about.origin_of(config, directory.about_weights(config))
     assert found is not None
     assert found["licence"] == "Creative Commons Attribution License"
     text = card.write(made_facts(origin=found))
@@ -116,3 +120,67 @@ def test_reports_of_other_kinds_refuse(main, capsys, tmp_path):
     assert "is not a run directory" in capsys.readouterr().err
     assert main("report", "empty", "--format=onnx") == 2
     assert "--format of report is one of html, card" in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_chosen_only_where_the_validation_images_chose_it():
+    history = [
+        {"epoch": n, "step": 2 * n, "validation_accuracy": accuracy, "validation_loss": 1.0}
+        for n, accuracy in ((1, 0.7), (2, 0.9), (3, 0.8))
+    ]
+    chosen = card.write(made_facts(history=history, step=4))
+    assert "| chosen | epoch 2, validation accuracy 0.9000, by `accuracy` |" in chosen
+    assert "The validation accuracy above chose it" in chosen
+    for step, asked, said in ((6, "last", "asked for: the last"), (2, "2", "asked for: step 2")):
+        text = card.write(made_facts(history=history, step=step, asked=asked))
+        assert "chosen" not in text
+        assert "chose it, and" not in text
+        assert f"| checkpoint | epoch {step // 2}, validation accuracy 0." in text
+        assert said in text
+
+
+@pytest.mark.parametrize(
+    ("how", "said"), [("pad", "black"), ("pad_mean", "their mean colour"), ("squash", "squashed")]
+)
+def test_a_card_says_what_surrounds_images(how, said):
+    facts = made_facts()
+    info = dataclasses.replace(facts.info, resize=how)
+    shown = card.write(dataclasses.replace(facts, info=info))
+    assert re.search(rf"images of another aspect are (padded with )?{said}\.", shown)
+
+
+@pytest.fixture
+def untrained(tmp_path):
+    """An export of a folder of weights for ImageNet's classes, under a private name."""
+    names = list(imagenet.class_names())
+    info = DataInfo.from_dict(data_json(class_names=names, image_shape=[32, 32, 3]))
+    config = cnn_jax.Experiment().replace({"model.name": "resnet18"})
+    flat = trees.flatten(assemble(config, info).shapes)
+    arrays = {
+        path.partition("/")[2]: np.full(x.shape, 0.01, np.float32) for path, x in flat.items()
+    }
+    folder = tmp_path / "StMary"
+    folder.mkdir()
+    file = folder / "model.safetensors"
+    torch_files.write(file, arrays, layouts.find("resnet18").layers, {"format": "pt"})
+    said = {"input_size": [3, 32, 32], "crop_pct": 0.9}
+    config = {"architecture": "resnet18", "pretrained_cfg": said}
+    (folder / "config.json").write_text(json.dumps(config))
+    run = cnn_jax.load_pretrained("resnet18", str(folder))
+    return cnn_jax.export_run(run, "safetensors", tmp_path / "out"), files.sha256(file)
+
+
+def test_the_card_of_weights_of_others_invents_no_training(untrained):
+    made, sha256 = untrained
+    text = (made.folder / "README.md").read_text()
+    assert text.count("It was not trained here; weights of others were taken as they are.") == 2
+    for invented in ("trained with", "step 0", "learning rate", "chose", "| split |", "``", "adam"):
+        assert invented not in re.sub("```", "", text), invented
+    licence = "Its weights are others'. Their licence: not known. Their source: LEFT-OUT."
+    assert f"{licence} sha256: `{sha256}`" in text
+    assert "Images of another aspect are scaled and cropped in the middle." in text
+    record = (made.folder / "export.json").read_text()
+    found = json.loads(record)
+    assert found["pretrained"]["sha256"] == sha256
+    assert (found["data"], found["checkpoint"]["which"]) == (None, "not trained here")
+    assert "StMary" not in record
+    assert "StMary" not in text
