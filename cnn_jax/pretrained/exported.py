@@ -17,13 +17,13 @@ def beside(path: Path, sha256: str) -> dict[str, Any]:
 
     Args:
         path: the file.
-        sha256: of its content, by which the record must know it.
+        sha256: of its content, by which the record must know it, whatever its name is now.
     """
     record = _read(path.with_name(RECORD))
-    listed = [each for each in record.get("files", []) if isinstance(each, dict)]
-    if {"name": path.name, "sha256": sha256} not in [
-        {key: each.get(key) for key in ("name", "sha256")} for each in listed
-    ]:
+    listed = record.get("files")
+    if not isinstance(listed, list) or not any(
+        isinstance(each, dict) and each.get("sha256") == sha256 for each in listed
+    ):
         return {}
     head, said = record.get("head"), record.get("preprocessing")
     name = said.get("name") if isinstance(said, dict) else None

@@ -8,7 +8,7 @@ from cnn_jax import files
 from cnn_jax.data import scaling
 from cnn_jax.data.fitting import FILTERS, Resize
 from cnn_jax.data.scaling import Scaling
-from cnn_jax.errors import RunError, UsageError
+from cnn_jax.errors import ContentError, RunError, UsageError
 
 NAME, WEIGHTS = "config.json", "model.safetensors"
 
@@ -85,16 +85,16 @@ def beside(path: Path) -> Config | None:
     said = values.get("pretrained_cfg")
     try:
         return _read(config, values, said if isinstance(said, dict) else values)
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, ArithmeticError, RecursionError) as error:
         raise RunError(f"{config} is damaged, or not timm's: {error}") from error
 
 
 def _read(path: Path, values: dict[str, Any], said: dict[str, Any]) -> Config:
-    architecture = str(values["architecture"])
+    architecture, built = str(values["architecture"]), values.get("model_args") or {}
+    if not isinstance(built, dict):
+        raise ContentError(f"model_args are names and values, not {built!r:.60}")
     changed = {
-        name: value
-        for name, value in (values.get("model_args") or {}).items()
-        if name not in ("num_classes", "in_chans")
+        name: value for name, value in built.items() if name not in ("num_classes", "in_chans")
     }
     if changed:
         raise RunError(
@@ -106,6 +106,12 @@ def _read(path: Path, values: dict[str, Any], said: dict[str, Any]) -> Config:
         for name, default in zip(("mean", "std"), scaling.MEAN_AND_STD["torch"], strict=True)
     )
     size = said.get("input_size")
+    if size is not None and not (
+        isinstance(size, list)
+        and len(size) == 3
+        and all(type(each) is int and each > 0 for each in size)
+    ):
+        raise ContentError(f"input_size is [channels, height, width], not {size!r:.60}")
     share = said.get("crop_pct")
     fit = _FITS[said.get("crop_mode") or "center"]
     return Config(
@@ -115,7 +121,7 @@ def _read(path: Path, values: dict[str, Any], said: dict[str, Any]) -> Config:
         architecture.startswith("tf_"),
         _SCALINGS.get((mean, std)),
         f"the mean {list(mean)} and the standard deviation {list(std)}",
-        None if size is None else (int(size[1]), int(size[2])),
+        None if size is None else (size[1], size[2]),
         None if share is None else (fit, float(share)),
         name if (name := said.get("interpolation")) in FILTERS else None,
     )

@@ -165,7 +165,10 @@ def said(path: Path) -> dict[str, Any]:
         text = (file.metadata() or {}).get(METADATA)
     if text is None:
         return {}
-    found = json.loads(text)
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:  # no JSON, or nested without end
+        raise ContentError("its metadata are not ours: they are no JSON") from error
     if not isinstance(found, dict):
         raise ContentError("its metadata are not ours")
     head, scaling = found.get("head"), found.get("preprocessing")

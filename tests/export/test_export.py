@@ -253,7 +253,10 @@ def test_without_its_images_random_ones_are_compared_and_said(tmp_path, rng_imag
     cnn_jax.train(data, model="mlp", epochs=1, batch_size=16, workdir=tmp_path / "run")
     found, source = checking.images_of(cnn_jax.load(tmp_path / "run"))
     assert found.shape == (64, 4, 4, 3)
-    assert source.startswith("random pixels, because the run's images cannot be had")
+    reason = "random pixels, because the run's images cannot be had"
+    assert source.startswith(f"{reason}: ")
+    checked = checking.Checked(64, f"{reason}: no folder /home/x", "by", {"weights": 0.0}, 0.0)
+    assert checked.to_dict()["source"] == reason
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from cnn_jax import cpu, models, trees
 from cnn_jax.assembly import assemble
 from cnn_jax.errors import UsageError
 from cnn_jax.export import keras_weights, torch_weights
-from cnn_jax.pretrained import layouts, torch_files
+from cnn_jax.pretrained import exported, layouts, torch_files
 from cnn_jax.pretrained import weights as pretrained
 from cnn_jax.runs import weights as run_weights
 from cnn_jax.runs.trained import Run
@@ -131,6 +131,38 @@ def test_timms_configuration_says_how_images_are_fitted(tmp_path, resize, share,
         assert (config["crop_mode"], config["crop_pct"]) == said
 
 
+@pytest.mark.parametrize(
+    ("loss", "count", "words"),
+    [
+        ("binary_cross_entropy", 1, "its sigmoid is the probability of the second class"),
+        ("multilabel", 3, "the sigmoid of each is the probability of its class"),
+        ("cross_entropy", 2, "their softmax is the probabilities"),
+    ],
+)
+def test_an_export_says_how_logits_become_probabilities(tmp_path, loss, count, words):
+    images = np.zeros((12, 32, 32, 3), np.uint8)
+    several = loss == "multilabel"
+    labels = np.eye(3, dtype=np.uint8)[np.arange(12) % 3] if several else np.arange(12) % 2
+    validation = (images[:6], labels[:6])
+    data = cnn_jax.from_arrays(images, labels, validation=validation, multilabel=several)
+    config = cnn_jax.Experiment().replace({"model.name": "resnet18", "train.loss": loss})
+    assembly = assemble(config, data.info)
+    variables = drawn(assembly.shapes)
+    run = Run(config, assembly, data.info, [], lambda: (variables, 0), None, data)
+    made = cnn_jax.export_run(run, "safetensors", tmp_path / "out")
+    record = json.loads((made.folder / "export.json").read_text())
+    (output,) = record["outputs"]
+    assert (output["name"], output["shape"]) == ("logits", ["batch", count])
+    assert words in output["meaning"]
+    function = "softmax" if loss == "cross_entropy" else "sigmoid"
+    assert any(f"torch.{function}(net(images)" in line for line in record["load"])
+    assert any(words in line for line in record["load"])
+    assert (made.folder / "config.json").exists() == (function == "softmax")
+    reason = "timm takes the softmax of logits, and of this network's it is the sigmoid"
+    assert any(reason in line for line in record["left_out"]) == (function == "sigmoid")
+    assert words in (made.folder / "README.md").read_text()
+
+
 def test_the_lines_that_load_a_file_name_its_network():
     lines = torch_weights.loading(make_run("vgg11", 64, **{"model.head": "default"}))
     assert "net = torchvision.models.vgg11(num_classes=3)" in lines
@@ -138,6 +170,7 @@ def test_the_lines_that_load_a_file_name_its_network():
     assert "net.classifier[0] = torch.nn.Linear(2048, 4096)" in lines
     lines = keras_weights.loading(make_run("vgg16", 32, **{"model.head": "pooled"}))
     assert '    include_top=False, weights=None, input_shape=(32, 32, 3), pooling="avg",' in lines
+    assert "# probabilities: keras.ops.softmax(net(images))" in lines
 
 
 @pytest.mark.parametrize(
@@ -219,6 +252,24 @@ def test_metadata_of_a_stranger_are_refused(tmp_path):
     torch_files.write(tmp_path / "w.safetensors", {}, layers, said)
     with pytest.raises(cnn_jax.RunError, match="its metadata have a head"):
         pretrained.load(str(tmp_path / "w.safetensors"), "resnet18")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", "[]"])
+def test_metadata_that_are_not_ours_are_a_line(tmp_path, text):
+    layers = layouts.find("resnet18").layers
+    torch_files.write(tmp_path / "w.safetensors", {}, layers, {torch_files.METADATA: text})
+    with pytest.raises(cnn_jax.RunError, match="its metadata are not ours") as raised:
+        pretrained.load(str(tmp_path / "w.safetensors"), "resnet18")
+    assert "\n" not in str(raised.value)
+
+
+def test_an_export_is_known_by_its_content_under_any_name(tmp_path):
+    files = [{"name": "model.weights.h5", "sha256": "a" * 64}]
+    record = {"head": "pooled", "preprocessing": {"name": "torch"}, "files": files}
+    (tmp_path / "export.json").write_text(json.dumps(record))
+    said = {"head": "pooled", "preprocessing": "torch"}
+    assert exported.beside(tmp_path / "renamed.h5", "a" * 64) == said
+    assert exported.beside(tmp_path / "model.weights.h5", "b" * 64) == {}
 
 
 def test_another_run_takes_the_backbone_of_an_export(tmp_path):

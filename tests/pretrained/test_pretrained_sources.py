@@ -109,6 +109,9 @@ def test_a_folder_of_timms_brings_its_preprocessing(tmp_path):
         ("resnet18", {"mean": [0.1] * 3}, r"scales images with the mean \[0\.1, .* not known here"),
         ("resnet18", {"mean": "red"}, "is damaged, or not timm's"),
         ("resnet18", {"input_size": 5}, "is damaged, or not timm's"),
+        ("resnet18", {"input_size": [224, 224]}, r"input_size is \[channels, .*not \[224, 224\]"),
+        ("resnet18", {"input_size": [3, 0, 224]}, "input_size is "),
+        ("resnet18", {"crop_pct": 10**400}, "is damaged, or not timm's"),
     ],
 )
 def test_what_a_folder_says_of_itself_must_be_known(tmp_path, architecture, more, error):
@@ -124,6 +127,10 @@ def test_a_network_that_was_changed_when_it_was_built_is_refused(tmp_path):
     values["model_args"] = {"num_classes": 10}
     (tmp_path / "config.json").write_text(json.dumps(values))
     pretrained.load(str(tmp_path), "resnet18")
+    values["model_args"] = ["a"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(RunError, match=r"model_args are names and values, not \['a'\]"):
+        pretrained.load(str(tmp_path), "resnet18")
     values["model_args"] = {"output_stride": 8}
     (tmp_path / "config.json").write_text(json.dumps(values))
     with pytest.raises(RunError, match=r"was built with .*output_stride.* which ours is not"):
