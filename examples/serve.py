@@ -9,32 +9,32 @@ import io
 import json
 import pathlib
 import sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from wsgiref.simple_server import make_server
 
 import numpy as np
 import onnxruntime  # pyright: ignore[reportMissingImports]
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, ImageStat
 
 about = json.loads(pathlib.Path(sys.argv[1], "export.json").read_text())
-takes, (_, height, width, channels) = about["input"], about["input"]["shape"]
-fit = {"squash": Image.Image.resize, "crop": ImageOps.fit}.get(takes["other_sizes"], ImageOps.pad)
-how = [Image.Resampling[takes["interpolation"].upper()]]
-how += [(1 - takes["crop_share"]) / 2] if fit is ImageOps.fit else []
+shape, cut = (takes := about["input"])["shape"][1:], (1 - takes["crop_share"]) / 2
+size, kind = (shape[1], shape[0]), Image.Resampling[takes["interpolation"].upper()]
+fit = {
+    "squash": lambda x: x.resize(size, kind, tuple(n * s for s in (cut, 1 - cut) for n in x.size)),
+    "crop": lambda x: ImageOps.fit(x, size, kind, cut),
+    "pad": lambda x: ImageOps.pad(x, size, kind),
+    "pad_mean": lambda x: ImageOps.pad(x, size, kind, tuple(map(round, ImageStat.Stat(x).mean))),
+}[takes["other_sizes"]]
 session = onnxruntime.InferenceSession(pathlib.Path(sys.argv[1], about["file"]))
 
 
-class Handler(BaseHTTPRequestHandler):  # noqa: D101
-    def do_POST(self):  # noqa: D102
-        given = io.BytesIO(self.rfile.read(int(self.headers["Content-Length"])))
-        image = ImageOps.exif_transpose(Image.open(given)).convert("L" if channels == 1 else "RGB")
-        image = fit(image, (width, height), *how)
-        found = session.run(None, {"images": np.asarray(image).reshape(1, height, width, channels)})
-        said = {o.name: v[0].tolist() for o, v in zip(session.get_outputs(), found, strict=True)}
-        said["class"] = about["classes"][int(np.argmax(said["probabilities"]))]
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps(said).encode())
+def answer(environ, start_response):  # noqa: D103
+    given = io.BytesIO(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+    image = ImageOps.exif_transpose(Image.open(given)).convert("L" if shape[2] == 1 else "RGB")
+    found = session.run(None, {"images": np.asarray(fit(image)).reshape(1, *shape)})
+    said = {o.name: v[0].tolist() for o, v in zip(session.get_outputs(), found, strict=True)}
+    said["class"] = about["classes"][int(np.argmax(said["probabilities"]))]
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(said).encode()]
 
 
-if __name__ == "__main__":
-    HTTPServer(("localhost", int(sys.argv[2])), Handler).serve_forever()
+make_server("localhost", int(sys.argv[2]), answer).serve_forever()

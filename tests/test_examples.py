@@ -1,7 +1,6 @@
 """The examples run as they stand, and stay short."""
 
 import ast
-import http.server
 import io
 import json
 import os
@@ -10,8 +9,11 @@ import runpy
 import subprocess
 import sys
 import threading
+import unittest.mock
 import urllib.request
 from pathlib import Path
+from typing import Any
+from wsgiref import simple_server
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ import scipy.signal
 from PIL import Image
 
 import cnn_jax
+from cnn_jax.data import fitting
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -124,26 +127,52 @@ def test_the_calculations_of_the_guides_are_those_of_scipy(capsys):
     assert "sum: 0" in printed
 
 
+def serving(folder, monkeypatch) -> dict[str, Any]:
+    """Returns the names of examples/serve.py, which serves nothing."""
+    monkeypatch.setattr(sys, "argv", ["serve.py", str(folder), "0"])
+    monkeypatch.setattr(simple_server, "make_server", unittest.mock.MagicMock())
+    return runpy.run_path(str(RUNNABLE["serve"]))
+
+
 @pytest.mark.slow
 def test_an_exported_network_is_served(trained, digits, tmp_path, monkeypatch):
     """By the exported folder alone."""
     for package in ("jax2onnx", "onnxruntime"):
         pytest.importorskip(package, reason="an extra")
     made = cnn_jax.export_run(cnn_jax.load(trained[0]), "onnx", tmp_path / "out")
-    monkeypatch.setattr(sys, "argv", ["serve.py", str(made.folder), "0"])
-    handler = runpy.run_path(str(RUNNABLE["serve"]))["Handler"]
+    make_server = simple_server.make_server
+    answer = serving(made.folder, monkeypatch)["answer"]
     picture = io.BytesIO()
     Image.fromarray(digits.splits["test"].images[0, :, :, 0]).save(picture, "png")
-    with http.server.HTTPServer(("localhost", 0), handler) as server:
+    with make_server("localhost", 0, answer) as server:
         thread = threading.Thread(target=server.handle_request, daemon=True)
         thread.start()
         address = f"http://localhost:{server.server_port}"
-        with urllib.request.urlopen(address, picture.getvalue(), timeout=30) as answer:
-            said = json.load(answer)
+        with urllib.request.urlopen(address, picture.getvalue(), timeout=30) as reply:
+            said = json.load(reply)
         thread.join()
     expected = cnn_jax.load(trained[0]).predict(digits.splits["test"].images[:1])
     assert said["class"] == expected.classes[0]
     assert said["probabilities"] == pytest.approx(expected.probabilities[0].tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize(
+    ("how", "share"), [("squash", 0.875), ("crop", 0.875), ("pad", 1.0), ("pad_mean", 1.0)]
+)
+def test_a_server_fits_images_as_the_network_had_them(tmp_path, monkeypatch, how, share, mode):
+    size, channels = (32, 24), len(mode)
+    takes = {"shape": ["batch", size[1], size[0], channels], "interpolation": "bicubic"}
+    takes |= {"other_sizes": how, "crop_share": share}
+    (tmp_path / "export.json").write_text(json.dumps({"input": takes, "file": "model.onnx"}))
+    monkeypatch.setitem(sys.modules, "onnxruntime", unittest.mock.MagicMock())
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 3), np.uint8)
+    image = Image.fromarray(pixels).convert(mode).resize((90, 41), Image.Resampling.BICUBIC)
+    resized = fitting.resize(image, size, how, share=share, interpolation="bicubic")
+    expected = np.asarray(fitting.pad(resized, size, how), int)
+    found = np.asarray(serving(tmp_path, monkeypatch)["fit"](image), int)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= 1  # rounding
 
 
 @pytest.mark.parametrize("name", TRACKERS)
