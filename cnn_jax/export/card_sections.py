@@ -266,8 +266,8 @@ def _loading(facts: Facts) -> list[str]:
         found.append(tables.markdown(rows, ["output", "type", "shape", "meaning"], "llll"))
     check = record["check"]
     said = "; ".join(f"{name} {value:.2g}" for name, value in check["differences"].items())
-    of = f"on {check['images']} {check['source'].partition(',')[0]}" if check["images"] else ""
-    found.append(f"Compared with the run by {check['by']} {of}: largest difference: {said}.")
+    of = f" on {check['images']} {check['source'].partition(',')[0]}" if check["images"] else ""
+    found.append(f"Compared with the run by {check['by']}{of}: largest difference: {said}.")
     found += [f"- {line}" for line in record["left_out"]]
     found.append("`export.json` has all of this for programs, and the sha256 of the files.")
     return found
