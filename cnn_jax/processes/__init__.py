@@ -13,8 +13,6 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-
 from cnn_jax import text
 from cnn_jax.errors import RunError, UsageError, UserError
 from cnn_jax.processes import clusters, star
@@ -219,6 +217,7 @@ def meet_on_devices(machine: Callable[[], dict[str, int]]) -> None:
 def _talk() -> None:
     """Lets devices connect, each with that of its number, and all with all."""
     import jax
+    import numpy as np
     from jax.experimental import multihost_utils
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
