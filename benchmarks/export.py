@@ -227,6 +227,8 @@ def write(records: list[dict[str, Any]]) -> None:
             found = record["formats"].get(format)
             if found is None or "refused" in found:
                 row.append("" if found is None else "-")
+            elif found["by"].startswith("our own reader"):
+                row.append("bits")
             else:
                 row.append(f"{found['difference']:.1e}")
         rows.append([*row, record["date"]])
@@ -246,7 +248,8 @@ def write(records: list[dict[str, Any]]) -> None:
         "too) at its\nsmallest image, exported by `cnn_jax.export_run`: the largest difference of "
         f"the logits over the\nlargest logit, on {IMAGES} random images. StableHLO is computed "
         "by JAX from the file, ONNX by\nONNX Runtime, both from uint8 pixels; safetensors by "
-        "torchvision, or timm, or both where\nthere is a file for each, with `strict=True`; Keras "
+        "torchvision, or timm, or both where\nthere is a file for each, with `strict=True` (`bits`: only "
+        "our own reader\ntook the file, and found the same weights to the bit); Keras "
         "by a network of `keras.applications` that loads the file.\n`NAME/HEAD` is a head of "
         "transfer learning, `/1x1` and `/same` are Keras' form of a network. A dash: the\nformat "
         "does not hold the network, and the command says why.\n\n"
