@@ -43,6 +43,7 @@ class Assembly:
         loss: maps logits and labels to the loss of each example.
         multilabel: whether an image may have several classes, or none.
         mix: mixes scaled images and labels of a batch with each other in training, or None.
+        about_weights: what weights.json says of the pretrained weights, or None.
     """
 
     model: Any
@@ -55,6 +56,7 @@ class Assembly:
     loss: Loss
     multilabel: bool = False
     mix: augmentation.Mix | None = None
+    about_weights: Mapping[str, Any] | None = None
 
 
 def assemble(
@@ -122,6 +124,7 @@ def assemble(
         loss=chosen_loss,
         multilabel=info.multilabel,
         mix=augmentation.make_mix(config.dataset, classes),
+        about_weights=about_weights,
     )
     entry = models.REGISTRY.get(config.model.name)
     if model is not None or (entry and entry.defined_in) or chosen_loss not in losses.OURS_BY_VALUE:

@@ -148,20 +148,19 @@ def decoded(
         data, height = ended, until
     box = left // k, top // k, -(-(left + wide) // k), -(-(top + tall) // k)
     sides = -(-width // k), -(-height // k)
-    decode = _whole if libturbojpeg.library() is None else _region
-    return decode(data, box, sides, max(1, about.block // k), k, ended is None)
+    if libturbojpeg.library() is None:
+        return _whole(data, box, sides, k, ended is None)
+    return _region(data, box, sides[0], max(1, about.block // k), k, ended is None)
 
 
 def _whole(
     data: bytes,
     box: tuple[int, int, int, int],
     sides: tuple[int, int],
-    block: int,
     k: int,
     strict: bool,
 ) -> np.ndarray | None:
     """Returns (left, top, right, bottom) of an image that is decoded whole; None: it cannot be."""
-    del block
     width, height = sides
     try:
         pixels = _simplejpeg.decode_jpeg(
@@ -179,19 +178,14 @@ def _whole(
 
 
 def _region(
-    data: bytes,
-    box: tuple[int, int, int, int],
-    sides: tuple[int, int],
-    block: int,
-    k: int,
-    strict: bool,
+    data: bytes, box: tuple[int, int, int, int], width: int, block: int, k: int, strict: bool
 ) -> np.ndarray | None:
     """Returns what `_whole` does, to the bit; little more than the part is decoded.
 
     Colours are interpolated between columns, so those beside the part are needed.
     """
     left, top, right, bottom = box
-    begin, end = max(0, (left // block - 1) * block), min(sides[0], right + block)
+    begin, end = max(0, (left // block - 1) * block), min(width, right + block)
     wide, tall = end - begin, bottom - top
     memory = _buffer("pixels", wide * tall * 3)
     if not libturbojpeg.decode(data, (begin, top, wide, tall), k, strict, memory):

@@ -14,7 +14,6 @@ from cnn_jax.pretrained import weights as pretrained
 from cnn_jax.reporting import private
 from cnn_jax.runs import environment
 from cnn_jax.runs import trusted as trust_file
-from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.trained import Run
 from cnn_jax.runs.untrained import Untrained
 
@@ -152,12 +151,7 @@ def _trust(run: Run, made: program.Program | None) -> dict[str, Any] | None:
 
 def origin(run: Run) -> dict[str, Any] | None:
     """Returns source, sha256 and licence of the weights that a run started from; None: none."""
-    said = None
-    if isinstance(run, Untrained):
-        said = run.about_weights
-    elif run.directory is not None:
-        said = RunDirectory(run.directory).about_weights(run.experiment)
-    return origin_of(run.experiment, said)
+    return origin_of(run.experiment, run.assembly.about_weights)
 
 
 def origin_of(config: Experiment, said: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -12,7 +12,6 @@ from cnn_jax.assembly import Assembly, assemble
 from cnn_jax.errors import UsageError
 from cnn_jax.evaluation import embedding, metrics
 from cnn_jax.export import judging
-from cnn_jax.runs.directory import RunDirectory
 from cnn_jax.runs.trained import Run
 
 # What each output is, in the order in which a file has them.
@@ -90,9 +89,8 @@ def _rebuilt(run: Run, precision: str) -> Assembly:
             "hold, and it has no directory to build it anew from; train it with a workdir"
         )
     config = run.experiment.replace({"train.precision": precision})
-    about = RunDirectory(run.directory).about_weights(run.experiment)
     try:
-        return assemble(config, run.data_info, about)
+        return assemble(config, run.data_info, run.assembly.about_weights)
     except UsageError as error:
         raise UsageError(
             f"the run computes in {run.experiment.train.precision}, which this format does not "

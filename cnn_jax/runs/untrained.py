@@ -1,8 +1,5 @@
 """A network with weights for ImageNet, as a value like a trained one, without training."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from cnn_jax import experiment, models, runtime
 from cnn_jax.assembly import assemble
 from cnn_jax.data import DataInfo
@@ -15,13 +12,7 @@ from cnn_jax.runs.trained import Run
 
 
 class Untrained(Run):
-    """A network with weights of others, which was not trained here.
-
-    Attributes:
-        about_weights: what weights.json of a run would say of them.
-    """
-
-    about_weights: Mapping[str, Any]
+    """A network with weights of others, which was not trained here."""
 
 
 # What images are cut to where nobody says what the network was evaluated with.
@@ -112,5 +103,4 @@ def load(config: Experiment) -> tuple[Run, str, str]:
         f"as {assembly.normalize} ({found.preprocessing_reason})"
     )
     run = Untrained(config, assembly, info, [], lambda: (variables, 0))
-    run.about_weights = about
     return run, found.source, how

@@ -16,6 +16,7 @@ from cnn_jax.export import about, card, card_sections
 from cnn_jax.export.facts import Facts
 from cnn_jax.pretrained import imagenet, layouts, torch_files
 from cnn_jax.runs.directory import RunDirectory
+from cnn_jax.runs.trained import Run
 from tests.tiny import data_json
 
 
@@ -146,6 +147,14 @@ def test_a_card_says_what_surrounds_images(how, said):
     info = dataclasses.replace(facts.info, resize=how)
     shown = card.write(dataclasses.replace(facts, info=info))
     assert re.search(rf"images of another aspect are (padded with )?{said}\.", shown)
+
+
+def test_the_weights_of_a_run_without_a_directory_are_known():
+    info = DataInfo.from_dict(data_json())
+    config = cnn_jax.Experiment().replace({"model.name": "mlp", "transfer.weights": "w.h5"})
+    said = {"preprocessing": "unit", "sha256": "f" * 64}
+    run = Run(config, assemble(config, info, said), info, [], lambda: ({}, 1))
+    assert (about.origin(run) or {})["sha256"] == "f" * 64
 
 
 @pytest.fixture
